@@ -1,0 +1,245 @@
+"""The plan of a search and the config of one run: typed, checked, with every default's only home."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from cifar_tune.spaces import Space, Value, parse_space
+
+Auto = Literal["auto"]
+PositiveInt = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, keyword-only, unknown keys rejected, no silent conversion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class DataConfig(Section):
+    """Which images, how they are split, and how a batch of them is made."""
+
+    path: str | None = None
+    """Folder or archive with the dataset; none: the user's cache, then a download."""
+    fallback: Literal["none", "drawn"] = "none"
+    """What to use when the data can't be had: nothing (an error), or the built-in drawn set."""
+    train_size: PositiveInt | None = None
+    """Images trained on; none: all that validation and confirmation leave."""
+    val_size: PositiveInt = 5000
+    """Images that the search is decided on, cut from the training set."""
+    confirm_size: Count = 5000
+    """Images that only the finals see, cut from the training set."""
+    split_seed: Count = 0
+    """Seed of the stratified split."""
+    batch_size: PositiveInt = 128
+    """Images in a training step."""
+    eval_batch_size: PositiveInt = 1000
+    """Images in a validation step; it changes speed and memory only."""
+    crop_padding: Annotated[int, Field(ge=0, le=16)] = 4
+    """Random crop after reflecting this many pixels at each side; 0: off."""
+    flip: Literal["none", "random", "alternating"] = "random"
+    """Horizontal flip: never, with probability one half, or every second epoch."""
+    cutout: Annotated[int, Field(ge=0, le=32)] = 0
+    """Side of the square that is blanked at a random place, in pixels; 0: off."""
+    drop_last: bool = True
+    """Whether an epoch leaves out the last batch if it is not full."""
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    name: str = "resnet9"
+    """`net` (the lecture's), `resnet9`, `resnet18`, or your own as `package.module:build`."""
+    width: PositiveInt = 16
+    """Channels of the first stage of resnet9."""
+    l1: PositiveInt = 120
+    """Units of the first hidden layer of net."""
+    l2: PositiveInt = 84
+    """Units of the second hidden layer of net."""
+
+
+class OptimConfig(Section):
+    """The optimizer, its schedule, and what belongs to the loss."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    """SGD with (Nesterov) momentum, or AdamW."""
+    lr: Positive = 0.1
+    """Learning rate: the schedule's highest."""
+    momentum: Fraction = 0.9
+    """Momentum of sgd; beta1 of adamw."""
+    nesterov: bool = True
+    """Nesterov's form of the momentum (sgd)."""
+    weight_decay: NotNegative = 5e-4
+    """Weight decay: L2 in sgd, decoupled in adamw; not applied to biases and normalisation."""
+    schedule: Literal["constant", "cosine", "one-cycle", "linear"] = "one-cycle"
+    """How the learning rate goes over `train.max_epochs`, step by step."""
+    warmup_fraction: Fraction = 0.25
+    """Part of all steps in which the learning rate rises (cosine, one-cycle, linear)."""
+    label_smoothing: Fraction = 0.0
+    """Probability mass spread over all classes."""
+    gradient_clip: NotNegative = 0.0
+    """Largest norm of the gradient; 0: off."""
+
+
+class TrainConfig(Section):
+    """One training: its length and its arithmetic."""
+
+    max_epochs: PositiveInt = 9
+    """Passes over the training images."""
+    precision: Auto | Literal["32", "bf16", "16"] = "auto"
+    """Arithmetic: float32, or autocast to bfloat16 or (GPU) float16; auto: the machine's flags."""
+    channels_last: Auto | bool = "auto"
+    """Memory layout of images and weights; auto: with bf16 and 16."""
+    threads: Auto | PositiveInt = "auto"
+    """CPU threads of a training; auto: the CPUs of a trial."""
+
+
+class SearchConfig(Section):
+    """How configurations are suggested, stopped early and judged."""
+
+    searcher: Literal["grid", "random"] = "random"
+    """Where configurations come from."""
+    scheduler: Literal["asha", "none"] = "asha"
+    """Which trials are stopped early."""
+    num_samples: PositiveInt = 16
+    """Configurations to try; with grid: at most this many, and all if it is not given."""
+    metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
+    """What early stopping and the choice of the winner go by."""
+    winner_by: Literal["best", "last"] = "best"
+    """Whether a trial is judged by its best epoch or by its last."""
+    grace_period: PositiveInt = 1
+    """asha: the first rung, in epochs."""
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    """asha: one in so many trials passes a rung, and rungs are so many times apart."""
+    time_budget: str | None = None
+    """Stop after this much time, as 90s, 20m or 2h; the search stays resumable."""
+    checkpoint_every_epochs: PositiveInt = 1
+    """Epochs between a trial's checkpoints: what a crash can cost."""
+    max_failures: Count = 1
+    """How often a crashed trial is continued from its newest checkpoint."""
+    space: dict[str, dict[str, Any]] = {
+        "optim.lr": {"loguniform": [0.01, 1.0]},
+        "optim.weight_decay": {"loguniform": [1e-5, 1e-2]},
+        "optim.label_smoothing": {"uniform": [0.0, 0.2]},
+        "data.batch_size": {"choice": [64, 128, 256]},
+    }
+    """Searched fields, each with one of choice, grid, uniform, loguniform, int, logint, pow2."""
+
+    @field_validator("time_budget")
+    @classmethod
+    def _check_time_budget(cls, text: str | None) -> str | None:
+        if text is not None:
+            budget_seconds(text)
+        return text
+
+    @property
+    def mode(self) -> Literal["max", "min"]:
+        """Whether more or less of the metric is better."""
+        return "max" if self.metric == "val_accuracy" else "min"
+
+    @property
+    def parsed_space(self) -> Space:
+        """The checked dimensions of `space`."""
+        return parse_space(self.space)
+
+
+class ResourcesConfig(Section):
+    """What each trial gets, and how many run at once."""
+
+    gpus_per_trial: Auto | NotNegative = "auto"
+    """GPUs of a trial: 0, a share below 1, or 1; auto: 1 if the machine has a GPU, else 0."""
+    cpus_per_trial: Auto | PositiveInt = "auto"
+    """CPUs of a trial; auto: 1 without a GPU, else the CPUs divided among the trials."""
+    max_concurrent: Auto | PositiveInt = "auto"
+    """Trials at once; auto: what the machine or cluster holds."""
+    address: str | None = None
+    """Address of a Ray cluster to join; none: this machine alone."""
+
+
+class TrackingConfig(Section):
+    """Where results are shown besides the results folder. TensorBoard files are always written."""
+
+    wandb: str | None = None
+    """Weights & Biases project; none: off. The key comes from the environment or wandb's login."""
+    watch: bool = False
+    """Whether wandb records histograms of the gradients."""
+
+
+class RunConfig(Section):
+    """One training: everything that `fit()` needs to know, and what `best/config.yaml` holds."""
+
+    seed: Count = 0
+    """Seed of the search; trial i trains with seed + i."""
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+
+    def with_values(self, values: Mapping[str, Value], seed: int) -> RunConfig:
+        """The run of one trial: this one with searched values and its own seed."""
+        base = {name: getattr(self, name).model_dump() for name in RUN_SECTIONS}
+        for field, value in values.items():
+            section, _, key = field.partition(".")
+            base[section][key] = value
+        return RunConfig.model_validate({"seed": seed, **base})
+
+
+RUN_SECTIONS = ("data", "model", "optim", "train")
+
+
+class Plan(RunConfig):
+    """A whole search. Its defaults are the ASHA search of configs/asha.yaml."""
+
+    name: Annotated[str, Field(pattern=r"^[^/\x00]{1,100}$")] | None = None
+    """Folder of the results in `out`; none: the config's name and the next free number."""
+    out: str = "results"
+    """Folder that holds the results of searches."""
+    search: SearchConfig = SearchConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    def run(self, values: Mapping[str, Value], index: int) -> RunConfig:
+        """The run of trial `index` (from 0)."""
+        return self.with_values(values, seed=self.seed + index)
+
+
+def budget_seconds(text: str) -> float:
+    """Seconds in `90s`, `20m`, `2h`, or a plain number of seconds.
+
+    Raises:
+        ValueError: anything else, or not above 0.
+    """
+    units = {"s": 1, "m": 60, "h": 3600}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
+    try:
+        seconds = float(number) * unit
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e9:
+        raise ValueError(f"is {text!r}; give a time above 0 as 90s, 20m or 2h")
+    return seconds
+
+
+def dump_yaml(section: Section) -> str:
+    """All fields of a plan or run as YAML that `load.load_plan` reads back to an equal one."""
+    return yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def known_fields(section: type[Section] = Plan, prefix: str = "") -> list[str]:
+    """Dotted names of all fields that hold a value, in the order of the classes."""
+    names: list[str] = []
+    for name, info in section.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, Section):
+            names += known_fields(inner, f"{prefix}{name}.")
+        else:
+            names.append(prefix + name)
+    return names

@@ -1,0 +1,247 @@
+"""Reads the files of a folder, tar or zip one by one, in memory, and refuses hostile ones."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import os
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, cast
+
+from cifar_tune.errors import DataError
+
+MIB = 1 << 20
+TAR_BLOCK = 512  # bytes; a tar ends in two blocks of zeros
+FOLDERS_READ = ("train", "test", "cifar-10-batches-py", "cifar-10-batches-bin")
+DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    lzma.LZMAError,
+    zlib.error,
+    EOFError,
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an archive may ask of this machine before it is taken for a bomb."""
+
+    member_bytes: int = 64 * MIB  # the official batches have 31 MB
+    total_bytes: int = 8192 * MIB  # unpacked
+    members: int = 2_000_000
+
+
+@dataclass(frozen=True)
+class Member:
+    """One regular file: its path inside the source with `/` between parts, and its content.
+
+    `read` may be called until the next member is asked for; it raises DataError on damage.
+    """
+
+    name: str
+    read: Callable[[], bytes]
+
+
+def read_members(path: Path, limits: Limits = Limits()) -> Iterator[Member]:
+    """Yields the regular files of a folder or archive in the order they are stored in.
+
+    Raises DataError for a file that is no archive, a damaged or cut one, and one with links,
+    devices, absolute paths, `..`, or more than `limits` allow. Nothing is unpacked to the disk.
+    """
+    if path.is_dir():
+        return _folder_members(path, limits)
+    with _readable(path), path.open("rb") as file:
+        head = file.read(TAR_BLOCK)
+    if head.startswith(b"PK\x03\x04"):
+        return _zip_members(path, limits)
+    if head.startswith(b"\xfd7zXZ\x00"):
+        return _tar_members(path, lzma.open, limits)
+    if head.startswith(b"\x1f\x8b"):
+        return _tar_members(path, gzip.open, limits)
+    if head[257:262] == b"ustar":
+        return _tar_members(path, open, limits)
+    what = "is empty" if not head else "is no archive that can be read here"
+    raise DataError(f"{path} {what}; data.path must name a folder, .tar, .tar.gz, .tar.xz or .zip.")
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what a damaged or unreadable file raises into one line that names it."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise DataError(
+            f"{path} is damaged or cut short ({error}); get a fresh copy of it."
+        ) from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(
+            f"{path} can't be read: {reason}; check the file and its permissions."
+        ) from error
+
+
+def folder_files(folder: Path) -> Iterator[Path]:
+    """Yields, sorted, the files of the folder itself and of the few folders that a dataset has.
+
+    It goes no deeper than `train/<class>/`, so a wrong path costs no walk over a whole disk.
+    """
+    with _readable(folder):
+        for top in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            if top.is_file():
+                yield Path(top.path)
+            elif top.name in FOLDERS_READ and top.is_dir():
+                for where, subfolders, files in os.walk(top.path, followlinks=True):
+                    subfolders.sort()
+                    if Path(where).parent != folder:
+                        subfolders.clear()  # no link loops either
+                    yield from (Path(where, file) for file in sorted(files))
+
+
+def _folder_members(folder: Path, limits: Limits) -> Iterator[Member]:
+    for file in folder_files(folder):
+        yield Member(file.relative_to(folder).as_posix(), _file_reader(file, limits))
+
+
+def _file_reader(file: Path, limits: Limits) -> Callable[[], bytes]:
+    def read() -> bytes:
+        with _readable(file):
+            status = file.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise _hostile(file.parent, file.name, "is no plain file")
+            _check_size(file.parent, file.name, status.st_size, limits)
+            return file.read_bytes()
+
+    return read
+
+
+def _zip_members(path: Path, limits: Limits) -> Iterator[Member]:
+    with _readable(path), zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+        _check_total(path, len(infos), sum(info.file_size for info in infos), limits)
+        for info in infos:
+            if info.is_dir():
+                continue
+            _check_name(path, info.filename)
+            mode = info.external_attr >> 16
+            if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+                raise _hostile(path, info.filename, "is a link or device")
+            if info.flag_bits & 1:
+                raise DataError(f"{path}: {info.filename} is encrypted; pack it without password.")
+            yield Member(info.filename, _zip_reader(path, archive, info, limits))
+
+
+def _zip_reader(
+    path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, limits: Limits
+) -> Callable[[], bytes]:
+    def read() -> bytes:
+        _check_size(path, info.filename, info.file_size, limits)
+        with _readable(path):
+            try:
+                with archive.open(info) as file:
+                    # zipfile stops at the size that the directory states and checks the CRC there
+                    return file.read()
+            except (RuntimeError, NotImplementedError) as error:
+                raise DataError(f"{path}: {info.filename} can't be unpacked ({error}).") from error
+
+    return read
+
+
+def _tar_members(
+    path: Path, opener: Callable[[Path, str], object], limits: Limits
+) -> Iterator[Member]:
+    with _readable(path), cast(IO[bytes], opener(path, "rb")) as plain:
+        stream = _CappedStream(path, plain, limits)
+        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as archive:
+            for count, info in enumerate(archive):
+                _check_total(path, count, 0, limits)
+                if info.isdir():
+                    continue
+                _check_name(path, info.name)
+                if not info.isreg():
+                    raise _hostile(path, info.name, "is a link or device")
+                yield Member(info.name, _tar_reader(path, archive, info, limits))
+            stream.check_end(archive.offset)
+
+
+def _tar_reader(
+    path: Path, archive: tarfile.TarFile, info: tarfile.TarInfo, limits: Limits
+) -> Callable[[], bytes]:
+    def read() -> bytes:
+        _check_size(path, info.name, info.size, limits)
+        with _readable(path):
+            file = archive.extractfile(info)
+            content = file.read() if file is not None else b""
+            if len(content) != info.size:
+                raise EOFError(f"{info.name} has {len(content)} of {info.size} bytes")
+            return content
+
+    return read
+
+
+class _CappedStream:
+    """The unpacked bytes of a tar, counted: tarfile believes any size that a header states."""
+
+    def __init__(self, path: Path, stream: IO[bytes], limits: Limits) -> None:
+        self._path, self._stream, self._limits = path, stream, limits
+
+    def read(self, size: int) -> bytes:
+        _check_size(self._path, "a header", size, self._limits)
+        return self._stream.read(size)
+
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_SET:
+            _check_total(self._path, 0, position, self._limits)
+        return self._stream.seek(position, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def check_end(self, position: int) -> None:
+        """Checks that only empty blocks follow, and reads them all.
+
+        tarfile takes a damaged header, and a cut between two members, for the end of the archive;
+        gzip and xz keep their checksums behind the last byte.
+        """
+        self._stream.seek(position)
+        empty_bytes = 0
+        while chunk := self._stream.read(MIB):
+            _check_total(self._path, 0, self._stream.tell(), self._limits)
+            if any(chunk):
+                raise EOFError(f"the header at byte {position + empty_bytes:,} is damaged")
+            empty_bytes += len(chunk)
+        if empty_bytes < TAR_BLOCK:
+            raise EOFError("the empty blocks at the end of a tar are missing")
+
+
+def _check_name(path: Path, name: str) -> None:
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    if not parts or parts[0] == "/" or ".." in parts or ":" in parts[0]:
+        raise _hostile(path, name, "leads out of the archive")
+
+
+def _check_size(path: Path, name: str, size: int, limits: Limits) -> None:
+    if size > limits.member_bytes:
+        raise _hostile(path, name, f"has {size:,} bytes (at most {limits.member_bytes:,})")
+
+
+def _check_total(path: Path, members: int, total_bytes: int, limits: Limits) -> None:
+    if members > limits.members or total_bytes > limits.total_bytes:
+        raise DataError(
+            f"{path} unpacks to more than {limits.total_bytes:,} bytes or {limits.members:,} files "
+            "and is not read any further. Is it the dataset?"
+        )
+
+
+def _hostile(path: Path, name: str, what: str) -> DataError:
+    return DataError(
+        f"{path}: {name!r} {what}; an archive may hold plain files below its own folder only."
+    )

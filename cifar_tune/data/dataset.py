@@ -1,0 +1,86 @@
+"""What a decoded dataset, its description and a search's share of it look like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+IMAGE_SIDE = 32  # pixels; every dataset is brought to this size
+SPLITS = ("train", "test")  # as the official distribution and image folders name them
+
+Kind = Literal["cifar10-python", "cifar10-binary", "images", "drawn"]
+Uint8Array = NDArray[np.uint8]
+Int64Array = NDArray[np.int64]
+Statistics = tuple[float, float, float]  # a figure for red, green and blue, 0 to 1
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images with their classes.
+
+    Shapes: `images` [n, 32, 32, 3] uint8, red, green and blue last; `labels` [n] int64, an index
+    into the dataset's `classes`.
+    """
+
+    images: Uint8Array
+    labels: Int64Array
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A whole dataset in memory, as a source gave it and before the cache has it."""
+
+    kind: Kind
+    classes: tuple[str, ...]
+    train: Images
+    test: Images
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A decoded dataset in the cache: what it is and where its arrays lie.
+
+    `mean` and `std` are those of the training images, one for red, green and blue, from 0 to 1.
+    `fingerprint` is a SHA-256 over the arrays and the class names: equal content, equal
+    fingerprint, wherever it came from. `notes` are the sentences that a reader of the results
+    should know (resized, fell back to the drawn set, rebuilt).
+    """
+
+    kind: Kind
+    source: str
+    fingerprint: str
+    classes: tuple[str, ...]
+    mean: Statistics
+    std: Statistics
+    folder: Path
+    train_size: int
+    test_size: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SearchData:
+    """All that a search may see of a dataset: the images trained on and those it is judged by.
+
+    Plain arrays, copied out of the cache, so that no road leads from here to the test split or
+    to the confirmation images; they pickle out of band and may be read-only (Ray's object store).
+
+    Shapes: images [n, 32, 32, 3] uint8, labels [n] int64. Channels lie last because a row of an
+    image is then one run of 96 bytes, which makes the random crop cheap (augmentation.py).
+    """
+
+    train_images: Uint8Array
+    train_labels: Int64Array
+    val_images: Uint8Array
+    val_labels: Int64Array
+    classes: tuple[str, ...]
+    mean: Statistics
+    std: Statistics

@@ -1,0 +1,55 @@
+"""The errors that a user is meant to read: each says value, rule and remedy, and has an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class CifarTuneError(Exception):
+    """Base of all errors that are shown as one message, without a traceback."""
+
+    exit_code = 2
+
+
+class PlanError(CifarTuneError):
+    """The plan, its YAML or a flag says something that can't be carried out."""
+
+
+class ResourceError(CifarTuneError):
+    """The machine or cluster does not have what a trial asks for."""
+
+
+class DataError(CifarTuneError):
+    """The dataset is missing, damaged, or too small for the splits asked of it."""
+
+
+class ResultsError(CifarTuneError):
+    """The results folder can't be written, is in use, or holds another search."""
+
+
+class JournalError(ResultsError):
+    """The journal is damaged in a place where a crash can't have damaged it."""
+
+
+class NoUsableTrialError(CifarTuneError):
+    """Every trial failed or diverged, so there is no winner."""
+
+    exit_code = 4
+
+
+class StorageError(CifarTuneError):
+    """The storage is full or gone; what was acknowledged before is kept."""
+
+    exit_code = 5
+
+
+def exit_code_of(command: Callable[[], int]) -> int:
+    """Run a command; show a `CifarTuneError` as one message on stderr and return its exit code."""
+    try:
+        return command()
+    except CifarTuneError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,86 @@
+"""The flags of a search: each one a name for a field of the plan."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+
+from cifar_tune.config import Plan
+from cifar_tune.load import load_plan, plan_from
+
+# flag: (field, kind of value, help with the default, which is the field's)
+FLAGS = {
+    "--num-samples": ("search.num_samples", "N", "configurations to try (16; grid: all)"),
+    "--searcher": ("search.searcher", "NAME", "grid or random (random)"),
+    "--scheduler": ("search.scheduler", "NAME", "asha or none (asha)"),
+    "--time-budget": ("search.time_budget", "TIME", "stop after 90s, 20m or 2h; resumable (none)"),
+    "--max-epochs": ("train.max_epochs", "N", "epochs of a full training (9)"),
+    "--gpus-per-trial": ("resources.gpus_per_trial", "X", "0, a share such as 0.5, or 1 (auto)"),
+    "--cpus-per-trial": ("resources.cpus_per_trial", "N", "CPUs of a trial (1 without a GPU)"),
+    "--max-concurrent": ("resources.max_concurrent", "N", "trials at once (what there is room for)"),
+    "--address": ("resources.address", "ADDRESS", "Ray cluster to join (this machine alone)"),
+    "--data-dir": ("data.path", "PATH", "folder or archive with the dataset (the user's cache)"),
+    "--out": ("out", "DIR", "folder for results (results)"),
+    "--name": ("name", "NAME", "name of this search's folder in it (<config>-<n>)"),
+    "--seed": ("seed", "N", "seed of configurations and trainings (0)"),
+    "--wandb": ("tracking.wandb", "PROJECT", "log to this Weights & Biases project (off)"),
+}
+WORDS = {"--time-budget", "--address", "--data-dir", "--out", "--name", "--wandb"}
+RESUME_FLAGS = (
+    "--time-budget", "--gpus-per-trial", "--cpus-per-trial", "--max-concurrent", "--data-dir",
+    "--wandb",
+)  # fmt: skip
+
+
+def add_plan_flags(parser: argparse.ArgumentParser) -> None:
+    """Add `--config`, `--set` and all flags that name fields."""
+    parser.add_argument("--config", metavar="FILE", help="a plan, or the name of one that ships")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change any field of the plan; repeatable; a flag of its own wins over it",
+    )
+    add_flags(parser, FLAGS)
+
+
+def add_flags(parser: argparse.ArgumentParser, flags: Iterable[str]) -> None:
+    """Add some of the flags that name fields."""
+    for flag in flags:
+        _, metavar, text = FLAGS[flag]
+        parser.add_argument(flag, metavar=metavar, help=text)
+
+
+def plan_of(arguments: argparse.Namespace) -> Plan:
+    """The plan that parsed flags ask for.
+
+    Raises:
+        PlanError: as `load_plan`, naming the flag.
+    """
+    given = _given(arguments)
+    return load_plan(arguments.config, [*arguments.set, *given], names=given)
+
+
+def change_plan(plan: Plan, arguments: argparse.Namespace) -> Plan:
+    """A recorded plan with flags of this start; a time budget counts for one start only.
+
+    Raises:
+        PlanError: as `load_plan`, naming the flag.
+    """
+    raw = plan.model_dump(mode="json")
+    raw["search"]["time_budget"] = None
+    given = _given(arguments)
+    return plan_from(raw, "the recorded plan", given, names=given)
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, str]:
+    """Overrides of the flags that were given, each with the flag as its user wrote it."""
+    given = {}
+    for flag, (field, _, _) in FLAGS.items():
+        text = getattr(arguments, flag.removeprefix("--").replace("-", "_"), None)
+        if text is not None:
+            # A path or a name is a word whatever it looks like: JSON quotes it for YAML.
+            given[f"{field}={json.dumps(text) if flag in WORDS else text}"] = f"{flag} {text}"
+    return given

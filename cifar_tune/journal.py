@@ -1,0 +1,181 @@
+"""The append-only record of a search, `journal.jsonl`: one writer, one reader.
+
+A line is a JSON object with `seq` (from 1, the only order that counts), `event`, `time` (Unix
+seconds, for people and durations) and `crc` (CRC-32 of the line without it). A crash can tear only
+the last line; that line is dropped and counted. Anything else that does not fit is damage, and is
+refused. README.md lists the events.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cifar_tune.errors import JournalError, ResultsError, StorageError
+
+FILE_NAME = "journal.jsonl"
+LOCK_NAME = "lock"
+VERSION = 1
+
+Event = dict[str, Any]
+
+
+@dataclass(kw_only=True)
+class Records:
+    """The events of a journal in order, and how many torn lines were dropped (0 or 1)."""
+
+    events: list[Event] = field(default_factory=list)
+    torn_lines: int = 0
+    good_bytes: int = 0
+
+    def of(self, *names: str) -> list[Event]:
+        """The events with one of these names."""
+        return [event for event in self.events if event["event"] in names]
+
+
+def read_journal(folder: Path) -> Records:
+    """Read the journal of a results folder; it may be growing at the same time.
+
+    Raises:
+        ResultsError: there is no journal.
+        JournalError: a line other than the last is damaged, or a sequence number is missing.
+    """
+    path = folder / FILE_NAME
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ResultsError(
+            f"{folder} holds no search that can be read: {error.strerror or error}:"
+            f" {FILE_NAME}; name the folder of a search, such as results/asha-1"
+        ) from None
+    records = Records()
+    lines = content.split(b"\n")
+    for number, line in enumerate(lines[:-1], 1):
+        event = _parse_line(line)
+        if event is None and number == len(lines) - 1:
+            break  # the newline reached the disk and a part before it did not
+        if event is None or event["seq"] != number:
+            raise JournalError(
+                f"{path}:{number}: this line is damaged, and a crash damages only the last one;"
+                " restore the file from a copy, or start a new search under another --name"
+            )
+        records.events.append(event)
+        records.good_bytes += len(line) + 1
+    records.torn_lines = int(records.good_bytes < len(content))
+    return records
+
+
+def _format_line(event: Mapping[str, Any]) -> bytes:
+    body = json.dumps(event, allow_nan=False, separators=(",", ":")).encode()
+    return body[:-1] + b',"crc":"%08x"}\n' % zlib.crc32(body)
+
+
+def _parse_line(line: bytes) -> Event | None:
+    body, found, tail = line.rpartition(b',"crc":"')
+    if not found or tail != b'%08x"}' % zlib.crc32(body + b"}"):
+        return None
+    event = json.loads(body + b"}")
+    return event if isinstance(event, dict) and "seq" in event and "event" in event else None
+
+
+class Journal:
+    """The one writer of a results folder; holds the folder's lock as long as it is open.
+
+    Use it as a context manager. A second process that opens the same folder is refused.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = _take_lock(folder)
+        try:
+            self.records = read_journal(folder) if (folder / FILE_NAME).exists() else Records()
+            self._file = os.open(folder / FILE_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.ftruncate(self._file, self.records.good_bytes)
+            _sync_folder(folder)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+        os.close(self._lock)
+
+    def append(self, name: str, **values: Any) -> Event:
+        """Write one event and wait until it is on the disk.
+
+        Raises:
+            StorageError: it could not be written; a half-written line is taken back if possible.
+            ValueError: a value is not finite or not JSON.
+        """
+        seq = len(self.records.events) + 1
+        event: Event = {"seq": seq, "event": name, "time": time.time(), **values}
+        line = _format_line(event)
+        try:
+            written = os.write(self._file, line)
+            if written != len(line):
+                raise OSError(errno.ENOSPC, "only a part of the line was written")
+            os.fsync(self._file)
+        except OSError as error:
+            self._take_back()
+            raise StorageError(
+                f"{self.folder / FILE_NAME} can't be written: {error.strerror}; free space or"
+                f" bring the storage back, then: cifar-tune resume {self.folder}"
+            ) from None
+        self.records.events.append(event)
+        self.records.good_bytes += len(line)
+        return event
+
+    def _take_back(self) -> None:
+        try:
+            os.ftruncate(self._file, self.records.good_bytes)
+        except OSError:
+            pass  # then the torn line is dropped by the next reader
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process holds the lock of this results folder."""
+    try:
+        os.close(_take_lock(folder))
+    except ResultsError:
+        return True
+    return False
+
+
+def _take_lock(folder: Path) -> int:
+    path = folder / LOCK_NAME
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise ResultsError(f"{path} can't be opened: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        owner = os.pread(lock, 20, 0).decode(errors="replace").strip()
+        os.close(lock)
+        raise ResultsError(
+            f"{folder} is in use by process {owner or 'unknown'}; wait for it, or choose another"
+            " --name"
+        ) from None
+    # The kernel drops the lock when the process dies, so a stale process id does no harm.
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,260 @@
+"""Reads a plan: a YAML file, then overrides; every mistake becomes one line that helps."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from cifar_tune.config import Plan, RunConfig, SearchConfig, Section, known_fields
+from cifar_tune.errors import PlanError
+from cifar_tune.spaces import SpaceError, Value
+from cifar_tune.strict_yaml import Lines, parse_yaml, read_yaml
+
+# Searching these would make trials incomparable: the data they are judged on, the epochs that
+# early stopping counts in, the arithmetic of the machine.
+NOT_SEARCHABLE = {"data.path", "data.fallback", "data.train_size", "data.val_size"} | {
+    "data.confirm_size", "data.split_seed", "data.eval_batch_size", "train.max_epochs",
+    "train.threads",
+}  # fmt: skip
+
+
+def load_plan(
+    config: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    *,
+    names: Mapping[str, str] | None = None,
+) -> Plan:
+    """Read a plan: a file (or the name of a config that ships with the package), then overrides.
+
+    Args:
+        config: path of a YAML file, or a bare name such as `lecture`; none: the defaults.
+        overrides: `key=value` in order, as `--set` takes them; a key is a dotted field of the plan
+            and a value is YAML.
+        names: what to call an override in errors, if not `--set key=value`.
+
+    Returns:
+        The checked plan, with absolute paths.
+
+    Raises:
+        PlanError: with file and line or flag, the value, the rule, and the remedy.
+    """
+    where, raw, lines = "plan", {}, {}
+    if config is not None:
+        path = find_config(config)
+        where, (loaded, lines) = str(path), read_yaml(path)
+        raw = {} if loaded is None else loaded
+        if not isinstance(raw, dict):
+            raise PlanError(f"{where}: holds {type(raw).__name__}; a plan is `key: value` lines")
+    return _overridden(raw, where, lines, overrides, names or {})
+
+
+def plan_from(
+    raw: Mapping[str, Any],
+    where: str,
+    overrides: Iterable[str] = (),
+    *,
+    names: Mapping[str, str] | None = None,
+) -> Plan:
+    """A plan from plain values that a program wrote, such as the journal's; else as `load_plan`."""
+    return _overridden(dict(raw), where, {}, overrides, names or {})
+
+
+def _overridden(
+    raw: dict[str, Any],
+    where: str,
+    lines: Lines,
+    overrides: Iterable[str],
+    names: Mapping[str, str],
+) -> Plan:
+    origins = dict.fromkeys(_leaves(raw), where)
+    for override in overrides:
+        _override(raw, override, names.get(override, f"--set {override}"), origins)
+    return _validate(raw, where, lines, origins)
+
+
+def find_config(name: str | Path) -> Path:
+    """The file of a config: the path itself, or a config of the package by its bare name.
+
+    Raises:
+        PlanError: neither exists.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    shipped = {file.stem: file for file in sorted(config_folder().glob("*.yaml"))}
+    if str(name) in shipped:
+        return shipped[str(name)]
+    known = f"; configs that ship with the package: {', '.join(shipped)}" if shipped else ""
+    raise PlanError(f"--config {name}: there is no such file{_hint(str(name), shipped)}{known}")
+
+
+def config_folder() -> Path:
+    """Where the shipped configs lie: in the wheel beside this file, in a checkout one level up."""
+    packaged = Path(__file__).parent / "configs"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def _leaves(raw: Mapping[str, Any], prefix: str = "") -> list[str]:
+    names = []
+    for key, value in raw.items():
+        if isinstance(value, dict) and prefix + key != "search.space":
+            names += _leaves(value, f"{prefix}{key}.")
+        else:
+            names.append(prefix + key)
+    return names
+
+
+def _override(raw: dict[str, Any], override: str, where: str, origins: dict[str, str]) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise PlanError(f"{where}: give key=value, such as --set optim.lr=0.1")
+    value, _ = parse_yaml(text, where)
+    fields = known_fields()
+    if key.startswith("search.space."):
+        space = raw.setdefault("search", {}).setdefault(
+            "space", dict(SearchConfig.model_fields["space"].default)
+        )
+        space[key.removeprefix("search.space.")] = value
+        origins["search.space"] = where
+        return
+    if key not in fields:
+        raise PlanError(f"{where}: {key} is not a field of the plan{_hint(key, fields)}")
+    *sections, last = key.split(".")
+    target = raw
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise PlanError(f"{where}: {section} is {target!r} in the config, not a section")
+    target[last] = value
+    origins[key] = where
+
+
+def _validate(
+    raw: Mapping[str, Any], where: str, lines: Lines, origins: Mapping[str, str]
+) -> Plan:
+    try:
+        plan = Plan.model_validate(raw)
+    except ValidationError as error:
+        raise PlanError(_explain(error, where, lines, origins)) from None
+    try:
+        _check_space(plan)
+    except SpaceError as error:
+        line = lines.get(("search", "space", error.field))
+        place = origins.get("search.space", where)
+        place = f"{place}:{line}" if line and place == where else place
+        raise PlanError(f"{place}: {error}") from None
+    return _absolute(plan)
+
+
+def _absolute(plan: Plan) -> Plan:
+    """Ray changes the working directory in a trial, so no relative path may get there."""
+    data = plan.data
+    if data.path is not None:
+        path = Path(data.path).expanduser().absolute()
+        data = data.model_copy(update={"path": str(path)})
+    out = Path(plan.out).expanduser().absolute()
+    return plan.model_copy(update={"out": str(out), "data": data})
+
+
+def _check_space(plan: Plan) -> None:
+    """Every searched field exists, may be searched, and takes every value that can be drawn."""
+    searchable = [
+        name for name in known_fields(RunConfig) if "." in name and name not in NOT_SEARCHABLE
+    ]
+    if not plan.search.space:
+        raise SpaceError("", "is empty; give at least one field to search")
+    for field in plan.search.space:
+        if field not in searchable:
+            known = "can't be searched" if field in known_fields() else "is not a field of a run"
+            raise SpaceError(field, known + _hint(field, searchable))
+    for dimension in plan.search.parsed_space:
+        for value in dimension.values or _ends(dimension.kind, dimension.low, dimension.high):
+            try:
+                plan.with_values({dimension.field: value}, seed=0)
+            except ValidationError as error:
+                rule = error.errors()[0]["msg"].lower()
+                raise SpaceError(dimension.field, f"can give {value!r}; {rule}") from None
+
+
+def _ends(kind: str, low: float, high: float) -> tuple[Value, ...]:
+    return (int(low), int(high)) if kind in ("int", "logint") else (float(low), float(high))
+
+
+def _explain(
+    error: ValidationError, where: str, lines: Lines, origins: Mapping[str, str]
+) -> str:
+    return "\n".join(_explain_one(dict(item), where, lines, origins) for item in _merged(error))
+
+
+def _merged(error: ValidationError) -> list[dict[str, Any]]:
+    """One error a field: a union reports one for each member, whose names end its location."""
+    by_field: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for item in error.errors():
+        by_field.setdefault(_field_path(item["loc"]), []).append(dict(item))
+    return [
+        {**items[-1], "loc": path, **({"msg": _either(items)} if len(items) > 1 else {})}
+        for path, items in by_field.items()
+    ]
+
+
+def _either(items: Iterable[Mapping[str, Any]]) -> str:
+    prefix = "Input should be "
+    return prefix + " or ".join(str(item["msg"]).removeprefix(prefix) for item in items)
+
+
+def _field_path(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """`location` without the names of union members that pydantic appends."""
+    if location[:2] == ("search", "space"):
+        return location[:3]
+    depth, section = 0, Plan
+    while depth < len(location):
+        info = section.model_fields.get(str(location[depth]))
+        depth += 1
+        if info is None or not (isinstance(info.annotation, type) and _is_section(info.annotation)):
+            break
+        section = info.annotation
+    return location[:depth]
+
+
+def _is_section(annotation: type) -> bool:
+    return issubclass(annotation, Section)
+
+
+def _explain_one(
+    item: Mapping[str, Any], where: str, lines: Lines, origins: Mapping[str, str]
+) -> str:
+    path = item["loc"]
+    name = ".".join(str(part) for part in path)
+    place = next((origins[key] for key in origins if key == name), where)
+    if place == where and path in lines:
+        place = f"{where}:{lines[path]}"
+    if item["type"] == "extra_forbidden":
+        return f"{place}: {name} is not a field of the plan{_hint(name, known_fields())}"
+    rule = str(item["msg"]).replace("Input should be", "it must be").removeprefix("Value error, ")
+    rule = rule[0].lower() + rule[1:]
+    hint = _hint(str(item["input"]), _literals(path))
+    verb = "" if rule.startswith("is ") else f"is {item['input']!r}; "
+    return f"{place}: {name} {verb}{rule}{hint}"
+
+
+def _literals(path: tuple[Any, ...]) -> list[str]:
+    """The words that the field at `path` takes, if it takes words."""
+    annotation: Any = Plan
+    for part in path:
+        fields = getattr(annotation, "model_fields", {})
+        annotation = fields[part].annotation if part in fields else None
+    members = [annotation, *get_args(annotation)]
+    return [value for member in members for value in get_args(member) if isinstance(value, str)]
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    """The nearest known name; for a dotted name also one that differs only in its section."""
+    names = list(known)
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    last = word.rpartition(".")[2]
+    near = near or [name for name in names if name.rpartition(".")[2] == last][:1]
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,0 +1,143 @@
+"""Optimizers and learning rate schedules: config in, torch objects out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from cifar_tune.config import OptimConfig
+from cifar_tune.errors import PlanError
+
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+# One-cycle starts at 1/25 of the peak and ends at 1/10,000 of the start: torch's defaults, after
+# Smith and Topin, "Super-Convergence" (2018).
+ONE_CYCLE_START = 1 / 25
+ONE_CYCLE_END = ONE_CYCLE_START / 1e4
+
+
+def build_optimizer(module: nn.Module, config: OptimConfig) -> Optimizer:
+    """SGD or AdamW over a module's trainable parameters.
+
+    There are always two groups: weights, which decay, then biases and parameters of
+    normalisation layers, which do not (Goyal et al. 2017, "Accurate, Large Minibatch SGD",
+    section 5.3).
+
+    Raises:
+        PlanError: the module has no trainable parameter.
+    """
+    decaying, exempt = _split_parameters(module)
+    if not decaying and not exempt:
+        raise PlanError(
+            f"the model ({type(module).__name__}) has no trainable parameter; give it one, or leave"
+            " requires_grad on"
+        )
+    groups = [
+        {"params": decaying, "weight_decay": config.weight_decay},
+        {"params": exempt, "weight_decay": 0.0},
+    ]
+    # Fused is the fastest everywhere. Step on a ResNet-9 of width 16, one core of an EPYC Zen 4:
+    # SGD 0.7 ms, loop 1.1, foreach 1.0 to 1.3; AdamW 1.1 ms, loop 2.1 to 2.5, foreach 1.8 to 2.1.
+    # It wants float parameters; a user's net may have others, and then torch chooses.
+    fused = True if all(p.is_floating_point() for p in decaying + exempt) else None
+    if config.name == "adamw":
+        betas = (config.momentum, 0.999)
+        return torch.optim.AdamW(groups, lr=config.lr, betas=betas, fused=fused)
+    return torch.optim.SGD(
+        groups,
+        lr=config.lr,
+        momentum=config.momentum,
+        nesterov=config.nesterov and config.momentum > 0,  # torch refuses it without momentum
+        fused=fused,
+    )
+
+
+def _split_parameters(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Parameters that decay, and biases and normalisation's, each once and in a fixed order."""
+    decaying: list[nn.Parameter] = []
+    exempt: list[nn.Parameter] = []
+    seen: set[int] = set()  # a parameter may be shared by two layers
+    for layer in module.modules():
+        for parameter in layer.parameters(recurse=False):
+            if parameter.requires_grad and id(parameter) not in seen:
+                seen.add(id(parameter))
+                plain = parameter.ndim < 2 or isinstance(layer, NORMS)
+                (exempt if plain else decaying).append(parameter)
+    return decaying, exempt
+
+
+def build_schedule(optimizer: Optimizer, config: OptimConfig, total_steps: int) -> LambdaLR:
+    """The schedule, to be stepped after each optimizer step.
+
+    Args:
+        optimizer: its groups' learning rates are `config.lr`.
+        config: the shape and the warm-up.
+        total_steps: optimizer steps of the whole training, at least 1.
+    """
+    return LambdaLR(optimizer, schedule_factor(config, total_steps))
+
+
+def schedule_factor(config: OptimConfig, total_steps: int) -> Callable[[int], float]:
+    """The part of `config.lr` that holds in step `step`, from 0 to `total_steps` - 1.
+
+    `linear` and `cosine` rise in a straight line to 1 over `warmup_fraction` of the steps, and
+    would reach 0 one step after the last, so that no step is wasted on a rate of 0. `one-cycle`
+    is torch's `OneCycleLR` (cosine both ways) without its cycling of the momentum, which may be
+    searched. Plain functions: nothing of them goes into a checkpoint, so a resumed run may have a
+    longer schedule or another rate.
+    """
+    warmup = round(config.warmup_fraction * total_steps)
+    decay_steps = max(1, total_steps - warmup)
+
+    def rising(step: int) -> float:
+        return (step + 1) / (warmup + 1)
+
+    def linear(step: int) -> float:
+        if step < warmup:
+            return rising(step)
+        return max(0.0, 1 - (step - warmup) / decay_steps)
+
+    def cosine(step: int) -> float:
+        if step < warmup:
+            return rising(step)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / decay_steps)))
+
+    def one_cycle(step: int) -> float:
+        peak, last = config.warmup_fraction * total_steps - 1, total_steps - 1
+        if step < peak:
+            return _cosine_between(ONE_CYCLE_START, 1.0, step / peak)
+        done = (step - peak) / (last - peak) if last > peak else 0.0
+        return _cosine_between(1.0, ONE_CYCLE_END, min(1.0, done))
+
+    shapes = {"constant": lambda step: 1.0, "linear": linear, "cosine": cosine}
+    return {**shapes, "one-cycle": one_cycle}[config.schedule]
+
+
+def _cosine_between(start: float, end: float, done: float) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def apply_config(optimizer: Optimizer, schedule: LambdaLR, config: OptimConfig) -> None:
+    """Put a config's values into an optimizer and schedule that were restored from a checkpoint.
+
+    With the config of the checkpoint this changes no bit; with another one (population based
+    training, an extended search) the new rate, decay and momentum hold from the next step on.
+    """
+    factor = schedule.lr_lambdas[0](schedule.last_epoch)
+    schedule.base_lrs = [config.lr] * len(optimizer.param_groups)
+    schedule._last_lr = [config.lr * factor] * len(optimizer.param_groups)
+    for group, weight_decay in zip(
+        optimizer.param_groups, (config.weight_decay, 0.0), strict=True
+    ):
+        group.update(initial_lr=config.lr, lr=config.lr * factor, weight_decay=weight_decay)
+        if config.name == "adamw":
+            group["betas"] = (config.momentum, group["betas"][1])
+        else:
+            nesterov = config.nesterov and config.momentum > 0
+            group.update(momentum=config.momentum, nesterov=nesterov)

@@ -1,0 +1,298 @@
+"""Every check that can refuse a plan before anything starts, and the plan's forecast."""
+
+from __future__ import annotations
+
+import glob
+import math
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import cifar_tune.data as data_room
+from cifar_tune.config import ModelConfig, Plan
+from cifar_tune.errors import PlanError, ResultsError
+from cifar_tune.journal import FILE_NAME, is_running
+from cifar_tune.machine import Machine, settle
+from cifar_tune.models import check_model_name
+from cifar_tune.resources import Share, share_of
+from cifar_tune.spaces import SpaceError, Value, grid_points
+
+DEFAULT_STEM = "asha"  # without a config, the plan is that of configs/asha.yaml
+KEPT_CHECKPOINTS = 3  # newest, the one before, the best: of each trial that runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What a plan will do, as far as it can be known before the start."""
+
+    plan: Plan
+    share: Share
+    trials: int
+    rungs: tuple[int, ...]
+    most_epochs: int
+    expected_epochs: int
+    free_bytes: int
+    notes: tuple[str, ...]
+
+
+def check(plan: Plan, machine: Machine) -> Forecast:
+    """Check a loaded plan against itself and the machine, and settle what it leaves open.
+
+    Data and results folder have checks of their own (`check_folder`, `check_data`); the order is
+    plan, resources, results folder, data.
+
+    Raises:
+        PlanError, ResourceError: with value, rule and remedy.
+    """
+    notes = _check_search(plan)
+    _check_models(plan)
+    given = share_of(plan.resources, [machine])
+    settled = _settled(plan, machine, given)
+    epochs, count = plan.train.max_epochs, number_of_trials(plan)
+    rungs = rung_epochs(plan)
+    return Forecast(
+        plan=settled,
+        share=given,
+        trials=count,
+        rungs=rungs,
+        most_epochs=count * epochs,
+        expected_epochs=_expected_epochs(count, rungs, plan),
+        free_bytes=shutil.disk_usage(_nearest_folder(Path(plan.out))).free,
+        notes=(*notes, *given.notes),
+    )
+
+
+def _settled(plan: Plan, machine: Machine, given: Share) -> Plan:
+    train = settle(plan.train, machine, cpus=given.cpus, gpu=given.gpus > 0)
+    resources = plan.resources.model_copy(
+        update={"cpus_per_trial": given.cpus, "gpus_per_trial": given.gpus}
+    )
+    search = plan.search.model_copy(update={"num_samples": number_of_trials(plan)})
+    return plan.model_copy(update={"train": train, "resources": resources, "search": search})
+
+
+def number_of_trials(plan: Plan) -> int:
+    """Trials of a search: the samples, or the grid's points if they are fewer or not limited."""
+    search = plan.search
+    if search.searcher != "grid":
+        return search.num_samples
+    points = len(grid_points(search.parsed_space))
+    return min(points, search.num_samples) if "num_samples" in search.model_fields_set else points
+
+
+def _check_search(plan: Plan) -> list[str]:
+    search, epochs = plan.search, plan.train.max_epochs
+    try:
+        count = number_of_trials(plan)
+    except SpaceError as error:
+        raise PlanError(str(error)) from None
+    notes = []
+    if search.searcher == "grid":
+        points = len(grid_points(search.parsed_space))
+        notes.append(f"grid search: {count} of {points} grid points, in their order")
+    if search.scheduler == "asha":
+        if search.grace_period > epochs:
+            raise PlanError(
+                f"search.grace_period is {search.grace_period}, above train.max_epochs, which is"
+                f" {epochs}; lower it, train longer, or use --scheduler none"
+            )
+        if len(_rungs_below(rung_epochs(plan), epochs)) == 0:
+            notes.append(f"asha has no rung below epoch {epochs}: no trial is stopped early")
+    if search.checkpoint_every_epochs > epochs:
+        raise PlanError(
+            f"search.checkpoint_every_epochs is {search.checkpoint_every_epochs}, above"
+            f" train.max_epochs, which is {epochs}; lower it"
+        )
+    return notes
+
+
+def _check_models(plan: Plan) -> None:
+    space = {dimension.field: dimension for dimension in plan.search.parsed_space}
+    names = space["model.name"].values if "model.name" in space else (plan.model.name,)
+    for name in names:
+        check_model_name(str(name))
+
+
+def rung_epochs(plan: Plan) -> tuple[int, ...]:
+    """The epochs at which ASHA judges, ascending; empty without ASHA.
+
+    The count is computed as Ray computes it, rounding included, so that the table is what happens.
+    """
+    search = plan.search
+    if search.scheduler != "asha":
+        return ()
+    low, high, factor = search.grace_period, plan.train.max_epochs, search.reduction_factor
+    count = int(math.log(high / low) / math.log(factor) + 1)
+    return tuple(low * factor**rung for rung in range(count))
+
+
+def _rungs_below(rungs: tuple[int, ...], epochs: int) -> list[int]:
+    return [rung for rung in rungs if rung < epochs]
+
+
+def _expected_epochs(trials: int, rungs: tuple[int, ...], plan: Plan) -> int:
+    """Epochs that ideal halving would run: each rung is left by one in `reduction_factor`."""
+    total, left, reached = 0.0, float(trials), 0
+    for rung in (*_rungs_below(rungs, plan.train.max_epochs), plan.train.max_epochs):
+        total += left * (rung - reached)
+        left, reached = max(1.0, left / plan.search.reduction_factor), rung
+    return round(total)
+
+
+def results_folder(plan: Plan, config: str | None) -> Path:
+    """Where a search's results go: its name, or the config's name and the next free number."""
+    out = Path(plan.out)
+    if plan.name is not None:
+        return out / plan.name
+    stem = Path(config).stem if config else DEFAULT_STEM
+    taken = [_number(path.name, stem) for path in out.glob(f"{glob.escape(stem)}-*")]
+    return out / f"{stem}-{max(taken, default=0) + 1}"
+
+
+def _number(name: str, stem: str) -> int:
+    number = name.removeprefix(f"{stem}-")
+    return int(number) if number.isdecimal() else 0
+
+
+def holds_search(folder: Path) -> bool:
+    """Whether a search was begun in this folder."""
+    return (folder / FILE_NAME).exists()
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a new results folder can be made at this path, and leave nothing behind.
+
+    Raises:
+        ResultsError: the name is in use, or nothing can be written there.
+    """
+    if holds_search(folder):
+        if is_running(folder):
+            raise ResultsError(
+                f"{folder} is in use by a search that is running; choose another --name, or wait"
+            )
+        raise ResultsError(
+            f"{folder} holds a search already; go on with it: cifar-tune resume {folder}, or"
+            " choose another --name"
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ResultsError(f"{folder} exists and is not a search; choose another --name or --out")
+    nearest = _nearest_folder(folder)
+    try:
+        with tempfile.TemporaryFile(dir=nearest) as probe:
+            probe.write(b"probe")
+            probe.flush()
+    except OSError as error:
+        raise ResultsError(
+            f"{folder} can't be written: {error.strerror} in {nearest}; choose another --out"
+        ) from None
+
+
+def _nearest_folder(path: Path) -> Path:
+    """The path itself or its nearest parent that exists and is a folder."""
+    for candidate in (path, *path.parents):
+        if candidate.is_dir():
+            return candidate
+        if candidate.exists():
+            raise ResultsError(f"{candidate} is a file, not a folder; choose another --out")
+    return Path("/")
+
+
+def check_data(plan: Plan) -> str:
+    """Check that the dataset is there, without decoding it; what it is, in a few words.
+
+    Raises:
+        DataError: it is missing or nothing that can be read.
+    """
+    return data_room.check(plan.data)
+
+
+def check_sizes(plan: Plan, train_images: int) -> None:
+    """Check that every batch size that can be drawn fits into the training images.
+
+    Raises:
+        PlanError: an epoch would have no step, which Lightning takes for a finished training.
+    """
+    if not plan.data.drop_last:
+        return
+    sizes = [plan.data.batch_size]
+    for dimension in plan.search.parsed_space:
+        if dimension.field == "data.batch_size":
+            sizes = [int(v) for v in dimension.values if v is not None] or [int(dimension.high)]
+    if max(sizes) > train_images:
+        raise PlanError(
+            f"data.batch_size can be {max(sizes)}, and there are {train_images} training images:"
+            " with data.drop_last an epoch would have no step; use smaller batches"
+        )
+
+
+def describe(forecast: Forecast, dataset: str, folder: Path) -> list[str]:
+    """The forecast as lines for people."""
+    plan, given = forecast.plan, forecast.share
+    lines = [
+        f"search      {plan.search.searcher} with {plan.search.scheduler}, {forecast.trials} trials"
+        f" of at most {plan.train.max_epochs} epochs, by {plan.search.metric}",
+        f"at once     {given.slots} trials, each {given.cpus} CPU{'s' * (given.cpus > 1)}"
+        + (f" and {given.gpus:g} GPU" if given.gpus else "")
+        + f", precision {plan.train.precision}"
+        + (", channels_last" if plan.train.channels_last else ""),
+        f"data        {dataset}",
+    ]
+    if forecast.rungs:
+        lines += _rung_table(forecast)
+    lines += [
+        f"epochs      at most {forecast.most_epochs}"
+        + (f", about {forecast.expected_epochs} if halving is ideal" if forecast.rungs else ""),
+        f"disk        {_checkpoint_need(forecast)}; {forecast.free_bytes / 1e9:.1f} GB are free",
+        f"results     {folder}",
+    ]
+    return lines + [f"note        {note}" for note in forecast.notes]
+
+
+def _rung_table(forecast: Forecast) -> list[str]:
+    factor, last = forecast.plan.search.reduction_factor, forecast.plan.train.max_epochs
+    lines, left = [], float(forecast.trials)
+    for rung in _rungs_below(forecast.rungs, last):
+        go_on = max(1, round(left / factor))
+        lines.append(
+            f"rung        after epoch {rung}: about {round(left)} trials are judged, the best"
+            f" 1/{factor} go on (about {go_on})"
+        )
+        left = max(1.0, left / factor)
+    return lines
+
+
+def _checkpoint_need(forecast: Forecast) -> str:
+    size = checkpoint_bytes(forecast.plan)
+    # Each running trial keeps a few, each completed one its newest, and the winner lies in best/.
+    kept = forecast.share.slots * KEPT_CHECKPOINTS + forecast.trials + 1
+    return f"at most {kept} checkpoints of {size / 1e6:.1f} MB, {kept * size / 1e9:.2f} GB"
+
+
+def checkpoint_bytes(plan: Plan) -> int:
+    """Size of the largest checkpoint of a plan: weights and the optimizer's state, in float32."""
+    import torch
+
+    from cifar_tune.models import build_model
+
+    copies = 3 if plan.optim.name == "adamw" else 2  # weights, and one or two moments
+    largest = 0
+    for model in _largest_models(plan):
+        with torch.device("meta"):
+            network = build_model(model, num_classes=10)
+        largest = max(largest, sum(tensor.numel() for tensor in network.parameters()))
+    return 4 * copies * largest
+
+
+def _largest_models(plan: Plan) -> list[ModelConfig]:
+    """The plan's model, or each searched kind of model, with the largest searched sizes."""
+    space = {dimension.field: dimension for dimension in plan.search.parsed_space}
+    names: tuple[Value, ...] = (plan.model.name,)
+    largest: dict[str, Value] = {}
+    for field, dimension in space.items():
+        if field == "model.name":
+            names = dimension.values
+        elif field.startswith("model."):
+            numbers = [value for value in dimension.values if isinstance(value, int)]
+            largest[field.removeprefix("model.")] = max(numbers, default=int(dimension.high))
+    return [plan.model.model_copy(update={"name": name, **largest}) for name in names]

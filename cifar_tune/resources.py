@@ -1,0 +1,107 @@
+"""What one trial gets, and how many trials run at once on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from cifar_tune.config import ResourcesConfig
+from cifar_tune.errors import ResourceError
+from cifar_tune.machine import Machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """What one trial gets (`gpus` may be a fraction) and how many such trials run at once."""
+
+    cpus: int
+    gpus: float
+    slots: int
+    notes: tuple[str, ...] = ()
+
+
+def share_of(config: ResourcesConfig, nodes: Sequence[Machine], where: str = "this machine") -> Share:
+    """Divide nodes among trials.
+
+    Args:
+        config: what is asked for.
+        nodes: the machines on which trials can run; one trial never spans two.
+        where: what to call them in errors.
+
+    Raises:
+        ResourceError: a request that can never be met, with what there is and what to pass.
+    """
+    most_gpus = max(node.gpus for node in nodes)
+    gpus = _gpus_per_trial(config, most_gpus, where)
+    cpus = _cpus_per_trial(config, nodes, gpus, where)
+    slots = sum(_slots_on(node, cpus, gpus) for node in nodes)
+    if not slots:
+        raise ResourceError(
+            f"{where} has no node with {cpus} CPUs and {gpus:g} GPUs for a trial; pass less with"
+            " --cpus-per-trial and --gpus-per-trial"
+        )
+    if config.max_concurrent != "auto":
+        slots = min(slots, config.max_concurrent)
+    return Share(cpus=cpus, gpus=gpus, slots=slots, notes=_notes(gpus))
+
+
+def _gpus_per_trial(config: ResourcesConfig, available: int, where: str) -> float:
+    wanted = config.gpus_per_trial
+    if wanted == "auto":
+        return 1.0 if available else 0.0
+    if wanted > 1 and wanted != int(wanted):
+        raise ResourceError(
+            f"--gpus-per-trial is {wanted:g}; give a share below 1, such as 0.5, or a whole number"
+        )
+    if wanted > available:
+        instead = "--gpus-per-trial 0" if not available else f"--gpus-per-trial {available} or less"
+        raise ResourceError(
+            f"--gpus-per-trial is {wanted:g}, and {where} has {available or 'no'}"
+            f" GPU{'' if available == 1 else 's'}; pass {instead}"
+        )
+    if wanted > 1:
+        raise ResourceError(
+            f"--gpus-per-trial is {wanted:g}; several GPUs in one trial are not supported yet:"
+            " pass 1 or a share, and the GPUs run several trials at once"
+        )
+    return wanted
+
+
+def _cpus_per_trial(
+    config: ResourcesConfig, nodes: Sequence[Machine], gpus: float, where: str
+) -> int:
+    wanted, available = config.cpus_per_trial, max(node.cpus for node in nodes)
+    if wanted == "auto":
+        if not gpus:
+            return 1
+        # One process feeds each share of a GPU; more than 4 CPUs do not help the loader, which
+        # works on the GPU.
+        node = max(nodes, key=lambda node: node.gpus)
+        return max(1, min(4, node.cpus // _per_gpu(gpus) // max(1, node.gpus)))
+    if wanted > available:
+        raise ResourceError(
+            f"--cpus-per-trial is {wanted}, and {where} has {available} CPU"
+            f"{'' if available == 1 else 's'}; pass --cpus-per-trial {available} or less"
+        )
+    return wanted
+
+
+def _slots_on(node: Machine, cpus: int, gpus: float) -> int:
+    by_cpu = node.cpus // cpus
+    return min(by_cpu, node.gpus * _per_gpu(gpus)) if gpus else by_cpu
+
+
+def _per_gpu(gpus: float) -> int:
+    """Trials that share one GPU; exact, since 1 / 0.1 in floats may round down."""
+    return max(1, int(1 / Fraction(str(gpus)))) if gpus <= 1 else 1
+
+
+def _notes(gpus: float) -> tuple[str, ...]:
+    left = 1 - gpus * _per_gpu(gpus) if 0 < gpus < 1 else 0.0
+    if left > 0.02:  # 0.333 is meant as a third
+        return (
+            f"--gpus-per-trial {gpus:g}: {_per_gpu(gpus)} trials share a GPU and {left:.0%} of it"
+            " stays idle; a share of 1/2, 1/3 or 1/4 leaves none",
+        )
+    return ()

@@ -1,0 +1,368 @@
+"""Results: the folder of a search and its trials, all derived from the journal; and what is best."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cifar_tune.config import Plan, ResourcesConfig, SearchConfig, TrackingConfig
+from cifar_tune.journal import Event, Journal, Records, read_journal
+from cifar_tune.load import plan_from
+from cifar_tune.spaces import Value
+
+STATUSES = ("pending", "running", "completed", "stopped", "diverged", "failed", "interrupted")
+ENDED = ("completed", "stopped", "diverged", "failed")
+COLUMNS = (
+    "trial_id", "status", "epochs", "best_epoch", "val_accuracy", "val_loss", "seed",
+    "wall_seconds",
+)  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class Trial:
+    """One trial: its configuration, its results by epoch, and the checkpoints it still has."""
+
+    trial_id: str
+    index: int
+    seed: int
+    values: dict[str, Value]
+    created: float
+    status: str = "pending"
+    reason: str = ""
+    results: dict[int, dict[str, float]] = field(default_factory=dict)
+    checkpoints: dict[int, str] = field(default_factory=dict)
+    ended: float | None = None
+    spans: dict[float, float] = field(default_factory=dict)
+    """First step to last report (worker's clock, Unix seconds), one entry an attempt."""
+
+    @property
+    def epochs(self) -> int:
+        """The newest epoch reported, 0 before the first."""
+        return max(self.results, default=0)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may be the winner: it reported, and neither failed nor diverged."""
+        return bool(self.results) and self.status not in ("failed", "diverged")
+
+    @property
+    def busy_seconds(self) -> float:
+        """From first step to last report, summed over attempts."""
+        return sum(last - first for first, last in self.spans.items())
+
+
+@dataclass(kw_only=True)
+class Start:
+    """One start of the driver on this search."""
+
+    number: int
+    slots: int
+    began: float | None = None
+    ended: float | None = None
+
+    @property
+    def wall_seconds(self) -> float:
+        """From the first trial created to the last report or end of a trial in this start."""
+        return 0.0 if self.began is None or self.ended is None else self.ended - self.began
+
+
+@dataclass(kw_only=True)
+class Results:
+    """A search as its journal tells it. Feed it events in order; nothing else changes it."""
+
+    folder: Path
+    plan: Plan = field(default_factory=Plan)
+    data: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    trials: dict[str, Trial] = field(default_factory=dict)
+    starts: list[Start] = field(default_factory=list)
+    epochs_run: int = 0
+    test_opened: Event | None = None
+    test_scored: Event | None = None
+    finished: bool = False
+    events: int = 0
+    _leader: Trial | None = None
+    _leader_ended: Trial | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> Results:
+        """Read the search in `folder`, running or not.
+
+        Raises:
+            ResultsError, JournalError: as `journal.read_journal`.
+        """
+        return cls.from_records(folder, read_journal(folder))
+
+    @classmethod
+    def from_records(cls, folder: Path, records: Records) -> Results:
+        """The search that these events tell."""
+        results = cls(folder=folder)
+        for event in records.events:
+            results.apply(event)
+        return results
+
+    def apply(self, event: Event) -> None:
+        """Take in one event of the journal; events of later versions are passed over."""
+        self.events = event["seq"]
+        handler: Callable[[Event], None] | None = getattr(self, f"_on_{event['event']}", None)
+        if handler is not None:
+            handler(event)
+
+    def _on_search(self, event: Event) -> None:
+        self.plan = plan_from(event["plan"], str(self.folder))
+        self.data = event["data"]
+        self.environment = event["environment"]
+
+    def _on_start(self, event: Event) -> None:
+        self.starts.append(Start(number=event["number"], slots=event["slots"]))
+        self.plan = self.plan.model_copy(
+            update={
+                "resources": ResourcesConfig.model_validate(event["resources"]),
+                "tracking": TrackingConfig.model_validate(event["tracking"]),
+                "search": self.plan.search.model_copy(
+                    update={"time_budget": event["time_budget"]}
+                ),
+            }
+        )
+        self.finished = False
+
+    def _on_trial_created(self, event: Event) -> None:
+        keys = ("trial_id", "index", "seed", "values")
+        fields = {key: event[key] for key in keys}
+        self.trials[event["trial_id"]] = Trial(**fields, created=event["time"])
+        self._touch(event)
+
+    def _on_trial_started(self, event: Event) -> None:
+        self.trials[event["trial_id"]].status = "running"
+        self._touch(event)
+
+    def _on_result(self, event: Event) -> None:
+        trial, metrics = self.trials[event["trial_id"]], event["metrics"]
+        epoch = int(metrics["epoch"])
+        trial.results[epoch] = metrics
+        trial.spans[metrics["first_step_at"]] = metrics["reported_at"]
+        if event["checkpoint"] is not None:
+            trial.checkpoints[epoch] = event["checkpoint"]
+        if event["done"]:
+            # The scheduler's decision is in the same line as the result, so a crash between this
+            # line and trial_ended changes nothing.
+            trial.status = "completed" if epoch >= self.plan.train.max_epochs else "stopped"
+        if event["diverged"]:
+            trial.status = "diverged"
+        self.epochs_run += 1
+        self._touch(event, trial)
+        self._update_leaders(trial)
+
+    def _on_checkpoints_dropped(self, event: Event) -> None:
+        for epoch in event["epochs"]:
+            self.trials[event["trial_id"]].checkpoints.pop(epoch, None)
+
+    def _on_trial_ended(self, event: Event) -> None:
+        trial = self.trials[event["trial_id"]]
+        trial.status, trial.reason = event["status"], event["reason"]
+        self._touch(event, trial)
+        self._update_leaders(trial)
+
+    def _on_test_opened(self, event: Event) -> None:
+        self.test_opened = event
+
+    def _on_test_scored(self, event: Event) -> None:
+        self.test_scored = event
+
+    def _on_finished(self, _: Event) -> None:
+        self.finished = True
+
+    def _touch(self, event: Event, trial: Trial | None = None) -> None:
+        """The search's wall clock runs from its first event about a trial to the last."""
+        if trial is not None:
+            trial.ended = event["time"]
+        if self.starts:
+            start = self.starts[-1]
+            start.began = event["time"] if start.began is None else start.began
+            start.ended = event["time"]
+
+    def counts(self) -> dict[str, int]:
+        """Trials by status, with `total`."""
+        counts = dict.fromkeys(STATUSES, 0)
+        for trial in self.trials.values():
+            counts[trial.status] += 1
+        return {"total": len(self.trials), **counts}
+
+    def best(self) -> Trial | None:
+        """The winner by validation so far, or none."""
+        return self._leader
+
+    def winner(self) -> dict[str, Any] | None:
+        """The best trial as `summary.json` tells it."""
+        if self._leader is None:
+            return None
+        epoch = best_epoch(self._leader, self.plan.search)
+        return {
+            "trial_id": self._leader.trial_id,
+            "epoch": epoch,
+            "val_accuracy": self._leader.results[epoch]["val_accuracy"],
+            "val_loss": self._leader.results[epoch]["val_loss"],
+            "config": self._leader.values,
+        }
+
+    def best_ended(self) -> Trial | None:
+        """The leader among the trials that ended: nothing can take its place but a better one."""
+        return self._leader_ended
+
+    def _update_leaders(self, trial: Trial) -> None:
+        """Compare one trial with the leaders: looking at all at each report would be quadratic."""
+        search = self.plan.search
+        if trial is self._leader:  # it may have got worse, or failed
+            self._leader = pick_best(self.trials.values(), search)
+        else:
+            self._leader = pick_best(filter(None, (self._leader, trial)), search)
+        if trial.status in ENDED:
+            self._leader_ended = pick_best(filter(None, (self._leader_ended, trial)), search)
+
+    def cost(self) -> dict[str, Any]:
+        """Where the time went; utilisation is busy / (wall x slots)."""
+        wall = sum(start.wall_seconds for start in self.starts)
+        offered = sum(start.wall_seconds * start.slots for start in self.starts)
+        busy = sum(trial.busy_seconds for trial in self.trials.values())
+        return {
+            "wall_seconds": round(wall, 3),
+            "busy_seconds": round(busy, 3),
+            "slots": self.starts[-1].slots if self.starts else 0,
+            "utilisation": round(busy / offered, 4) if offered else 0.0,
+            "epochs_run": self.epochs_run,
+            "epochs_without_stopping": len(self.trials) * self.plan.train.max_epochs,
+        }
+
+
+Observer = Callable[[Event, Results], None]
+
+
+class Recorder:
+    """The one way to add to a search: the journal first, then the results, then who looks on."""
+
+    def __init__(self, journal: Journal, observers: Sequence[Observer] = ()) -> None:
+        self.journal = journal
+        self.observers = observers
+        self.results = Results.from_records(journal.folder, journal.records)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray pickles a Tuner with all its parts at its start, and nobody reads that."""
+        return {}
+
+    def write(self, event: str, **values: Any) -> None:
+        """Append one event; it is on the disk when this returns.
+
+        Raises:
+            StorageError: as `Journal.append`.
+        """
+        written = self.journal.append(event, **values)
+        self.results.apply(written)
+        for observer in self.observers:
+            observer(written, self.results)
+
+
+def best_epoch(trial: Trial, search: SearchConfig) -> int:
+    """The epoch that a trial is judged by: its best, the earliest of equals, or its last."""
+    if search.winner_by == "last":
+        return trial.epochs
+    sign = 1 if search.mode == "max" else -1
+    return max(trial.results, key=lambda epoch: (sign * trial.results[epoch][search.metric], -epoch))
+
+
+def pick_best(trials: Iterable[Trial], search: SearchConfig) -> Trial | None:
+    """The best usable trial by the plan's metric; equals are told apart by loss, then by age."""
+    sign = 1 if search.mode == "max" else -1
+
+    def rank(trial: Trial) -> tuple[float, float, int]:
+        metrics = trial.results[best_epoch(trial, search)]
+        return sign * metrics[search.metric], -metrics["val_loss"], -trial.index
+
+    return max((trial for trial in trials if trial.usable), key=rank, default=None)
+
+
+def write_tables(results: Results) -> None:
+    """Write `trials.csv` and `summary.json`, each by atomic rename."""
+    write_atomically(results.folder / "trials.csv", trials_csv(results))
+    summary = json.dumps(summarise(results), indent=2, ensure_ascii=False) + "\n"
+    write_atomically(results.folder / "summary.json", summary)
+
+
+class TableWriter:
+    """Keeps the tables fresh while a search runs, for at most a twentieth of the time."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def __call__(self, event: Event, results: Results) -> None:
+        """Observe one event of the journal."""
+        began = time.monotonic()
+        if event["event"] not in ("result", "trial_ended") or began < self._next:
+            return
+        write_tables(results)
+        ended = time.monotonic()
+        self._next = ended + max(5.0, 20 * (ended - began))
+
+
+def trials_csv(results: Results) -> str:
+    """A row a trial, in the order of suggestion."""
+    fields = list(results.plan.search.space)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*COLUMNS, *fields])
+    for trial in sorted(results.trials.values(), key=lambda trial: trial.index):
+        row = _row(trial, results.plan.search)
+        writer.writerow([*row, *(trial.values.get(name, "") for name in fields)])
+    return text.getvalue()
+
+
+def _row(trial: Trial, search: SearchConfig) -> list[Any]:
+    best = best_epoch(trial, search) if trial.results else ""
+    metrics: Mapping[str, Any] = trial.results[int(best)] if best else {}
+    wall = trial.ended - trial.created if trial.ended else 0.0
+    return [
+        trial.trial_id, trial.status, trial.epochs, best, metrics.get("val_accuracy", ""),
+        metrics.get("val_loss", ""), trial.seed, round(wall, 3),
+    ]  # fmt: skip
+
+
+def summarise(results: Results) -> dict[str, Any]:
+    """The content of `summary.json`."""
+    return {
+        "name": results.folder.name,
+        "dataset": results.data,
+        "trials": results.counts(),
+        "best": results.winner(),
+        "finals": _summarise_finals(results),
+        "cost": results.cost(),
+        "resources": results.environment.get("resources", {}),
+        "versions": results.environment.get("versions", {}),
+    }
+
+
+def _summarise_finals(results: Results) -> dict[str, Any] | None:
+    """One score has neither deviation nor interval: those come with more seeds."""
+    if results.test_scored is None:
+        return None
+    scores = results.test_scored["test_accuracy"]
+    return {
+        "seeds": results.test_scored["seeds"],
+        "test_accuracy": scores,
+        "mean": math.fsum(scores) / len(scores),
+        "std": None,
+        "ci95": None,
+    }
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file so that a reader, or a crash, sees the old one or the new one."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)

@@ -1,0 +1,58 @@
+"""Progress of a search: one line an event, with the lecture's columns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from cifar_tune.journal import Event
+from cifar_tune.results import Results, best_epoch
+
+Show = Callable[[str], None]
+
+
+class ProgressLines:
+    """Shows each report, each end of a trial, and who leads."""
+
+    def __init__(self, show: Show) -> None:
+        self._show = show
+        self._began = time.monotonic()
+        self._leader: tuple[str, int] | None = None
+
+    def __call__(self, event: Event, results: Results) -> None:
+        """Observe one event of the journal."""
+        if event["event"] == "trial_created":
+            values = "  ".join(f"{key}={_short(value)}" for key, value in event["values"].items())
+            self._line(event, values)
+        elif event["event"] == "result":
+            self._report(event, results)
+        elif event["event"] == "trial_retried":
+            self._line(event, f"crashed, trying again: {event['reason']}")
+        elif event["event"] == "trial_ended":
+            reason = f": {event['reason']}" if event["reason"] else ""
+            self._line(event, event["status"] + reason)
+
+    def _report(self, event: Event, results: Results) -> None:
+        metrics = event["metrics"]
+        lead = self._new_leader(results)
+        self._line(
+            event,
+            f"training_iteration {metrics['epoch']}/{results.plan.train.max_epochs}"
+            f"  loss {metrics['val_loss']:.4f}  accuracy {metrics['val_accuracy']:.4f}{lead}",
+        )
+
+    def _new_leader(self, results: Results) -> str:
+        best = results.best()
+        leader = best and (best.trial_id, best_epoch(best, results.plan.search))
+        if leader is None or leader == self._leader:
+            return ""
+        self._leader = leader
+        return "  <- best so far"
+
+    def _line(self, event: Event, text: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
+        self._show(f"{minutes:3d}:{seconds:02d}  {event['trial_id']}  {text}")
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,176 @@
+"""Where results are shown: TensorBoard files from journal events, Weights & Biases in the trial."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from cifar_tune.config import Plan, TrackingConfig
+from cifar_tune.journal import Event
+from cifar_tune.spaces import Value
+
+log = logging.getLogger(__name__)
+
+
+class TensorBoardFiles:
+    """Writes `tensorboard/<trial>/` from journal events; a disk fault ends it with one warning.
+
+    The driver writes them, since a worker on another node can't write the driver's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writers: dict[str, Any] = {}
+        self._broken = False
+
+    def __call__(self, event: Event, results: Any) -> None:
+        """Observe one event of the journal (`results` is the search's `Results`)."""
+        if self._broken or event["event"] not in ("result", "trial_ended"):
+            return
+        trial = results.trials[event["trial_id"]]
+        try:
+            if event["event"] == "result":
+                self._write_scalars(trial.trial_id, event["metrics"])
+            else:
+                self._write_hyperparameters(trial)
+        except OSError as error:
+            self._broken = True
+            log.warning("TensorBoard files can't be written any more: %s", error)
+
+    def close(self) -> None:
+        """Close the files of trials that did not end."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers.clear()
+
+    def _writer(self, trial_id: str) -> Any:
+        from tensorboardX import SummaryWriter
+
+        if trial_id not in self._writers:
+            folder = str(self._folder / trial_id)
+            self._writers[trial_id] = SummaryWriter(folder, flush_secs=10, write_to_disk=True)
+        return self._writers[trial_id]
+
+    def _write_scalars(self, trial_id: str, metrics: Mapping[str, float]) -> None:
+        writer = self._writer(trial_id)
+        for name, value in metrics.items():
+            if not name.endswith("_at"):
+                writer.add_scalar(name, value, global_step=int(metrics["epoch"]))
+
+    def _write_hyperparameters(self, trial: Any) -> None:
+        """The trial's row on the HPARAMS page, with its last metrics."""
+        from tensorboardX.summary import hparams
+
+        if not trial.results:
+            return
+        last = trial.results[trial.epochs]
+        metrics = {f"final/{name}": last[name] for name in ("val_accuracy", "val_loss")}
+        values = {key: str(v) if v is None else v for key, v in trial.values.items()}
+        writer = self._writer(trial.trial_id)
+        for summary in hparams(values, metrics):
+            writer.file_writer.add_summary(summary)
+        for name, value in metrics.items():
+            writer.add_scalar(name, value, global_step=trial.epochs)
+        self._writers.pop(trial.trial_id).close()
+
+
+def trial_trackers(
+    plan: Plan, folder: Path, trial_id: str, values: Mapping[str, Value]
+) -> list[Callback]:
+    """The callbacks that track one trial from inside its process; an empty list is a fine answer."""
+    if plan.tracking.wandb is None:
+        return []
+    return [WandbRun(plan.tracking, folder, trial_id, values)]
+
+
+class WandbRun(Callback):
+    """One Weights & Biases run for a trial, which never costs a result.
+
+    It works offline where there is no key (`wandb sync` sends the files later). The key is read
+    from the environment or wandb's login by wandb itself; it is never in the plan or a file of
+    ours. Every epoch logs all final figures, because the report after it may end the trial.
+    """
+
+    def __init__(
+        self,
+        config: TrackingConfig,
+        folder: Path,
+        trial_id: str,
+        values: Mapping[str, Value],
+    ) -> None:
+        self._config = config
+        self._search_name = folder.name
+        self._trial_id = trial_id
+        self._values = dict(values)
+        self._folder = folder
+        self._run: Any = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the run; where that fails, say so once and go on without."""
+        try:
+            self._run = self._open(pl_module)
+        except Exception as error:  # a tracker must not cost a result, whatever it raises
+            log.warning("wandb is off for trial %s: %s", self._trial_id, error)
+
+    def _open(self, pl_module: LightningModule) -> Any:
+        import wandb
+
+        (self._folder / "wandb").mkdir(parents=True, exist_ok=True)
+        if not _has_key():
+            # The argument `mode` of init() does not skip wandb's check for a key; this does.
+            os.environ.setdefault("WANDB_MODE", "offline")
+        run = wandb.init(
+            project=self._config.wandb,
+            id=f"{self._search_name}-{self._trial_id}",
+            name=self._trial_id,
+            group=self._search_name,
+            config=self._values,
+            resume="allow",
+            reinit="finish_previous",
+            dir=str(self._folder),
+            settings=wandb.Settings(silent=True, init_timeout=10, console="off"),
+        )
+        if self._config.watch:
+            run.watch(pl_module, log="gradients", log_freq=100)
+        return run
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the epoch's figures."""
+        metrics: Mapping[str, float] = pl_module.epoch_metrics  # type: ignore[assignment]
+        self._safely("log", dict(metrics), step=int(metrics["epoch"]))
+
+    def on_exception(self, *_: Any) -> None:
+        """Ray ends a trial by an exception in the last report."""
+        self._close()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The training ended by itself."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._config.watch:
+            self._safely("unwatch")
+        self._safely("finish")
+        self._run = None
+
+    def _safely(self, method: str, *args: Any, **kwargs: Any) -> None:
+        if self._run is None:
+            return
+        try:
+            getattr(self._run, method)(*args, **kwargs)
+        except Exception as error:  # as above
+            log.warning("wandb is off for trial %s: %s", self._trial_id, error)
+            self._run = None
+
+
+def _has_key() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    import wandb
+
+    return bool(wandb.api.api_key)

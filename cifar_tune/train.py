@@ -1,0 +1,301 @@
+"""Trains one configuration: the only place where a Trainer is made, and a command of its own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import random
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cifar_tune.config import RunConfig
+from cifar_tune.errors import PlanError, exit_code_of
+from cifar_tune.machine import read_machine, settle
+
+if TYPE_CHECKING:  # torch and Lightning cost seconds, which --help must not
+    from lightning.pytorch import Callback, Trainer
+
+    from cifar_tune.data import SearchData
+    from cifar_tune.module import Classifier
+
+PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "32": "32-true",
+    "bf16": "bf16-mixed",
+    "16": "16-mixed",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult:
+    """What a training came to.
+
+    Attributes:
+        metrics: the figures of the last epoch (`Classifier.epoch_metrics`).
+        best_epoch: the epoch (from 1) of `metrics["best_val_accuracy"]`.
+        diverged: whether it ended because a loss or a weight was not finite.
+        module: the network as it was after the last epoch, on the CPU.
+        run: the config that ran, with every `auto` settled.
+    """
+
+    metrics: dict[str, float]
+    best_epoch: int
+    diverged: bool
+    module: Classifier
+    run: RunConfig
+
+
+def fit(
+    run: RunConfig,
+    data: SearchData,
+    *,
+    callbacks: Sequence[Callback] = (),
+    resume_from: Path | None = None,
+    fast_dev_run: bool = False,
+) -> FitResult:
+    """Train one configuration on one device, validating after every epoch.
+
+    The same config and seed give the same weights, bit for bit on one kind of CPU, also when a
+    training is stopped and resumed. The caller's random state, threads and cuDNN flags are as
+    before afterwards.
+
+    Args:
+        run: what to train; `auto` in `run.train` is settled for this machine.
+        data: training and validation images.
+        callbacks: Lightning's; those that save use `trainer.save_checkpoint` in
+            `on_validation_end`, where `module.epoch_metrics` is ready. They may end the training
+            by raising SystemExit.
+        resume_from: a checkpoint that was saved at a validation's end.
+        fast_dev_run: one training and one validation step.
+
+    Raises:
+        PlanError: the config can't be trained on this data or machine, or the checkpoint is not
+            a local file.
+    """
+    import torch
+
+    gpu = torch.cuda.is_available()
+    machine = read_machine()
+    run = run.model_copy(update={"train": settle(run.train, machine, cpus=machine.cpus, gpu=gpu)})
+    _check(run, data, resume_from, gpu)
+    with _quiet_lightning(), _numerics(run, gpu):
+        return _fit(run, data, callbacks, resume_from, fast_dev_run, gpu)
+
+
+def _fit(
+    run: RunConfig,
+    data: SearchData,
+    callbacks: Sequence[Callback],
+    resume_from: Path | None,
+    fast_dev_run: bool,
+    gpu: bool,
+) -> FitResult:
+    from cifar_tune.data.datamodule import CifarDataModule
+    from cifar_tune.module import Classifier, run_values
+
+    module = Classifier(
+        run=run_values(run),
+        classes=[str(name) for name in data.classes],
+        mean=[float(x) for x in data.mean],
+        std=[float(x) for x in data.std],
+    )
+    trainer = _trainer(run, callbacks, fast_dev_run, gpu)
+    channels_last = run.train.channels_last is True
+    with _keyboard_interrupts():
+        trainer.fit(
+            module,
+            datamodule=CifarDataModule(data, run.data, run.seed, channels_last=channels_last),
+            ckpt_path=resume_from,
+            weights_only=True,  # nothing in a checkpoint is ever run
+        )
+    return FitResult(
+        metrics=dict(module.epoch_metrics),
+        best_epoch=module.best_epoch,
+        diverged=module.diverged,
+        module=module.cpu(),
+        run=run,
+    )
+
+
+def _trainer(
+    run: RunConfig, callbacks: Sequence[Callback], fast_dev_run: bool, gpu: bool
+) -> Trainer:
+    """A Trainer that does nothing by itself but train: no logs, files, bars or summaries."""
+    import lightning.pytorch as L
+    from lightning.pytorch.plugins.environments import LightningEnvironment
+
+    return L.Trainer(
+        accelerator="gpu" if gpu else "cpu",
+        devices=1,
+        plugins=[LightningEnvironment()],  # or Lightning takes over under SLURM
+        precision=PRECISIONS[run.train.precision],
+        max_epochs=run.train.max_epochs,
+        gradient_clip_val=run.optim.gradient_clip or None,
+        callbacks=list(callbacks),
+        fast_dev_run=fast_dev_run,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _check(run: RunConfig, data: SearchData, resume_from: Path | None, gpu: bool) -> None:
+    images, batch_size = len(data.train_labels), run.data.batch_size
+    if run.data.drop_last and batch_size > images:
+        raise PlanError(
+            f"data.batch_size is {batch_size}, but there are {images} training images and"
+            " data.drop_last leaves out a batch that is not full: nothing would be trained; give"
+            f" at most {images}, or drop_last: false"
+        )
+    if run.train.precision == "16" and not gpu:
+        raise PlanError("train.precision is 16, which needs a GPU; on a CPU give bf16 or 32")
+    if resume_from is not None and not Path(resume_from).is_file():
+        # Lightning would download a URL.
+        raise PlanError(f"the checkpoint {resume_from} is not a local file; give a file's path")
+
+
+@contextmanager
+def _numerics(run: RunConfig, gpu: bool) -> Iterator[None]:
+    """Random state, threads and cuDNN as the run says, and afterwards as they were."""
+    import numpy as np
+    import torch
+
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    threads = torch.get_num_threads()
+    devices = [torch.cuda.current_device()] if gpu else []
+    deterministic = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=True
+    )
+    try:
+        with torch.random.fork_rng(devices), deterministic:
+            torch.set_num_threads(int(run.train.threads))
+            random.seed(run.seed)
+            np.random.seed(run.seed % 2**32)
+            torch.manual_seed(run.seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Hide Lightning's notes ("GPU available: ..."), not its warnings but for one."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(max(level, logging.WARNING))
+    try:
+        with warnings.catch_warnings():
+            # Lightning 2.6.6 asks torch >= 2.14 in a way that will change; nobody here can mend it.
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _keyboard_interrupts() -> Iterator[None]:
+    """Pass Ctrl-C on: Lightning turns it into exit code 1 and leaves SIGINT ignored."""
+    main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if main_thread:
+            signal.signal(signal.SIGINT, handler)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m cifar_tune.train`: train the plan's own values, without a search."""
+    arguments = _parser().parse_args(argv)
+    return exit_code_of(lambda: _train(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cifar-tune train", description="Train one configuration; the plan's search is unused."
+    )
+    parser.add_argument("--config", metavar="FILE", help="a plan, or the name of one that ships")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a field; repeatable"
+    )
+    parser.add_argument("--seed", type=int, help="seed of the training")
+    parser.add_argument("--max-epochs", type=int, help="passes over the training images")
+    parser.add_argument("--data-dir", metavar="PATH", help="folder or archive with the dataset")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="keep the best epoch there")
+    parser.add_argument("--fast-dev-run", action="store_true", help="one step, to try things")
+    return parser
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from cifar_tune.load import load_plan
+
+    flags = {
+        "seed": arguments.seed,
+        "train.max_epochs": arguments.max_epochs,
+        "data.path": arguments.data_dir,
+    }
+    # As JSON, which is YAML too, so that a path may hold any character.
+    given = [f"{field}={json.dumps(x)}" for field, x in flags.items() if x is not None]
+    plan = load_plan(arguments.config, [*arguments.set, *given])
+    run = plan.with_values({}, seed=plan.seed)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+    from cifar_tune.data import prepare, search_data
+
+    data = search_data(prepare(run.data, on_note=print), run.data)
+    result = fit(
+        run,
+        data,
+        callbacks=_printing_and_saving(arguments.save),
+        fast_dev_run=arguments.fast_dev_run,
+    )
+    best = result.metrics.get("best_val_accuracy", 0.0)
+    if result.diverged:
+        print(f"diverged in epoch {result.metrics['epoch']:.0f}; give a lower optim.lr")
+        return 4
+    print(f"best val_accuracy {best:.4f} in epoch {result.best_epoch}")
+    return 0
+
+
+def _printing_and_saving(save_to: Path | None) -> list[Callback]:
+    from lightning.pytorch.callbacks import LambdaCallback
+
+    started = time.perf_counter()
+
+    def on_validation_end(trainer: Trainer, module: Any) -> None:
+        print(epoch_line(module.epoch_metrics, time.perf_counter() - started), flush=True)
+        if save_to is not None and module.best_epoch == module.epoch_metrics["epoch"]:
+            trainer.save_checkpoint(save_to)
+
+    return [LambdaCallback(on_validation_end=on_validation_end)]
+
+
+def epoch_line(metrics: dict[str, float], seconds: float) -> str:
+    """One epoch's figures in one line; `seconds` since the start."""
+    return (
+        f"epoch {metrics['epoch']:3.0f}  train_loss {metrics['train_loss']:.4f}"
+        f"  val_loss {metrics['val_loss']:.4f}  val_accuracy {metrics['val_accuracy']:.4f}"
+        f"  lr {metrics['lr']:.2e}  images/s {metrics['images_per_second']:6.0f}"
+        f"  {seconds:6.1f} s"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""The command line: `python -m cifar_tune.tune`, and `cifar-tune` with its commands."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cifar_tune import __version__
+from cifar_tune.errors import exit_code_of
+
+if TYPE_CHECKING:
+    from cifar_tune.config import Plan
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; `tune` if none is named. Returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = words.pop(0) if words and words[0] in COMMANDS else "tune"
+    return exit_code_of(lambda: COMMANDS[command](words))
+
+
+def tune(words: Sequence[str]) -> int:
+    """`cifar-tune tune`: a new search, or with `--resume auto` one that may be there already."""
+    arguments = _tune_parser().parse_args(words)
+
+    from cifar_tune import preflight
+    from cifar_tune.flags import plan_of
+    from cifar_tune.machine import read_machine
+
+    plan, machine = plan_of(arguments), read_machine()
+    forecast = preflight.check(plan, machine)
+    folder = preflight.results_folder(plan, arguments.config)
+    if arguments.resume and preflight.holds_search(folder):
+        return _go_on(folder, plan, forecast.plan)
+    preflight.check_folder(folder)
+    dataset = preflight.check_data(plan)
+    _print_lines(*preflight.describe(forecast, dataset, folder))
+    if arguments.dry_run:
+        return 0
+
+    from cifar_tune.session import start_search
+
+    return start_search(forecast, folder, machine, _print_lines)
+
+
+def _go_on(folder: Path, wanted: Plan, settled: Plan) -> int:
+    from cifar_tune.machine import read_machine
+    from cifar_tune.results import Results
+    from cifar_tune.session import check_same_plan, resume_search
+
+    check_same_plan(Results.read(folder).plan, wanted, settled)
+    return resume_search(folder, read_machine(), _print_lines, changes=wanted)
+
+
+def resume(words: Sequence[str]) -> int:
+    """`cifar-tune resume DIR`: go on with a search that was stopped or killed."""
+    arguments = _resume_parser().parse_args(words)
+
+    from cifar_tune.flags import change_plan
+    from cifar_tune.machine import read_machine
+    from cifar_tune.results import Results
+    from cifar_tune.session import resume_search
+
+    folder = arguments.folder.expanduser().absolute()
+    changes = change_plan(Results.read(folder).plan, arguments)
+    return resume_search(folder, read_machine(), _print_lines, changes=changes)
+
+
+def train(words: Sequence[str]) -> int:
+    """`cifar-tune train`: one training, without Ray."""
+    from cifar_tune.train import main as train_main
+
+    return train_main(words)
+
+
+def data(words: Sequence[str]) -> int:
+    """`cifar-tune data`: where the cache is, what it holds; fills and empties it."""
+    arguments = _data_parser().parse_args(words)
+
+    from cifar_tune.data import cache_root, download, empty_cache, list_entries
+
+    if arguments.empty:
+        _print_lines(f"freed {empty_cache() / 1e6:.1f} MB in {cache_root()}")
+        return 0
+    if arguments.download:
+        _print_lines(f"CIFAR-10 is in {download(_print_progress, _print_lines)}")
+        return 0
+    _print_lines(f"cache   {cache_root()}")
+    for entry in list_entries():
+        _print_lines(f"{entry.kind:15}  {entry.bytes / 1e6:8.1f} MB  {entry.source}")
+    return 0
+
+
+COMMANDS = {"tune": tune, "resume": resume, "train": train, "data": data}
+
+
+def _tune_parser() -> argparse.ArgumentParser:
+    from cifar_tune.flags import add_plan_flags
+
+    parser = argparse.ArgumentParser(
+        prog="cifar-tune tune",
+        description="Search the hyperparameters of a CIFAR-10 classifier.",
+        epilog="Other commands: cifar-tune resume | train | data, each with --help.",
+    )
+    add_plan_flags(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
+    parser.add_argument(
+        "--resume", choices=["auto"], help="go on with --name if it is there, else start it"
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    return parser
+
+
+def _resume_parser() -> argparse.ArgumentParser:
+    from cifar_tune.flags import RESUME_FLAGS, add_flags
+
+    parser = argparse.ArgumentParser(
+        prog="cifar-tune resume", description="Go on with a search that was stopped or killed."
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="its results folder")
+    add_flags(parser, RESUME_FLAGS)
+    return parser
+
+
+def _data_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cifar-tune data", description="Show, fill or empty the cache of decoded datasets."
+    )
+    parser.add_argument("--download", action="store_true", help="download the official CIFAR-10")
+    parser.add_argument("--empty", action="store_true", help="delete everything in the cache")
+    return parser
+
+
+def _print_lines(*lines: str) -> None:
+    print(*lines, sep="\n", flush=True)
+
+
+def _print_progress(done_bytes: int, total_bytes: int) -> None:
+    print(f"\r{done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB", end="", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
