@@ -27,17 +27,17 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # measures the checkout that it lies in
 
-import lightning  # noqa: E402
-from lightning.pytorch.callbacks import LambdaCallback  # noqa: E402
+import lightning
+from lightning.pytorch.callbacks import LambdaCallback
 
-from cifar_tune.config import DataConfig, ModelConfig, RunConfig, TrainConfig  # noqa: E402
-from cifar_tune.data import SearchData  # noqa: E402
-from cifar_tune.data.augmentation import BatchMaker  # noqa: E402
-from cifar_tune.data.datamodule import TrainLoader, as_tensor  # noqa: E402
-from cifar_tune.machine import read_machine, settle  # noqa: E402
-from cifar_tune.models import build_model  # noqa: E402
-from cifar_tune.optim import build_optimizer, build_schedule  # noqa: E402
-from cifar_tune.train import fit  # noqa: E402
+from cifar_tune.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from cifar_tune.data import SearchData
+from cifar_tune.data.augmentation import BatchMaker
+from cifar_tune.data.datamodule import TrainLoader, as_tensor
+from cifar_tune.machine import read_machine, settle
+from cifar_tune.models import build_model
+from cifar_tune.optim import build_optimizer, build_schedule
+from cifar_tune.train import fit
 
 MAX_LOAD_PER_CPU = 1.2
 EPOCHS = 2  # the first warms up, the second is timed
@@ -50,7 +50,7 @@ class Seconds(NamedTuple):
     cpu: float
 
 
-def linear_net(config: ModelConfig, num_classes: int) -> nn.Module:
+def linear_net(_config: ModelConfig, num_classes: int) -> nn.Module:
     """A net of next to no work, so that a step is all overhead."""
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, num_classes))
 
@@ -135,7 +135,7 @@ def _bare(run: RunConfig, data: SearchData) -> Seconds:
             with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
                 loss = F.cross_entropy(model(images), labels)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
         seconds = clock.read()
@@ -156,8 +156,8 @@ def _through_fit(run: RunConfig, data: SearchData) -> Seconds:
     clocks: list[_Clock] = []
     times: list[Seconds] = []
     timer = LambdaCallback(
-        on_train_epoch_start=lambda trainer, module: clocks.append(_Clock()),
-        on_validation_start=lambda trainer, module: times.append(clocks[-1].read()),
+        on_train_epoch_start=lambda *_: clocks.append(_Clock()),
+        on_validation_start=lambda *_: times.append(clocks[-1].read()),
     )
     fit(run, data, callbacks=[timer])
     return times[-1]
@@ -180,9 +180,7 @@ class _Clock:
             torch.cuda.synchronize()
 
 
-def _alternate(
-    sides: dict[str, Callable[[], Seconds]], rounds: int
-) -> dict[str, list[Seconds]]:
+def _alternate(sides: dict[str, Callable[[], Seconds]], rounds: int) -> dict[str, list[Seconds]]:
     """Every side once a round, so that a drift of the machine meets all of them."""
     times: dict[str, list[Seconds]] = {name: [] for name in sides}
     for _ in range(rounds):

@@ -38,7 +38,9 @@ def write_best(results: Results, data: SearchData) -> Path | None:
     elif not _is_there(folder, winner, epoch):
         return None
     logits = predict_logits(folder / MODEL, Images(data.val_images, data.val_labels))
-    _write_figures(results, winner, epoch, accuracy(logits, Images(data.val_images, data.val_labels)))
+    _write_figures(
+        results, winner, epoch, accuracy(logits, Images(data.val_images, data.val_labels))
+    )
     content = io.BytesIO()
     np.savez_compressed(content, logits=logits.numpy(), labels=data.val_labels)
     _replace(folder / PREDICTIONS, content.getvalue())

@@ -1,4 +1,4 @@
-"""The plan of a search and the config of one run: typed, checked, with every default's only home."""
+"""The plan of a search and the config of one run: typed, checked, the only home of defaults."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class Section(BaseModel):
     """Base of all sections: frozen, keyword-only, unknown keys rejected, no silent conversion."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
 
 
 class DataConfig(Section):
@@ -119,8 +121,8 @@ class SearchConfig(Section):
     """asha: the first rung, in epochs."""
     reduction_factor: Annotated[int, Field(ge=2)] = 3
     """asha: one in so many trials passes a rung, and rungs are so many times apart."""
-    time_budget: str | None = None
-    """Stop after this much time, as 90s, 20m or 2h; the search stays resumable."""
+    time_budget: str | Positive | None = None
+    """Stop after this much time, as 90s, 20m, 2h or seconds; the search stays resumable."""
     checkpoint_every_epochs: PositiveInt = 1
     """Epochs between a trial's checkpoints: what a crash can cost."""
     max_failures: Count = 1
@@ -135,10 +137,10 @@ class SearchConfig(Section):
 
     @field_validator("time_budget")
     @classmethod
-    def _check_time_budget(cls, text: str | None) -> str | None:
-        if text is not None:
-            budget_seconds(text)
-        return text
+    def _check_time_budget(cls, time: str | float | None) -> str | float | None:
+        if time is not None:
+            budget_seconds(time)
+        return time
 
     @property
     def mode(self) -> Literal["max", "min"]:
@@ -211,20 +213,20 @@ class Plan(RunConfig):
         return self.with_values(values, seed=self.seed + index)
 
 
-def budget_seconds(text: str) -> float:
+def budget_seconds(time: str | float) -> float:
     """Seconds in `90s`, `20m`, `2h`, or a plain number of seconds.
 
     Raises:
         ValueError: anything else, or not above 0.
     """
-    units = {"s": 1, "m": 60, "h": 3600}
+    text, units = str(time), {"s": 1, "m": 60, "h": 3600}
     number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
     try:
         seconds = float(number) * unit
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < 1e9:
-        raise ValueError(f"is {text!r}; give a time above 0 as 90s, 20m or 2h")
+        raise ValueError(f"is {time!r}; give a time above 0 as 90s, 20m or 2h")
     return seconds
 
 

@@ -1,4 +1,4 @@
-"""The errors that a user is meant to read: each says value, rule and remedy, and has an exit code."""
+"""Errors that a user is meant to read: value, rule and remedy, and an exit code."""
 
 from __future__ import annotations
 

@@ -18,7 +18,11 @@ FLAGS = {
     "--max-epochs": ("train.max_epochs", "N", "epochs of a full training (9)"),
     "--gpus-per-trial": ("resources.gpus_per_trial", "X", "0, a share such as 0.5, or 1 (auto)"),
     "--cpus-per-trial": ("resources.cpus_per_trial", "N", "CPUs of a trial (1 without a GPU)"),
-    "--max-concurrent": ("resources.max_concurrent", "N", "trials at once (what there is room for)"),
+    "--max-concurrent": (
+        "resources.max_concurrent",
+        "N",
+        "trials at once (what there is room for)",
+    ),
     "--address": ("resources.address", "ADDRESS", "Ray cluster to join (this machine alone)"),
     "--data-dir": ("data.path", "PATH", "folder or archive with the dataset (the user's cache)"),
     "--out": ("out", "DIR", "folder for results (results)"),

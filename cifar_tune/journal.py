@@ -8,6 +8,7 @@ refused. README.md lists the events.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -137,10 +138,8 @@ class Journal:
         return event
 
     def _take_back(self) -> None:
-        try:
+        with contextlib.suppress(OSError):  # else the next reader drops the torn line
             os.ftruncate(self._file, self.records.good_bytes)
-        except OSError:
-            pass  # then the torn line is dropped by the next reader
 
 
 def is_running(folder: Path) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,6 +16,7 @@ from cifar_tune.errors import PlanError
 from cifar_tune.spaces import SpaceError, Value
 from cifar_tune.strict_yaml import Lines, parse_yaml, read_yaml
 
+SPACE = "search.space."
 # Searching these would make trials incomparable: the data they are judged on, the epochs that
 # early stopping counts in, the arithmetic of the machine.
 NOT_SEARCHABLE = {"data.path", "data.fallback", "data.train_size", "data.val_size"} | {
@@ -42,7 +45,8 @@ def load_plan(
     Raises:
         PlanError: with file and line or flag, the value, the rule, and the remedy.
     """
-    where, raw, lines = "plan", {}, {}
+    where, lines = "plan", Lines()
+    raw: dict[str, Any] = {}
     if config is not None:
         path = find_config(config)
         where, (loaded, lines) = str(path), read_yaml(path)
@@ -70,9 +74,10 @@ def _overridden(
     overrides: Iterable[str],
     names: Mapping[str, str],
 ) -> Plan:
-    origins = dict.fromkeys(_leaves(raw), where)
+    origins: dict[str, str] = {}
     for override in overrides:
-        _override(raw, override, names.get(override, f"--set {override}"), origins)
+        flag = names.get(override, f"--set {override}")
+        origins[_override(raw, override, flag)] = flag
     return _validate(raw, where, lines, origins)
 
 
@@ -98,66 +103,66 @@ def config_folder() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
 
 
-def _leaves(raw: Mapping[str, Any], prefix: str = "") -> list[str]:
-    names = []
-    for key, value in raw.items():
-        if isinstance(value, dict) and prefix + key != "search.space":
-            names += _leaves(value, f"{prefix}{key}.")
-        else:
-            names.append(prefix + key)
-    return names
-
-
-def _override(raw: dict[str, Any], override: str, where: str, origins: dict[str, str]) -> None:
+def _override(raw: dict[str, Any], override: str, where: str) -> str:
+    """Put one `key=value` into `raw`; returns the key."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise PlanError(f"{where}: give key=value, such as --set optim.lr=0.1")
     value, _ = parse_yaml(text, where)
-    fields = known_fields()
-    if key.startswith("search.space."):
-        space = raw.setdefault("search", {}).setdefault(
-            "space", dict(SearchConfig.model_fields["space"].default)
-        )
-        space[key.removeprefix("search.space.")] = value
-        origins["search.space"] = where
-        return
-    if key not in fields:
-        raise PlanError(f"{where}: {key} is not a field of the plan{_hint(key, fields)}")
-    *sections, last = key.split(".")
-    target = raw
+    if key.startswith(SPACE):
+        sections, last = ["search", "space"], key.removeprefix(SPACE)
+        search = raw.setdefault("search", {})
+        if isinstance(search, dict):
+            search.setdefault("space", dict(SearchConfig.model_fields["space"].default))
+    elif key in known_fields():
+        *sections, last = key.split(".")
+    else:
+        raise PlanError(f"{where}: {key} is not a field of the plan{_hint(key, known_fields())}")
+    target: Any = raw
     for section in sections:
         target = target.setdefault(section, {})
         if not isinstance(target, dict):
             raise PlanError(f"{where}: {section} is {target!r} in the config, not a section")
     target[last] = value
-    origins[key] = where
+    return key
 
 
-def _validate(
-    raw: Mapping[str, Any], where: str, lines: Lines, origins: Mapping[str, str]
-) -> Plan:
+def _validate(raw: Mapping[str, Any], where: str, lines: Lines, origins: Mapping[str, str]) -> Plan:
+    place = partial(_place, where=where, lines=lines, origins=origins)
     try:
         plan = Plan.model_validate(raw)
     except ValidationError as error:
-        raise PlanError(_explain(error, where, lines, origins)) from None
+        raise PlanError("\n".join(_explain(item, place) for item in _merged(error))) from None
     try:
         _check_space(plan)
     except SpaceError as error:
-        line = lines.get(("search", "space", error.field))
-        place = origins.get("search.space", where)
-        place = f"{place}:{line}" if line and place == where else place
-        raise PlanError(f"{place}: {error}") from None
+        raise PlanError(f"{place(('search', 'space', error.field))}: {error}") from None
     return _absolute(plan)
+
+
+def _place(
+    path: tuple[int | str, ...], *, where: str, lines: Lines, origins: Mapping[str, str]
+) -> str:
+    """Where a field was given: the flag that did last, or the file and line, or the file."""
+    for length in range(len(path), 0, -1):
+        name = ".".join(str(part) for part in path[:length])
+        if name in origins:
+            return origins[name]
+        if path[:length] in lines:
+            return f"{where}:{lines[path[:length]]}"
+    return where
 
 
 def _absolute(plan: Plan) -> Plan:
     """Ray changes the working directory in a trial, so no relative path may get there."""
     data = plan.data
     if data.path is not None:
-        path = Path(data.path).expanduser().absolute()
-        data = data.model_copy(update={"path": str(path)})
-    out = Path(plan.out).expanduser().absolute()
-    return plan.model_copy(update={"out": str(out), "data": data})
+        data = data.model_copy(update={"path": _absolute_path(data.path)})
+    return plan.model_copy(update={"out": _absolute_path(plan.out), "data": data})
+
+
+def _absolute_path(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _check_space(plan: Plan) -> None:
@@ -182,12 +187,6 @@ def _check_space(plan: Plan) -> None:
 
 def _ends(kind: str, low: float, high: float) -> tuple[Value, ...]:
     return (int(low), int(high)) if kind in ("int", "logint") else (float(low), float(high))
-
-
-def _explain(
-    error: ValidationError, where: str, lines: Lines, origins: Mapping[str, str]
-) -> str:
-    return "\n".join(_explain_one(dict(item), where, lines, origins) for item in _merged(error))
 
 
 def _merged(error: ValidationError) -> list[dict[str, Any]]:
@@ -224,21 +223,16 @@ def _is_section(annotation: type) -> bool:
     return issubclass(annotation, Section)
 
 
-def _explain_one(
-    item: Mapping[str, Any], where: str, lines: Lines, origins: Mapping[str, str]
-) -> str:
+def _explain(item: Mapping[str, Any], place: Callable[[tuple[int | str, ...]], str]) -> str:
     path = item["loc"]
     name = ".".join(str(part) for part in path)
-    place = next((origins[key] for key in origins if key == name), where)
-    if place == where and path in lines:
-        place = f"{where}:{lines[path]}"
     if item["type"] == "extra_forbidden":
-        return f"{place}: {name} is not a field of the plan{_hint(name, known_fields())}"
+        hint = _hint(name, known_fields())
+        return f"{place(path)}: {name} is not a field of the plan{hint}"
     rule = str(item["msg"]).replace("Input should be", "it must be").removeprefix("Value error, ")
     rule = rule[0].lower() + rule[1:]
-    hint = _hint(str(item["input"]), _literals(path))
     verb = "" if rule.startswith("is ") else f"is {item['input']!r}; "
-    return f"{place}: {name} {verb}{rule}{hint}"
+    return f"{place(path)}: {name} {verb}{rule}{_hint(str(item['input']), _literals(path))}"
 
 
 def _literals(path: tuple[Any, ...]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The LightningModule: loss, optimizer and the figures of an epoch, in Lightning's order of hooks."""
+"""The LightningModule: loss, optimizer and an epoch's figures, hooks in Lightning's order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from cifar_tune.config import RUN_SECTIONS, RunConfig
@@ -32,8 +31,10 @@ class Classifier(L.LightningModule):
 
     Attributes:
         run: the checked config.
-        epoch_metrics: the figures of the newest epoch, finite floats, there from `on_validation_end`
-            of callbacks on: `epoch` (from 1), `val_loss` (cross entropy, no label smoothing),
+        classes, mean, std: as given to the constructor, as tuples.
+        model: the network alone.
+        epoch_metrics: the figures of the newest epoch, finite floats, ready when callbacks get
+            `on_validation_end`: `epoch` (from 1), `val_loss` (cross entropy, no label smoothing),
             `val_accuracy`, `train_loss` (as optimised, mean over the epoch), `best_val_accuracy`,
             `lr` (of the epoch's last step), `images_per_second` (training alone) and, on a GPU,
             `gpu_peak_bytes`. The same figures are in `trainer.callback_metrics`.
@@ -59,16 +60,24 @@ class Classifier(L.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         self.run = RunConfig.model_validate(run)
+        self.classes, self.mean, self.std = tuple(classes), tuple(mean), tuple(std)
         self.model = build_model(self.run.model, len(classes))
         channels_last = self.run.train.channels_last is True
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.model.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.model.to(memory_format=self.memory_format)
         self.epoch_metrics: dict[str, float] = {}
         self.best_epoch = 0
         self.diverged = False
-        self._last_lr = 0.0
         self._train = _Sums(self.device)
         self._val = _Sums(self.device)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning writes this word 46 times a step, and each time nn.Module would look whether
+        # the value is a parameter, a buffer or a module: 56 of the 435 µs it adds to a step.
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, float [batch, classes], of normalised images, float [batch, 3, 32, 32]."""
@@ -76,7 +85,8 @@ class Classifier(L.LightningModule):
         return logits
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = build_optimizer(self.model, self.run.optim)
+        precision = self.run.train.precision
+        optimizer = build_optimizer(self.model, self.run.optim, precision=precision)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = build_schedule(optimizer, self.run.optim, steps)
         return {
@@ -98,14 +108,7 @@ class Classifier(L.LightningModule):
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
 
-    def transfer_batch_to_device(
-        self, batch: tuple[Tensor, Tensor], device: torch.device, dataloader_idx: int
-    ) -> tuple[Tensor, Tensor]:
-        # Batches are made on the device; Lightning's own search for tensors takes 30 µs a step.
-        images, labels = batch
-        return images.to(device), labels.to(device)
-
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         # No self.log here (it costs more than the rest of Lightning's step) and nothing that
         # waits for the device.
         images, labels = batch
@@ -116,14 +119,14 @@ class Classifier(L.LightningModule):
         return loss
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        self._last_lr = scheduler.optimizer.param_groups[0]["lr"]
+        self._train.lr = scheduler.optimizer.param_groups[0]["lr"]
         scheduler.step()
 
     def on_validation_epoch_start(self) -> None:
         self._train.stop()
         self._val = _Sums(self.device)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
         # Plain integer sums rather than torchmetrics: its accuracy is a float32, so 0.7 would be
         # reported as 0.699999988.
         images, labels = batch
@@ -159,7 +162,7 @@ class Classifier(L.LightningModule):
             **figures,
             "train_loss": train_loss,
             "best_val_accuracy": best,
-            "lr": self._last_lr,
+            "lr": self._train.lr,
             "images_per_second": self._train.images / self._train.seconds,
         }
         if self.device.type == "cuda":
@@ -188,6 +191,7 @@ class _Sums:
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
         self.images = 0
+        self.lr = 0.0  # of the newest step
         self.seconds = 0.0
         self.mean_loss = math.nan
         self.accuracy = 0.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cifar_tune.data as data_room
 from cifar_tune.config import ModelConfig, Plan
-from cifar_tune.errors import PlanError, ResultsError
+from cifar_tune.errors import PlanError, ResourceError, ResultsError
 from cifar_tune.journal import FILE_NAME, is_running
 from cifar_tune.machine import Machine, settle
 from cifar_tune.models import check_model_name
@@ -46,7 +46,9 @@ def check(plan: Plan, machine: Machine) -> Forecast:
         PlanError, ResourceError: with value, rule and remedy.
     """
     notes = _check_search(plan)
-    _check_models(plan)
+    for name in _model_names(plan):
+        check_model_name(name)
+    _check_address(plan)
     given = share_of(plan.resources, [machine])
     settled = _settled(plan, machine, given)
     epochs, count = plan.train.max_epochs, number_of_trials(plan)
@@ -107,11 +109,36 @@ def _check_search(plan: Plan) -> list[str]:
     return notes
 
 
-def _check_models(plan: Plan) -> None:
-    space = {dimension.field: dimension for dimension in plan.search.parsed_space}
-    names = space["model.name"].values if "model.name" in space else (plan.model.name,)
-    for name in names:
-        check_model_name(str(name))
+def _model_names(plan: Plan) -> list[str]:
+    searched = [d.values for d in plan.search.parsed_space if d.field == "model.name"]
+    return [str(name) for name in (searched[0] if searched else (plan.model.name,))]
+
+
+def has_own_model(plan: Plan) -> bool:
+    """Whether a model of the user's own, `package.module:build`, can be trained."""
+    return any(":" in name for name in _model_names(plan))
+
+
+def _check_address(plan: Plan) -> None:
+    address = plan.resources.address
+    if address is not None:
+        raise ResourceError(
+            f"resources.address is {address!r}; joining a Ray cluster is not supported yet: leave"
+            " it out, and the search runs on this machine"
+        )
+
+
+def check_waiting(plan: Plan) -> None:
+    """Refuse to wait for what can't come.
+
+    Raises:
+        ResourceError: this machine's own CPUs and GPUs do not get more.
+    """
+    if plan.resources.address is None:
+        raise ResourceError(
+            "--wait-for-resources waits until a cluster has room, and there is no --address; leave"
+            " it out on a single machine"
+        )
 
 
 def rung_epochs(plan: Plan) -> tuple[int, ...]:
@@ -226,13 +253,13 @@ def check_sizes(plan: Plan, train_images: int) -> None:
         )
 
 
-def describe(forecast: Forecast, dataset: str, folder: Path) -> list[str]:
-    """The forecast as lines for people."""
+def describe(forecast: Forecast, dataset: str, folder: Path, *, disk: bool) -> list[str]:
+    """The forecast as lines for people; `disk`: with the need for checkpoints (imports torch)."""
     plan, given = forecast.plan, forecast.share
     lines = [
         f"search      {plan.search.searcher} with {plan.search.scheduler}, {forecast.trials} trials"
         f" of at most {plan.train.max_epochs} epochs, by {plan.search.metric}",
-        f"at once     {given.slots} trials, each {given.cpus} CPU{'s' * (given.cpus > 1)}"
+        f"at once     {_counted(given.slots, 'trial')}, each {_counted(given.cpus, 'CPU')}"
         + (f" and {given.gpus:g} GPU" if given.gpus else "")
         + f", precision {plan.train.precision}"
         + (", channels_last" if plan.train.channels_last else ""),
@@ -240,13 +267,19 @@ def describe(forecast: Forecast, dataset: str, folder: Path) -> list[str]:
     ]
     if forecast.rungs:
         lines += _rung_table(forecast)
-    lines += [
+    lines.append(
         f"epochs      at most {forecast.most_epochs}"
-        + (f", about {forecast.expected_epochs} if halving is ideal" if forecast.rungs else ""),
-        f"disk        {_checkpoint_need(forecast)}; {forecast.free_bytes / 1e9:.1f} GB are free",
-        f"results     {folder}",
-    ]
+        + (f", about {forecast.expected_epochs} if halving is ideal" if forecast.rungs else "")
+    )
+    if disk:
+        need = _checkpoint_need(forecast)
+        lines.append(f"disk        {need}; {forecast.free_bytes / 1e9:.1f} GB are free")
+    lines.append(f"results     {folder}")
     return lines + [f"note        {note}" for note in forecast.notes]
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _rung_table(forecast: Forecast) -> list[str]:
@@ -287,12 +320,10 @@ def checkpoint_bytes(plan: Plan) -> int:
 def _largest_models(plan: Plan) -> list[ModelConfig]:
     """The plan's model, or each searched kind of model, with the largest searched sizes."""
     space = {dimension.field: dimension for dimension in plan.search.parsed_space}
-    names: tuple[Value, ...] = (plan.model.name,)
     largest: dict[str, Value] = {}
     for field, dimension in space.items():
-        if field == "model.name":
-            names = dimension.values
-        elif field.startswith("model."):
+        if field.startswith("model.") and field != "model.name":
             numbers = [value for value in dimension.values if isinstance(value, int)]
             largest[field.removeprefix("model.")] = max(numbers, default=int(dimension.high))
+    names = _model_names(plan)
     return [plan.model.model_copy(update={"name": name, **largest}) for name in names]

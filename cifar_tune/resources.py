@@ -21,7 +21,9 @@ class Share:
     notes: tuple[str, ...] = ()
 
 
-def share_of(config: ResourcesConfig, nodes: Sequence[Machine], where: str = "this machine") -> Share:
+def share_of(
+    config: ResourcesConfig, nodes: Sequence[Machine], where: str = "this machine"
+) -> Share:
     """Divide nodes among trials.
 
     Args:
@@ -57,8 +59,8 @@ def _gpus_per_trial(config: ResourcesConfig, available: int, where: str) -> floa
     if wanted > available:
         instead = "--gpus-per-trial 0" if not available else f"--gpus-per-trial {available} or less"
         raise ResourceError(
-            f"--gpus-per-trial is {wanted:g}, and {where} has {available or 'no'}"
-            f" GPU{'' if available == 1 else 's'}; pass {instead}"
+            f"--gpus-per-trial is {wanted:g}, and {where} has {available} GPU"
+            f"{'' if available == 1 else 's'}; pass {instead}"
         )
     if wanted > 1:
         raise ResourceError(

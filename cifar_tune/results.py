@@ -1,4 +1,4 @@
-"""Results: the folder of a search and its trials, all derived from the journal; and what is best."""
+"""Results: a search's folder and trials, all derived from the journal, and what is best."""
 
 from __future__ import annotations
 
@@ -127,9 +127,7 @@ class Results:
             update={
                 "resources": ResourcesConfig.model_validate(event["resources"]),
                 "tracking": TrackingConfig.model_validate(event["tracking"]),
-                "search": self.plan.search.model_copy(
-                    update={"time_budget": event["time_budget"]}
-                ),
+                "search": self.plan.search.model_copy(update={"time_budget": event["time_budget"]}),
             }
         )
         self.finished = False
@@ -164,6 +162,8 @@ class Results:
     def _on_checkpoints_dropped(self, event: Event) -> None:
         for epoch in event["epochs"]:
             self.trials[event["trial_id"]].checkpoints.pop(epoch, None)
+
+    _on_checkpoints_lost = _on_checkpoints_dropped
 
     def _on_trial_ended(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]
@@ -274,7 +274,9 @@ def best_epoch(trial: Trial, search: SearchConfig) -> int:
     if search.winner_by == "last":
         return trial.epochs
     sign = 1 if search.mode == "max" else -1
-    return max(trial.results, key=lambda epoch: (sign * trial.results[epoch][search.metric], -epoch))
+    return max(
+        trial.results, key=lambda epoch: (sign * trial.results[epoch][search.metric], -epoch)
+    )
 
 
 def pick_best(trials: Iterable[Trial], search: SearchConfig) -> Trial | None:

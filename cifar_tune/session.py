@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from cifar_tune import __version__, preflight
-from cifar_tune.best import write_best
 from cifar_tune.config import Plan, dump_yaml
 from cifar_tune.data import Dataset, SearchData, prepare, search_data
 from cifar_tune.errors import DataError, NoUsableTrialError, PlanError, ResultsError
-from cifar_tune.finals import score_test_split
 from cifar_tune.journal import VERSION, Journal
 from cifar_tune.machine import Machine
 from cifar_tune.preflight import Forecast
@@ -25,9 +23,8 @@ from cifar_tune.resources import Share, share_of
 from cifar_tune.results import Recorder, Results, TableWriter, write_atomically, write_tables
 from cifar_tune.search.progress import ProgressLines
 from cifar_tune.search.run import StopRequest, run_search, tidy
-from cifar_tune.search.trainable import Objective
-from cifar_tune.tracking import TensorBoardFiles
-from cifar_tune.train import fit
+from cifar_tune.search.trainable import Objective, fit_objective
+from cifar_tune.tracking.tensorboard import TensorBoardFiles
 
 Say = Callable[[str], None]
 PACKAGES = (
@@ -47,7 +44,11 @@ def resume_command(folder: Path) -> str:
 
 
 def start_search(
-    forecast: Forecast, folder: Path, machine: Machine, say: Say, objective: Objective = fit
+    forecast: Forecast,
+    folder: Path,
+    machine: Machine,
+    say: Say,
+    objective: Objective = fit_objective,
 ) -> int:
     """Run a new search into `folder`; returns the exit code.
 
@@ -80,7 +81,7 @@ def resume_search(
     say: Say,
     *,
     changes: Plan | None = None,
-    objective: Objective = fit,
+    objective: Objective = fit_objective,
 ) -> int:
     """Go on with the search in `folder`; returns the exit code.
 
@@ -237,9 +238,8 @@ def _finish(
 ) -> int:
     """Winner, test score, tables; then the exit code."""
     results = recorder.results
-    checkpoint = write_best(results, data)
-    if stop.signal is None and checkpoint is not None:
-        _score(recorder, dataset, checkpoint, say)
+    if stop.signal is None:
+        _write_winner(recorder, dataset, data, say)
     if stop.reason is None:
         tidy(recorder)
         recorder.write("finished")
@@ -256,8 +256,17 @@ def _finish(
     return 3 if results.counts()["failed"] else 0
 
 
-def _score(recorder: Recorder, dataset: Dataset, checkpoint: Path, say: Say) -> None:
-    if score_test_split(recorder, dataset, checkpoint) is None:
+def _write_winner(recorder: Recorder, dataset: Dataset, data: SearchData, say: Say) -> None:
+    if recorder.results.best() is None:
+        return
+    # These import torch, which costs seconds that the start and a stopped search do not have.
+    from cifar_tune.best import write_best
+    from cifar_tune.finals import score_test_split
+
+    checkpoint = write_best(recorder.results, data)
+    if checkpoint is None:
+        say("The winner has no checkpoint, so there is no best/ and no test score.")
+    elif score_test_split(recorder, dataset, checkpoint) is None:
         opened = recorder.results.test_opened
         assert opened is not None
         say(
@@ -269,21 +278,20 @@ def _score(recorder: Recorder, dataset: Dataset, checkpoint: Path, say: Say) -> 
 def _show_outcome(results: Results, say: Say) -> None:
     for line in _failures(results):
         say(line)
-    best, cost = results.best(), results.cost()
+    winner, cost = results.winner(), results.cost()
     say(
         f"{cost['epochs_run']} of {cost['epochs_without_stopping']} epochs run in"
         f" {cost['wall_seconds']:.0f} s on {cost['slots']} slots, {cost['utilisation']:.0%} busy"
     )
-    if best is None:
+    if winner is None:
         return
-    winner = results.winner()
     say(
-        f"winner {best.trial_id} (epoch {winner['epoch']}): validation accuracy"
+        f"winner {winner['trial_id']} (epoch {winner['epoch']}): validation accuracy"
         f" {winner['val_accuracy']:.4f}, loss {winner['val_loss']:.4f}"
     )
-    say("  " + "  ".join(f"{field}={value}" for field, value in best.values.items()))
+    say("  " + "  ".join(f"{field}={value}" for field, value in winner["config"].items()))
     scored = results.test_scored
-    if scored is not None and scored["trial_id"] == best.trial_id:
+    if scored is not None and scored["trial_id"] == winner["trial_id"]:
         kind = " on the DRAWN set, not CIFAR-10" if results.data["kind"] == "drawn" else ""
         say(f"test accuracy {scored['test_accuracy'][0]:.4f}{kind}")
     say(f"results in {results.folder}")

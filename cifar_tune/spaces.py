@@ -1,4 +1,4 @@
-"""What a search space may say: bounds, choices, grids and conditions, checked and in plain values."""
+"""What a search space may say: bounds, choices, grids and conditions, in plain values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SpaceError(ValueError):
     """A search space entry breaks a rule; `field` is the entry's field name."""
 
     def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"search.space.{field} {message}")
+        super().__init__(f"{'.'.join(filter(None, ('search.space', field)))} {message}")
         self.field = field
 
 
@@ -84,7 +84,9 @@ def _parse_dimension(field: str, entry: Any) -> Dimension:
     kind = kinds[0]
     when = _parse_when(field, entry.get("when", {}))
     if kind in LISTS:
-        return Dimension(field=field, kind=kind, values=_listed(field, kind, entry[kind]), when=when)
+        return Dimension(
+            field=field, kind=kind, values=_listed(field, kind, entry[kind]), when=when
+        )
     low, high = _bounds(field, kind, entry[kind])
     values = _powers(field, int(low), int(high)) if kind == "pow2" else ()
     return Dimension(field=field, kind=kind, low=low, high=high, values=values, when=when)
@@ -166,7 +168,9 @@ def _ordered(space: Mapping[str, Dimension]) -> Space:
         ready = [d for d in waiting.values() if all(name in done for name, _ in d.when)]
         if not ready:
             field = next(iter(waiting))
-            raise SpaceError(field, f"has when in a circle with {sorted(waiting)}; break the circle")
+            raise SpaceError(
+                field, f"has when in a circle with {sorted(waiting)}; break the circle"
+            )
         for dimension in ready:
             done[dimension.field] = waiting.pop(dimension.field)
     return tuple(done.values())

@@ -1,4 +1,4 @@
-"""YAML read strictly: plain values, each key once, no tags, no alias bombs, and lines for errors."""
+"""YAML read strictly: plain values, each key once, no tags, no bombs, lines for errors."""
 
 from __future__ import annotations
 
@@ -113,7 +113,9 @@ class _Reader:
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             if key_node.tag != "tag:yaml.org,2002:str":
-                raise PlanError(f"{self.where}:{line}: key {key_node.value!r}; keys are plain words")
+                raise PlanError(
+                    f"{self.where}:{line}: key {key_node.value!r}; keys are plain words"
+                )
             key = key_node.value
             if key in result:
                 raise PlanError(f"{self.where}:{line}: key {key!r} stands here twice; keep one")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import random
 import signal
@@ -12,13 +11,14 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cifar_tune.config import RunConfig
 from cifar_tune.errors import PlanError, exit_code_of
+from cifar_tune.flags import add_flags, plan_of
 from cifar_tune.machine import read_machine, settle
 
 if TYPE_CHECKING:  # torch and Lightning cost seconds, which --help must not
@@ -77,15 +77,16 @@ def fit(
         fast_dev_run: one training and one validation step.
 
     Raises:
-        PlanError: the config can't be trained on this data or machine, or the checkpoint is not
-            a local file.
+        PlanError: the model can't be built, the precision is not for this machine, or the
+            checkpoint is not a local file.
+        DataError: an epoch would have no step.
     """
     import torch
 
     gpu = torch.cuda.is_available()
     machine = read_machine()
     run = run.model_copy(update={"train": settle(run.train, machine, cpus=machine.cpus, gpu=gpu)})
-    _check(run, data, resume_from, gpu)
+    _check(run, resume_from, gpu)
     with _quiet_lightning(), _numerics(run, gpu):
         return _fit(run, data, callbacks, resume_from, fast_dev_run, gpu)
 
@@ -101,6 +102,8 @@ def _fit(
     from cifar_tune.data.datamodule import CifarDataModule
     from cifar_tune.module import Classifier, run_values
 
+    channels_last = run.train.channels_last is True
+    datamodule = CifarDataModule(data, run.data, run.seed, channels_last=channels_last)
     module = Classifier(
         run=run_values(run),
         classes=[str(name) for name in data.classes],
@@ -108,11 +111,10 @@ def _fit(
         std=[float(x) for x in data.std],
     )
     trainer = _trainer(run, callbacks, fast_dev_run, gpu)
-    channels_last = run.train.channels_last is True
     with _keyboard_interrupts():
         trainer.fit(
             module,
-            datamodule=CifarDataModule(data, run.data, run.seed, channels_last=channels_last),
+            datamodule=datamodule,
             ckpt_path=resume_from,
             weights_only=True,  # nothing in a checkpoint is ever run
         )
@@ -130,8 +132,14 @@ def _trainer(
 ) -> Trainer:
     """A Trainer that does nothing by itself but train: no logs, files, bars or summaries."""
     import lightning.pytorch as L
-    from lightning.pytorch.plugins.environments import LightningEnvironment
+    from lightning.pytorch.plugins.environments import (  # type: ignore[attr-defined]
+        LightningEnvironment,
+    )
+    from lightning.pytorch.profilers import PassThroughProfiler
 
+    profiler = PassThroughProfiler()
+    nothing = nullcontext()  # Lightning makes 26 contexts a step to time nothing: 40 µs
+    profiler.profile = lambda _: nothing  # type: ignore[assignment, method-assign, return-value]
     return L.Trainer(
         accelerator="gpu" if gpu else "cpu",
         devices=1,
@@ -140,6 +148,7 @@ def _trainer(
         max_epochs=run.train.max_epochs,
         gradient_clip_val=run.optim.gradient_clip or None,
         callbacks=list(callbacks),
+        profiler=profiler,
         fast_dev_run=fast_dev_run,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -150,14 +159,7 @@ def _trainer(
     )
 
 
-def _check(run: RunConfig, data: SearchData, resume_from: Path | None, gpu: bool) -> None:
-    images, batch_size = len(data.train_labels), run.data.batch_size
-    if run.data.drop_last and batch_size > images:
-        raise PlanError(
-            f"data.batch_size is {batch_size}, but there are {images} training images and"
-            " data.drop_last leaves out a batch that is not full: nothing would be trained; give"
-            f" at most {images}, or drop_last: false"
-        )
+def _check(run: RunConfig, resume_from: Path | None, gpu: bool) -> None:
     if run.train.precision == "16" and not gpu:
         raise PlanError("train.precision is 16, which needs a GPU; on a CPU give bf16 or 32")
     if resume_from is not None and not Path(resume_from).is_file():
@@ -174,11 +176,9 @@ def _numerics(run: RunConfig, gpu: bool) -> Iterator[None]:
     python_state, numpy_state = random.getstate(), np.random.get_state()
     threads = torch.get_num_threads()
     devices = [torch.cuda.current_device()] if gpu else []
-    deterministic = torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=True
-    )
+    cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
     try:
-        with torch.random.fork_rng(devices), deterministic:
+        with torch.random.fork_rng(devices), cudnn:
             torch.set_num_threads(int(run.train.threads))
             random.seed(run.seed)
             np.random.seed(run.seed % 2**32)
@@ -235,27 +235,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a field; repeatable"
     )
-    parser.add_argument("--seed", type=int, help="seed of the training")
-    parser.add_argument("--max-epochs", type=int, help="passes over the training images")
-    parser.add_argument("--data-dir", metavar="PATH", help="folder or archive with the dataset")
+    add_flags(parser, ("--seed", "--max-epochs", "--data-dir"))
     parser.add_argument("--save", type=Path, metavar="FILE", help="keep the best epoch there")
     parser.add_argument("--fast-dev-run", action="store_true", help="one step, to try things")
     return parser
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from cifar_tune.load import load_plan
-
-    flags = {
-        "seed": arguments.seed,
-        "train.max_epochs": arguments.max_epochs,
-        "data.path": arguments.data_dir,
-    }
-    # As JSON, which is YAML too, so that a path may hold any character.
-    given = [f"{field}={json.dumps(x)}" for field, x in flags.items() if x is not None]
-    plan = load_plan(arguments.config, [*arguments.set, *given])
+    plan = plan_of(arguments)
     run = plan.with_values({}, seed=plan.seed)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
     from cifar_tune.data import prepare, search_data
 

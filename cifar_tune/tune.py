@@ -31,13 +31,15 @@ def tune(words: Sequence[str]) -> int:
     from cifar_tune.machine import read_machine
 
     plan, machine = plan_of(arguments), read_machine()
+    if arguments.wait_for_resources:
+        preflight.check_waiting(plan)
     forecast = preflight.check(plan, machine)
     folder = preflight.results_folder(plan, arguments.config)
     if arguments.resume and preflight.holds_search(folder):
         return _go_on(folder, plan, forecast.plan)
     preflight.check_folder(folder)
     dataset = preflight.check_data(plan)
-    _print_lines(*preflight.describe(forecast, dataset, folder))
+    _print_lines(*preflight.describe(forecast, dataset, folder, disk=arguments.dry_run))
     if arguments.dry_run:
         return 0
 
@@ -90,7 +92,7 @@ def data(words: Sequence[str]) -> int:
         return 0
     _print_lines(f"cache   {cache_root()}")
     for entry in list_entries():
-        _print_lines(f"{entry.kind:15}  {entry.bytes / 1e6:8.1f} MB  {entry.source}")
+        _print_lines(f"{entry.kind:15}  {entry.size_bytes / 1e6:8.1f} MB  {entry.source}")
     return 0
 
 
@@ -109,6 +111,11 @@ def _tune_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
     parser.add_argument(
         "--resume", choices=["auto"], help="go on with --name if it is there, else start it"
+    )
+    parser.add_argument(
+        "--wait-for-resources",
+        action="store_true",
+        help="wait until the cluster of --address has room",
     )
     parser.add_argument("--version", action="version", version=__version__)
     return parser

@@ -6,8 +6,8 @@ The Lightning part is `cifar_tune.data.datamodule`, what the finals open is
 
 from cifar_tune.data.cache import CacheEntry, cache_root, empty_cache, list_entries
 from cifar_tune.data.dataset import Dataset, Images, SearchData
-from cifar_tune.data.download import download
-from cifar_tune.data.prepare import check, prepare, prepare_drawn
+from cifar_tune.data.fetch import download
+from cifar_tune.data.preparation import check, prepare, prepare_drawn
 from cifar_tune.data.splits import check_batch, search_data
 
 __all__ = [

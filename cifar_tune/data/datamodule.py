@@ -48,7 +48,7 @@ class CifarDataModule(L.LightningDataModule):
         self._dtype, self._channels_last = dtype, channels_last
         self._loaders: tuple[TrainLoader, EvalLoader] | None = None
 
-    def setup(self, stage: str) -> None:  # noqa: ARG002 (Lightning passes it by keyword)
+    def setup(self, stage: str) -> None:
         """Brings the arrays to the device of the trainer that this module is attached to."""
         trainer = self.trainer
         if trainer is None:
@@ -81,7 +81,7 @@ class CifarDataModule(L.LightningDataModule):
         """Returns the validation batches, the same each time."""
         return self._ready()[1]
 
-    def teardown(self, stage: str) -> None:  # noqa: ARG002
+    def teardown(self, stage: str) -> None:
         """Lets go of the device's memory: a trial's process is used again for the next trial."""
         self._loaders = None
 

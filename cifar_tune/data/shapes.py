@@ -49,7 +49,8 @@ def bar(x: Field, y: Field) -> Field:
 
 def crescent(x: Field, y: Field) -> Field:
     bite = np.float32(0.66) - np.hypot(x - np.float32(0.45), y)
-    return np.maximum(np.hypot(x, y) - np.float32(0.88), bite)
+    left: Field = np.maximum(np.hypot(x, y) - np.float32(0.88), bite)
+    return left
 
 
 def pair(x: Field, y: Field) -> Field:
@@ -78,4 +79,5 @@ def _box(x: Field, y: Field, half_width: float, half_height: float) -> Field:
 def _polygon(x: Field, y: Field, sides: int, inradius: float) -> Field:
     turns = 2 * np.pi * np.arange(sides) / sides
     edges = [x * np.float32(np.cos(t)) + y * np.float32(np.sin(t)) for t in turns]
-    return np.maximum.reduce(edges) - np.float32(inradius)
+    distance: Field = np.maximum.reduce(edges) - np.float32(inradius)
+    return distance

@@ -39,7 +39,12 @@ def identify(path: Path) -> Identity:
     files = list(folder_files(path)) if path.is_dir() else [path]
     rows = []
     for file in files:
-        status = file.stat()
+        try:
+            status = file.stat()
+        except OSError as error:
+            raise DataError(
+                f"{file} can't be read: {error.strerror}; take it away or mend it."
+            ) from error
         rows.append((file.relative_to(path.parent).as_posix(), status.st_size, status.st_mtime_ns))
     place = str(path.resolve())
     return Identity(

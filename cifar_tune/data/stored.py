@@ -46,12 +46,9 @@ def write_dataset(decoded: Decoded, source: str, listing: str, folder: Path) -> 
 
     `listing` is the source's names and sizes as a digest (sources.Identity).
     """
-    arrays: dict[str, NDArray[Any]] = {
-        "train_images": decoded.train.images,
-        "train_labels": decoded.train.labels,
-        "test_images": decoded.test.images,
-        "test_labels": decoded.test.labels,
-    }
+    train, test = decoded.train, decoded.test
+    in_order = (train.images, train.labels, test.images, test.labels)
+    arrays: dict[str, NDArray[Any]] = dict(zip(ARRAYS, in_order, strict=True))
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
     mean, std = channel_statistics(decoded.train.images)
@@ -148,7 +145,7 @@ def _three(values: NDArray[np.float64]) -> Statistics:
 def _open_array(folder: Path, name: str, meta: Meta) -> NDArray[Any]:
     file = folder / f"{name}.npy"
     try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
+        array = np.lib.format.open_memmap(file, mode="r")  # .npy only, never a pickle
     except (OSError, ValueError) as error:
         raise DamagedEntryError(f"{file.name} can't be read") from error
     dtype = np.uint8 if name.endswith("images") else np.int64
@@ -156,7 +153,7 @@ def _open_array(folder: Path, name: str, meta: Meta) -> NDArray[Any]:
         raise DamagedEntryError(f"{file.name} has another shape")
     if _digest(array) != meta.digests[name]:
         raise DamagedEntryError(f"{file.name} does not have its checksum")
-    return cast(NDArray[Any], array)
+    return cast(NDArray[Any], array.view(np.ndarray))  # a copy of a part is then a plain array
 
 
 def _digest(array: NDArray[Any]) -> str:

@@ -115,13 +115,13 @@ def _find_builder(name: str) -> Callable[[ModelConfig, int], Any]:
         raise PlanError(
             f"model.name is {name!r}; {module_name} has no {attribute}{_nearest(attribute, public)}"
         )
-    build = getattr(module, attribute)
+    build: Any = getattr(module, attribute)
     if not callable(build):
         raise PlanError(
             f"model.name is {name!r}, which is {type(build).__name__}; it must be a function or a"
             " class that is called as build(config, num_classes)"
         )
-    return build
+    return build  # type: ignore[no-any-return]
 
 
 def _check_output(name: str, model: nn.Module, num_classes: int) -> None:

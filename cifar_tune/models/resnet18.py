@@ -13,7 +13,7 @@ def cifar_resnet18(num_classes: int) -> nn.Module:
     before the first block; here it is 3 x 3 with stride 1 and no pooling, as in the CIFAR
     networks of He et al. (2016, "Deep Residual Learning", section 4.2).
     """
-    model = resnet18(weights=None, num_classes=num_classes)
+    model: nn.Module = resnet18(weights=None, num_classes=num_classes)
     model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     model.maxpool = nn.Identity()

@@ -13,7 +13,7 @@ from cifar_tune.results import ENDED, Recorder, Trial, best_epoch
 from cifar_tune.search.trainable import CHECKPOINT_NAME, CLOCK, REPORTED
 
 
-class JournalCallback(tune.Callback):  # type: ignore[misc]
+class JournalCallback(tune.Callback):
     """Writes what happens to trials; keeps the checkpoints that are needed and deletes the rest.
 
     Ray calls `on_trial_result` before the trial's `report` returns, when the scheduler has decided
@@ -32,14 +32,12 @@ class JournalCallback(tune.Callback):  # type: ignore[misc]
             self.failure = error  # Ray wraps what is raised here; run_search raises this one
             raise
 
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+    def on_trial_start(self, *, trial: Any, **_: Any) -> None:
         """A trial has its process."""
         name = trial.config["trial_id"]
         self._write("trial_started", trial_id=name, start=self._start)
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
-    ) -> None:
+    def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
         """One report, with the decision on it."""
         name = trial.config["trial_id"]
         self._write(
@@ -59,7 +57,7 @@ class JournalCallback(tune.Callback):  # type: ignore[misc]
         path = Path(trial.storage.trial_fs_path, folder, CHECKPOINT_NAME)
         return str(path.relative_to(self._recorder.journal.folder))
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+    def on_trial_complete(self, *, trial: Any, **_: Any) -> None:
         """The scheduler ended a trial, or it ended by itself."""
         record = self._recorder.results.trials[trial.config["trial_id"]]
         status, reason = self._judge(record)
@@ -76,16 +74,16 @@ class JournalCallback(tune.Callback):  # type: ignore[misc]
             return "completed", ""
         return "stopped", f"it ended by itself after epoch {record.epochs}"
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+    def on_trial_recover(self, *, trial: Any, **_: Any) -> None:
         """A trial crashed, and Ray will try it again."""
-        reason = _failure(trial)
-        self._write("trial_retried", trial_id=trial.config["trial_id"], reason=reason)
+        name = trial.config["trial_id"]
+        self._write("trial_retried", trial_id=name, **_failure(trial))
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+    def on_trial_error(self, *, trial: Any, **_: Any) -> None:
         """A trial crashed for good."""
         record = self._recorder.results.trials[trial.config["trial_id"]]
-        reason = _failure(trial)
-        self._write("trial_ended", trial_id=record.trial_id, status="failed", reason=reason)
+        failure = _failure(trial)
+        self._write("trial_ended", trial_id=record.trial_id, status="failed", **failure)
         self._drop_checkpoints(record)
 
     def _drop_checkpoints(self, record: Trial) -> None:
@@ -98,11 +96,14 @@ def _reason(record: Trial) -> str:
     return f"early stopping at epoch {record.epochs}"
 
 
-def _failure(trial: Any) -> str:
-    """The last line of the trial's traceback: the kind of error and its message."""
-    error = trial.get_error() if hasattr(trial, "get_error") else None
-    lines = [line.strip() for line in str(error or "unknown").splitlines() if line.strip()]
-    return lines[-1][:500]
+def _failure(trial: Any) -> dict[str, str]:
+    """Kind and message of the error in a line, and the end of its traceback."""
+    # Ray's own copy in the storage comes later; this file lies in its session's folder.
+    path = Path(trial.error_file or "")
+    text = path.read_text(errors="replace") if path.is_file() else "the trial's process died"
+    text = text.rpartition("Failure # ")[2]  # the newest of several
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return {"reason": lines[-1][:500], "traceback": text[-4000:]}
 
 
 def drop_checkpoints(recorder: Recorder, record: Trial, *, final: bool) -> None:

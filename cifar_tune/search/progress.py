@@ -28,6 +28,9 @@ class ProgressLines:
             self._report(event, results)
         elif event["event"] == "trial_retried":
             self._line(event, f"crashed, trying again: {event['reason']}")
+        elif event["event"] == "checkpoints_lost":
+            epochs = ", ".join(str(epoch) for epoch in event["epochs"])
+            self._line(event, f"checkpoint of epoch {epochs} is damaged or gone")
         elif event["event"] == "trial_ended":
             reason = f": {event['reason']}" if event["reason"] else ""
             self._line(event, event["status"] + reason)
@@ -43,8 +46,10 @@ class ProgressLines:
 
     def _new_leader(self, results: Results) -> str:
         best = results.best()
-        leader = best and (best.trial_id, best_epoch(best, results.plan.search))
-        if leader is None or leader == self._leader:
+        if best is None:
+            return ""
+        leader = best.trial_id, best_epoch(best, results.plan.search)
+        if leader == self._leader:
             return ""
         self._leader = leader
         return "  <- best so far"

@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -20,29 +19,32 @@ from ray.tune.error import TuneError
 from cifar_tune.config import Plan, budget_seconds
 from cifar_tune.data import SearchData
 from cifar_tune.machine import Machine
+from cifar_tune.preflight import has_own_model
 from cifar_tune.resources import Share
 from cifar_tune.results import Recorder, Trial
 from cifar_tune.search.driver import JournalCallback, drop_checkpoints
 from cifar_tune.search.schedulers import build_scheduler, refill
 from cifar_tune.search.searchers import UNFINISHED, JournalledSearcher
-from cifar_tune.search.trainable import Objective, train_trial
+from cifar_tune.search.trainable import Objective, is_whole, train_trial
 
 # What a worker process imports while it waits for its first trial.
-PRELOADED = "cifar_tune.search.trainable,cifar_tune.train,cifar_tune.module"
+PRELOADED = "cifar_tune.search.epoch_report,cifar_tune.module,cifar_tune.data.datamodule"
 RAY_SETTINGS = {
     "RAY_preload_python_modules": PRELOADED,
     "RAY_AIR_NEW_OUTPUT": "0",  # the newer output can't be silenced
     "RAY_DEDUP_LOGS": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # 7 ms a report, and five files a trial
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # or a trial without a report ends the search
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours saves and names the command to go on
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",  # an online tracker may take long to finish
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Ray's snapshots are never read
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the journal and our own line have the reason
     "TUNE_WARN_THRESHOLD_S": "10",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
 
-class StopRequest(tune.Stopper):  # type: ignore[misc]
+class StopRequest(tune.Stopper):
     """Ends the whole search at a signal or when its time is up; trials stay resumable."""
 
     def __init__(self, budget_seconds: float | None, resume_command: str) -> None:
@@ -103,7 +105,7 @@ def run_search(
         data: training and validation arrays; they are put into Ray's object store once.
         machine: this machine.
         share: what each trial gets, and how many run at once.
-        objective: `fit`, or a stand-in for it.
+        objective: what trains.
         resume_command: shown when a second signal ends the program at once.
 
     Returns:
@@ -112,9 +114,12 @@ def run_search(
     Raises:
         StorageError: the journal could not be written.
     """
-    plan = recorder.results.plan
+    plan, folder = recorder.results.plan, recorder.journal.folder
     limit = plan.search.time_budget
     stop = StopRequest(None if limit is None else budget_seconds(limit), resume_command)
+    searcher = JournalledSearcher(recorder, lambda trial: _checkpoints(recorder, trial))
+    if not searcher.remaining():
+        return stop
     number = len(recorder.results.starts) + 1
     recorder.write(
         "start",
@@ -125,31 +130,32 @@ def run_search(
         tracking=plan.tracking.model_dump(mode="json"),
         time_budget=limit,
     )
-    with stop.on_signals(), _local_ray(machine):
+    with stop.on_signals(), local_ray(machine, plan):
         stop.install()
         trainable = tune.with_resources(
             tune.with_parameters(
                 train_trial,
                 objective=objective,
                 plan=plan,
-                folder=recorder.journal.folder,
+                folder=folder,
                 data=data,
             ),
             {"cpu": share.cpus, "gpu": share.gpus},
         )
-        _run_tuner(recorder, trainable, share, stop, number)
+        _run_tuner(recorder, searcher, trainable, share, stop, number)
     _settle(recorder, stop)
     return stop
 
 
 def _run_tuner(
-    recorder: Recorder, trainable: Any, share: Share, stop: StopRequest, number: int
+    recorder: Recorder,
+    searcher: JournalledSearcher,
+    trainable: Any,
+    share: Share,
+    stop: StopRequest,
+    number: int,
 ) -> None:
-    plan, folder = recorder.results.plan, recorder.journal.folder
-    searcher = JournalledSearcher(recorder, lambda trial: _checkpoints(folder, trial))
-    remaining = searcher.remaining()
-    if not remaining:
-        return
+    plan = recorder.results.plan
     scheduler = build_scheduler(plan)
     refill(scheduler, recorder.journal.records.of("result"))
     callback = JournalCallback(recorder, number)
@@ -158,7 +164,7 @@ def _run_tuner(
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
-            num_samples=remaining,
+            num_samples=searcher.remaining(),
             max_concurrent_trials=share.slots,
             reuse_actors=True,
             trial_name_creator=_trial_name,
@@ -166,13 +172,15 @@ def _run_tuner(
         ),
         run_config=tune.RunConfig(
             name=str(number),
-            storage_path=str(folder / "ray"),
+            storage_path=str(recorder.journal.folder / "ray"),
             callbacks=[callback],
             failure_config=tune.FailureConfig(max_failures=plan.search.max_failures),
             stop=stop,
             verbose=0,
         ),
     )
+    # Ray tells of failed trials once more and at length; the journal and our line have it.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
         tuner.fit()
     except TuneError:
@@ -185,16 +193,26 @@ def _trial_name(trial: Any) -> str:
     return str(trial.config["trial_id"])
 
 
-def _checkpoints(folder: Path, trial: Trial) -> list[str]:
-    """Absolute paths of a trial's checkpoints, the newest first."""
-    return [str(folder / trial.checkpoints[epoch]) for epoch in sorted(trial.checkpoints)[::-1]]
+def _checkpoints(recorder: Recorder, trial: Trial) -> list[str]:
+    """Absolute paths of a trial's whole checkpoints, the newest first; the others are given up."""
+    paths = {epoch: recorder.journal.folder / path for epoch, path in trial.checkpoints.items()}
+    lost = [epoch for epoch, path in paths.items() if not is_whole(path)]
+    if lost:
+        recorder.write("checkpoints_lost", trial_id=trial.trial_id, epochs=lost)
+    return [str(paths[epoch]) for epoch in sorted(paths)[::-1] if epoch not in lost]
 
 
 @contextmanager
-def _local_ray(machine: Machine) -> Iterator[None]:
-    """A Ray instance of this process's own: it neither joins nor is seen by another."""
+def local_ray(machine: Machine, plan: Plan) -> Iterator[None]:
+    """A Ray instance of this process's own, which joins no other; one that runs here is used."""
     for name, value in RAY_SETTINGS.items():
         os.environ.setdefault(name, value)
+    if ray.is_initialized():
+        yield
+        return
+    if has_own_model(plan):  # the user's module lies where the command was given
+        path = [os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
+        os.environ["PYTHONPATH"] = os.pathsep.join(path)
     umask = os.umask(0o077)  # Ray writes its token with the umask's permissions
     try:
         ray.init(
@@ -221,7 +239,10 @@ def _settle(recorder: Recorder, stop: StopRequest) -> None:
     for trial in list(results.trials.values()):
         if trial.status in UNFINISHED and trial.status != "interrupted":
             recorder.write(
-                "trial_ended", trial_id=trial.trial_id, status="interrupted", reason=stop.reason or ""
+                "trial_ended",
+                trial_id=trial.trial_id,
+                status="interrupted",
+                reason=stop.reason or "",
             )
 
 
@@ -242,3 +263,5 @@ def tidy(recorder: Recorder) -> None:
                 shutil.rmtree(entry, ignore_errors=True)
             else:
                 entry.unlink(missing_ok=True)
+        if not any(start.iterdir()):
+            start.rmdir()

@@ -12,7 +12,7 @@ from cifar_tune.config import Plan
 from cifar_tune.journal import Event
 
 
-class JournalledASHA(ASHAScheduler):  # type: ignore[misc]
+class JournalledASHA(ASHAScheduler):
     """Ray's ASHA under our trial ids, so that rungs stay right when a trial comes back.
 
     After a restart Ray gives the same trial another id; under that id a rung would count it twice

@@ -29,7 +29,7 @@ def trial_id(index: int) -> str:
     return f"t{index + 1:04d}"
 
 
-class JournalledSearcher(Searcher):  # type: ignore[misc]
+class JournalledSearcher(Searcher):
     """Hands out the unfinished trials of a journal, then new configurations, each journalled first.
 
     Ray's own trial ids are of no use after a restart, so ours travel in the configuration.
@@ -53,7 +53,7 @@ class JournalledSearcher(Searcher):  # type: ignore[misc]
         """Trials that are still to be handed out."""
         return len(self._unfinished) + len(self._fresh)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # noqa: ARG002  Ray's id
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """The next configuration, or Ray's word for none left."""
         if self._unfinished:
             trial = self._unfinished.pop(0)
@@ -65,9 +65,7 @@ class JournalledSearcher(Searcher):  # type: ignore[misc]
     def _create(self, index: int, values: dict[str, Value]) -> Trial:
         results, name = self._recorder.results, trial_id(index)
         seed = results.plan.seed + index
-        self._recorder.write(
-            "trial_created", trial_id=name, index=index, seed=seed, values=values
-        )
+        self._recorder.write("trial_created", trial_id=name, index=index, seed=seed, values=values)
         return results.trials[name]
 
     def _hand_out(self, trial: Trial, checkpoints: list[str]) -> dict[str, Any]:

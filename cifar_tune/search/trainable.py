@@ -1,21 +1,23 @@
-"""What runs in a trial's process: one `fit()`, whose epochs are reported to Ray with checkpoints."""
+"""What runs in a trial's process: an objective, by default one `fit()`, that reports its epochs.
+
+The driver imports this file, so torch and Lightning are imported inside the functions: that costs
+10 CPU-seconds, which on two cores would delay the workers' own imports.
+"""
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from ray import tune
-from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
 
-from cifar_tune.config import Plan
+from cifar_tune.config import Plan, RunConfig
 from cifar_tune.data import SearchData
-from cifar_tune.tracking import trial_trackers
+from cifar_tune.spaces import Value
 
 CHECKPOINT_NAME = "model.ckpt"
 REPORTED = (
@@ -24,42 +26,26 @@ REPORTED = (
 )  # fmt: skip
 CLOCK = ("first_step_at", "reported_at")
 
-Objective = Callable[..., Any]
-"""`fit`, or what a test or benchmark puts in its place, with `fit`'s parameters. It finds the
-`EpochReport` as the last of its callbacks and may call its `report` itself."""
 
+class Reporter:
+    """Tells the driver of a trial's epochs; also what the trial is.
 
-class EpochReport(TuneReportCheckpointCallback):  # type: ignore[misc]
-    """Reports an epoch when its validation ends, with a checkpoint where the plan wants one.
-
-    Training and validation figures come from the module's `epoch_metrics`; they are plain floats,
-    because Ray's own way of reading `trainer.callback_metrics` has no training figures yet at this
-    point of an epoch.
+    Attributes:
+        plan: the settled plan of the search.
+        folder: its results folder, for trackers.
+        trial_id: t0001 and so on.
+        values: the searched fields of this trial.
+        first_step_at: Unix seconds when training began; the first report's time if nobody set it.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(filename=CHECKPOINT_NAME, on="validation_end")
-        self._every_epochs = plan.search.checkpoint_every_epochs
-        self._max_epochs = plan.train.max_epochs
-        self._search = plan.search
-        self._best: float | None = None
-        self._wants_checkpoint = False
+    def __init__(
+        self, plan: Plan, folder: Path, trial_id: str, values: Mapping[str, Value]
+    ) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.trial_id = trial_id
+        self.values = dict(values)
         self.first_step_at: float | None = None
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        """Notes when training really begins."""
-        if self.first_step_at is None:
-            self.first_step_at = time.time()
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Reports; this may be the last that runs in the trial, since Ray ends it from inside."""
-        if trainer.sanity_checking:
-            return
-        metrics: Mapping[str, float] = pl_module.epoch_metrics  # type: ignore[assignment]
-        diverged = bool(pl_module.diverged)
-        self._wants_checkpoint = not diverged and self._is_due(metrics)
-        with self._get_checkpoint(trainer) as checkpoint:
-            self.report(metrics, diverged=diverged, checkpoint=checkpoint)
 
     def report(
         self,
@@ -76,32 +62,33 @@ class EpochReport(TuneReportCheckpointCallback):  # type: ignore[misc]
             checkpoint: what the trial can go on from.
         """
         now = time.time()
+        if self.first_step_at is None:
+            self.first_step_at = now
         values = {name: float(metrics[name]) for name in REPORTED if name in metrics}
-        clock = {"first_step_at": self.first_step_at or now, "reported_at": now}
+        clock = {"first_step_at": self.first_step_at, "reported_at": now}
         tune.report(
             {**values, **clock, "epoch": int(metrics["epoch"]), "diverged": diverged},
             checkpoint=checkpoint,
         )
 
-    def _is_due(self, metrics: Mapping[str, float]) -> bool:
-        """Every so many epochs, at the last, and whenever it is the trial's best so far.
 
-        The last makes sure that the epoch a trial is judged by has a checkpoint.
-        """
-        sign = 1 if self._search.mode == "max" else -1
-        value = sign * metrics[self._search.metric]
-        improved = self._best is None or value > self._best
-        self._best = value if improved else self._best
-        epoch = int(metrics["epoch"])
-        return improved or epoch % self._every_epochs == 0 or epoch == self._max_epochs
+Objective = Callable[[RunConfig, SearchData, Reporter, Path | None], None]
+"""Trains one configuration, reports its epochs, and goes on from a checkpoint if it gets one. The
+search's own is `fit_objective`; a test or a benchmark may put a sleeping or analytic one there."""
 
-    @contextmanager
-    def _get_checkpoint(self, trainer: Trainer) -> Iterator[tune.Checkpoint | None]:
-        if not self._wants_checkpoint:
-            yield None
-            return
-        with super()._get_checkpoint(trainer) as checkpoint:
-            yield checkpoint
+
+def fit_objective(
+    run: RunConfig, data: SearchData, reporter: Reporter, resume_from: Path | None
+) -> None:
+    """One training by Lightning: the seam between `fit()` and Ray."""
+    from cifar_tune.search.epoch_report import EpochReport
+    from cifar_tune.tracking.wandb_run import trial_trackers
+    from cifar_tune.train import fit
+
+    plan = reporter.plan
+    trackers = trial_trackers(plan, reporter.folder, reporter.trial_id, reporter.values)
+    # The report comes last: Ray ends a trial inside it.
+    fit(run, data, callbacks=[*trackers, EpochReport(reporter)], resume_from=resume_from)
 
 
 def train_trial(
@@ -112,20 +99,23 @@ def train_trial(
     Args:
         config: `trial_id`, `index`, `values` (searched fields), `checkpoints` (to go on from, the
             newest first).
-        objective: `fit` or its stand-in.
+        objective: what trains.
         plan: the settled plan.
         folder: the results folder, for trackers.
         data: the arrays of the search, read-only and shared by all trials of a node.
     """
     _reset_process(plan)
-    trackers = trial_trackers(plan, folder, config["trial_id"], config["values"])
-    callbacks: list[Callback] = [*trackers, EpochReport(plan)]
     run = plan.run(config["values"], config["index"])
-    objective(run, data, callbacks=callbacks, resume_from=_newest_checkpoint(config["checkpoints"]))
+    reporter = Reporter(plan, folder, config["trial_id"], config["values"])
+    objective(run, data, reporter, _newest_checkpoint(config["checkpoints"]))
 
 
 def _reset_process(plan: Plan) -> None:
     """What an earlier trial in this process may have left behind; `fit` sets seeds and threads."""
+    if "torch" not in sys.modules:
+        return
+    import torch
+
     gpus = plan.resources.gpus_per_trial
     if torch.cuda.is_available() and gpus != "auto" and gpus > 0:
         torch.cuda.empty_cache()
@@ -140,13 +130,13 @@ def _newest_checkpoint(recorded: list[str]) -> Path | None:
     candidates = [Path(path) for path in recorded]
     if restarted is not None:
         candidates.insert(0, Path(restarted.path) / CHECKPOINT_NAME)
-    return next((path for path in candidates if _loads(path)), None)
+    return next((path for path in candidates if is_whole(path)), None)
 
 
-def _loads(path: Path) -> bool:
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint is there and undamaged: torch's files are zip files with checksums."""
     try:
-        torch.load(path, map_location="meta", weights_only=True)
-    except Exception as error:  # whatever a damaged file makes torch raise
-        print(f"checkpoint {path} can't be read ({error}); trying an older one")
+        with zipfile.ZipFile(checkpoint) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError):
         return False
-    return True

@@ -1,0 +1,145 @@
+"""Times the CPU cost of a training image: our batches against torchvision's per-sample transforms.
+
+Both sides make the same augmented input (reflect-padded random crop, random flip, normalisation) at
+the same batch size, on one thread, without loader workers, in turn, in several rounds:
+
+    python benchmarks/input_pipeline.py [--data-dir PATH] [--images 5000] [--rounds 7]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+from torchvision import transforms
+
+from cifar_tune.config import DataConfig
+from cifar_tune.data import SearchData, prepare, prepare_drawn, search_data
+from cifar_tune.data.augmentation import BatchMaker
+from cifar_tune.data.datamodule import TrainLoader, as_tensor
+
+HELD_OUT = 1000  # images for validation and confirmation each, which this program does not use
+LOAD_PER_CORE = 1.2  # above it, times say more about the neighbours
+
+
+class Transformed(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+    """Images one by one through torchvision's transforms, as most training programs do it."""
+
+    def __init__(self, data: SearchData, config: DataConfig) -> None:
+        self._images, self._labels = data.train_images, data.train_labels
+        self._transform = transforms.Compose(
+            [
+                transforms.RandomCrop(32, padding=config.crop_padding, padding_mode="reflect"),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(data.mean, data.std),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        image = self._transform(Image.fromarray(self._images[index]))
+        return image, int(self._labels[index])
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    check_load(arguments.force)
+    torch.set_num_threads(1)
+    config = DataConfig(path=arguments.data_dir, val_size=HELD_OUT, confirm_size=HELD_OUT)
+    data = load(config, arguments.images)
+    describe_machine(arguments)
+    ours, theirs = our_loader(data, config), torchvision_loader(data, config)
+    rounds = [(cost(ours), cost(theirs)) for _ in range(1 + arguments.rounds)][1:]  # one to warm up
+    report([mine for mine, _ in rounds], [others for _, others in rounds])
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data-dir", help="a dataset; without it the built-in drawn set")
+    parser.add_argument("--images", type=int, default=5000, help="training images an epoch")
+    parser.add_argument("--rounds", type=int, default=7, help="epochs of each side that are timed")
+    parser.add_argument("--force", action="store_true", help="measure on a loaded machine too")
+    return parser.parse_args()
+
+
+def check_load(force: bool) -> None:
+    """Leaves where other work on the machine would spoil the figures."""
+    load, limit = os.getloadavg()[0], LOAD_PER_CORE * (os.cpu_count() or 1)
+    if load > limit and not force:
+        sys.exit(f"load average is {load:.1f}, above {limit:.1f}; wait, or give --force.")
+
+
+def load(config: DataConfig, images: int) -> SearchData:
+    config = config.model_copy(update={"train_size": images})
+    if config.path is not None:
+        return search_data(prepare(config, print), config)
+    return search_data(prepare_drawn(print, images + 2 * HELD_OUT, 100), config)
+
+
+def our_loader(data: SearchData, config: DataConfig) -> Iterable[Any]:
+    maker = BatchMaker(config, data.mean, data.std, torch.device("cpu"))
+    images, labels = as_tensor(data.train_images), as_tensor(data.train_labels)
+    return TrainLoader(images, labels, maker, config, seed=0, epoch=lambda: 0)
+
+
+def torchvision_loader(data: SearchData, config: DataConfig) -> Iterable[Any]:
+    return torch.utils.data.DataLoader(
+        Transformed(data, config), batch_size=config.batch_size, shuffle=True, drop_last=True
+    )
+
+
+def cost(loader: Iterable[Any]) -> float:
+    """CPU microseconds an image over one epoch."""
+    images = 0
+    start = time.process_time()
+    for batch, _ in loader:
+        images += len(batch)
+    return (time.process_time() - start) / images * 1e6
+
+
+def describe_machine(arguments: argparse.Namespace) -> None:
+    print(f"machine    {processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}")
+    print(
+        f"versions   Python {platform.python_version()}, torch {torch.__version__}, "
+        f"torchvision {torchvision.__version__}, numpy {np.__version__}"
+    )
+    print(f"measured   {arguments.images} images, {arguments.rounds} rounds, one thread, batch 128")
+
+
+def processor() -> str:
+    """The processor's name, where Linux tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.machine()
+
+
+def report(ours: list[float], theirs: list[float]) -> None:
+    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+    print(f"{'':28}{'median':>10}{'min':>10}{'max':>10}")
+    for name, values, unit in (
+        ("cifar_tune", ours, "µs"),
+        ("torchvision, per sample", theirs, "µs"),
+        ("ratio", ratios, "x"),
+    ):
+        figures = (statistics.median(values), min(values), max(values))
+        print(f"{name:28}" + "".join(f"{figure:10.2f}" for figure in figures) + f"  {unit}")
+
+
+if __name__ == "__main__":
+    main()

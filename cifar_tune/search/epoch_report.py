@@ -1,0 +1,71 @@
+"""The seam between Lightning and Ray: an epoch is reported when its validation ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from ray import tune
+from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
+
+from cifar_tune.module import Classifier
+from cifar_tune.search.trainable import CHECKPOINT_NAME, Reporter
+
+
+class EpochReport(TuneReportCheckpointCallback):
+    """Reports an epoch when its validation ends, with a checkpoint where the plan wants one.
+
+    Training and validation figures come from the module's `epoch_metrics`; they are plain floats,
+    because Ray's own way of reading `trainer.callback_metrics` has no training figures yet at this
+    point of an epoch.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        super().__init__(filename=CHECKPOINT_NAME, on="validation_end")
+        self._reporter = reporter
+        self._search = reporter.plan.search
+        self._max_epochs = reporter.plan.train.max_epochs
+        self._best: float | None = None
+        self._wants_checkpoint = False
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Notes when training really begins."""
+        if self._reporter.first_step_at is None:
+            self._reporter.first_step_at = time.time()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Reports; this may be the last that runs in the trial, since Ray ends it from inside."""
+        if trainer.sanity_checking:
+            return
+        assert isinstance(pl_module, Classifier)
+        metrics, diverged = pl_module.epoch_metrics, pl_module.diverged
+        self._wants_checkpoint = not diverged and self._is_due(metrics)
+        with self._get_checkpoint(trainer) as checkpoint:
+            self._reporter.report(metrics, diverged=diverged, checkpoint=checkpoint)
+
+    def _is_due(self, metrics: Mapping[str, float]) -> bool:
+        """Every so many epochs, at the last, and whenever it is the trial's best so far.
+
+        The last makes sure that the epoch a trial is judged by has a checkpoint.
+        """
+        sign = 1 if self._search.mode == "max" else -1
+        value = sign * metrics[self._search.metric]
+        improved = self._best is None or value > self._best
+        self._best = value if improved else self._best
+        epoch = int(metrics["epoch"])
+        return (
+            improved
+            or epoch % self._search.checkpoint_every_epochs == 0
+            or epoch == self._max_epochs
+        )
+
+    @contextmanager
+    def _get_checkpoint(self, trainer: Trainer) -> Iterator[tune.Checkpoint | None]:
+        if not self._wants_checkpoint:
+            yield None
+            return
+        with super()._get_checkpoint(trainer) as checkpoint:
+            yield checkpoint

@@ -1,0 +1,1 @@
+"""Where results are shown besides the results folder."""

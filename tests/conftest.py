@@ -1,0 +1,69 @@
+"""A small real dataset of PNG files, a private cache, and one Ray for the whole session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+CLASSES = 10
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test reads or fills the user's own cache; processes that tests start inherit this one."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["CIFAR_TUNE_CACHE"] = str(folder)
+    yield folder
+    del os.environ["CIFAR_TUNE_CACHE"]
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """400 training and 100 test images of the drawn set as PNG files."""
+    from cifar_tune.data.drawn import draw
+
+    folder = tmp_path_factory.mktemp("images")
+    drawn = draw(400, 100)
+    for split, images in (("train", drawn.train), ("test", drawn.test)):
+        for number, (pixels, label) in enumerate(zip(images.images, images.labels, strict=True)):
+            path = folder / split / drawn.classes[label] / f"{number:04}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_plan(image_folder: Path) -> list[str]:
+    """`--set` values that make any plan train in a second an epoch on `image_folder`."""
+    return [
+        f"data.path={image_folder}",
+        "data.val_size=100",
+        "data.confirm_size=100",
+        "data.batch_size=32",
+        "model.width=2",
+        "search.space.data.batch_size={choice: [16, 32]}",
+    ]
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """Ray with two CPUs, started once; searches in tests use it because it runs already."""
+    from dataclasses import replace
+
+    import ray.cloudpickle
+    from search import objectives
+
+    from cifar_tune.config import Plan
+    from cifar_tune.machine import read_machine
+    from cifar_tune.search.run import local_ray
+
+    # These objectives need neither torch nor Lightning.
+    os.environ["RAY_preload_python_modules"] = ""  # noqa: SIM112  Ray's own spelling
+    # Workers can't import modules of the tests by name.
+    ray.cloudpickle.register_pickle_by_value(objectives)
+    with local_ray(replace(read_machine(), cpus=2, gpus=0), Plan()):
+        yield

@@ -1,0 +1,178 @@
+"""Whole searches through a real Ray, with objectives that take no time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from search import objectives
+
+from cifar_tune import preflight
+from cifar_tune.data import SearchData
+from cifar_tune.errors import StorageError
+from cifar_tune.journal import Journal
+from cifar_tune.load import load_plan
+from cifar_tune.machine import read_machine
+from cifar_tune.results import Recorder, Results
+from cifar_tune.search.run import StopRequest, run_search, tidy
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+MACHINE = replace(read_machine(), cpus=2, gpus=0)
+Search = Callable[..., tuple[Results, StopRequest]]
+
+
+def no_data() -> SearchData:
+    images, labels = np.zeros((4, 32, 32, 3), np.uint8), np.zeros(4, np.int64)
+    return SearchData(images, labels, images, labels, ("a", "b"), (0.5,) * 3, (0.5,) * 3)
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Search:
+    """Runs, or goes on with, a search in `tmp_path` under `--set` values."""
+
+    def run(*overrides: str, objective: Any = objectives.analytic) -> tuple[Results, StopRequest]:
+        forecast = preflight.check(load_plan(None, overrides), MACHINE)
+        with Journal(tmp_path) as journal:
+            recorder = Recorder(journal)
+            if not recorder.results.events:
+                plan = forecast.plan.model_dump(mode="json")
+                recorder.write("search", version=1, plan=plan, data={}, environment={})
+            stop = run_search(recorder, no_data(), MACHINE, forecast.share, objective=objective)
+            return recorder.results, stop
+
+    return run
+
+
+def test_asha_runs_all_trials_and_stops_the_losers(search: Search) -> None:
+    results, stop = search("search.num_samples=9")
+    counts = results.counts()
+    assert stop.reason is None
+    assert counts["total"] == 9
+    assert counts["completed"] >= 1
+    assert counts["stopped"] >= 3
+    assert counts["completed"] + counts["stopped"] == 9
+    assert [*results.trials] == [f"t{number:04}" for number in range(1, 10)]
+    assert [trial.seed for trial in results.trials.values()] == list(range(9))
+    best = results.best()
+    assert best is not None
+    assert best.epochs == 9
+
+
+def test_stopped_trials_end_at_rungs(search: Search) -> None:
+    results, _ = search("search.num_samples=9")
+    stopped = {t.epochs for t in results.trials.values() if t.status == "stopped"}
+    assert stopped <= {1, 3}
+
+
+def test_processes_are_reused(
+    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    objective = _with_notes(notes)
+    search("search.num_samples=8", "train.max_epochs=2", objective=objective)
+    names = [path.name.split("-") for path in notes.iterdir()]
+    assert len(names) == 8
+    assert len({process for _, process in names}) <= 2
+
+
+def _with_notes(folder: Path) -> Any:
+    def objective(*arguments: Any) -> None:
+        os.environ["CIFAR_TUNE_TEST_NOTES"] = str(folder)
+        objectives.noted(*arguments)
+
+    return objective
+
+
+def test_a_failing_trial_is_tried_again_then_failed_with_its_reason(search: Search) -> None:
+    results, _ = search("search.num_samples=4", objective=objectives.failing)
+    counts = results.counts()
+    assert counts["failed"] == 2
+    assert counts["completed"] + counts["stopped"] == 2
+    assert "the third bolt is loose" in results.trials["t0002"].reason
+    lines = (results.folder / "journal.jsonl").read_text().splitlines()
+    started = [json.loads(line) for line in lines if '"trial_started"' in line]
+    assert [event["trial_id"] for event in started].count("t0002") == 2
+
+
+def test_a_trial_that_never_reports_is_failed(search: Search) -> None:
+    results, _ = search("search.num_samples=2", objective=objectives.silent)
+    assert {trial.status for trial in results.trials.values()} == {"failed"}
+    assert results.best() is None
+
+
+def test_a_diverged_trial_ends_at_once_and_never_leads(search: Search) -> None:
+    results, _ = search("search.num_samples=4", objective=objectives.diverging)
+    diverged = [trial for trial in results.trials.values() if trial.status == "diverged"]
+    assert diverged
+    assert all(trial.seed % 2 and trial.epochs == 2 for trial in diverged)
+    best = results.best()
+    assert best is not None
+    assert best.seed % 2 == 0
+
+
+def test_a_time_budget_stops_the_search_and_leaves_it_resumable(search: Search) -> None:
+    overrides = ("search.num_samples=40", "search.scheduler=none")
+    started = time.monotonic()
+    results, stop = search(*overrides, "search.time_budget=4", objective=objectives.slow)
+    assert stop.reason == "time budget"
+    assert time.monotonic() - started < 30
+    assert 0 < results.counts()["total"] < 40
+    assert results.counts()["running"] == 0
+
+
+def test_a_signal_stops_the_search_and_a_second_start_ends_it(search: Search) -> None:
+    overrides = ("search.num_samples=12", "search.scheduler=none", "train.max_epochs=5")
+    timer = threading.Timer(4.0, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    results, stop = search(*overrides, objective=objectives.slow)
+    assert stop.signal == signal.SIGTERM
+    done = {name: trial.epochs for name, trial in results.trials.items()}
+    results, stop = search(*overrides, objective=objectives.analytic)
+    assert stop.reason is None
+    assert results.counts()["completed"] == 12
+    assert all(results.trials[name].epochs >= epochs for name, epochs in done.items())
+    assert len(results.starts) == 2
+
+
+def test_a_search_that_is_done_starts_nothing_again(search: Search) -> None:
+    results, _ = search("search.num_samples=2", "train.max_epochs=1")
+    events = results.events
+    results, stop = search("search.num_samples=2", "train.max_epochs=1")
+    assert stop.reason is None
+    assert results.events == events
+
+
+def test_a_full_disk_ends_the_search_with_what_was_acknowledged(
+    search: Search, tmp_path: Path
+) -> None:
+    import resource
+
+    # A real limit of the kernel: writes beyond it fail as on a full disk (EFBIG).
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(StorageError, match=r"can't be written.*resume"):
+            search("search.num_samples=40", "search.scheduler=none")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    results = Results.read(tmp_path)
+    assert results.epochs_run > 10
+
+
+def test_tidy_leaves_nothing_of_rays(search: Search, tmp_path: Path) -> None:
+    search("search.num_samples=2", "train.max_epochs=1")
+    with Journal(tmp_path) as journal:
+        tidy(Recorder(journal))
+    assert not any((tmp_path / "ray").iterdir())

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cifar_tune import preflight
+from cifar_tune.errors import CifarTuneError, PlanError, ResourceError, ResultsError
+from cifar_tune.journal import Journal
+from cifar_tune.load import load_plan
+from cifar_tune.machine import Machine
+
+MACHINE = Machine(cpus=2, gpus=0, gpu_name=None, cpu_name="x", cpu_bf16=True, gpu_bf16=False)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "kind", "message"),
+    [
+        (["search.grace_period=10"], PlanError, r"grace_period is 10, above train\.max_epochs.* 9"),
+        (
+            ["search.checkpoint_every_epochs=10"],
+            PlanError,
+            r"above train\.max_epochs.* 9; lower it",
+        ),
+        (["search.searcher=grid"], PlanError, r"is loguniform, which a grid search can't list"),
+        (["model.name=resnet"], PlanError, r"model\.name is 'resnet'.*resnet9"),
+        (["search.space.model.name={choice: [net, nett]}"], PlanError, r"'nett'"),
+        (["resources.address=10.0.0.1:6379"], ResourceError, r"not supported yet: leave it out"),
+        (["resources.gpus_per_trial=1"], ResourceError, r"this machine has 0 GPUs"),
+    ],
+)
+def test_a_plan_that_can_not_work_is_refused(
+    overrides: list[str], kind: type[CifarTuneError], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        preflight.check(load_plan(None, overrides), MACHINE)
+
+
+def test_auto_is_settled_and_written_into_the_plan() -> None:
+    plan = preflight.check(load_plan(), MACHINE).plan
+    assert (plan.train.precision, plan.train.channels_last, plan.train.threads) == ("bf16", True, 1)
+    assert (plan.resources.cpus_per_trial, plan.resources.gpus_per_trial) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "count"),
+    [([], 16), (["search.num_samples=3"], 3), (["search.num_samples=99"], 16)],
+)
+def test_a_grid_runs_all_its_points_or_as_many_as_asked(overrides: list[str], count: int) -> None:
+    forecast = preflight.check(load_plan("grid", overrides), MACHINE)
+    assert forecast.trials == forecast.plan.search.num_samples == count
+
+
+@pytest.mark.parametrize(
+    ("epochs", "grace", "factor"),
+    [
+        (9, 1, 3),
+        (10, 1, 2),
+        (27, 2, 3),
+        (243, 1, 3),
+        (1000, 1, 10),
+        (5, 5, 2),
+        (81, 3, 3),
+        (8, 1, 2),
+    ],
+)
+def test_the_rung_table_is_that_of_rays_own_scheduler(epochs: int, grace: int, factor: int) -> None:
+    from ray.tune.schedulers import ASHAScheduler
+
+    given = [f"train.max_epochs={epochs}", f"search.grace_period={grace}"]
+    plan = load_plan(None, [*given, f"search.reduction_factor={factor}"])
+    scheduler = ASHAScheduler(max_t=epochs, grace_period=grace, reduction_factor=factor)
+    milestones = [milestone for milestone, _ in scheduler._brackets[0]._rungs]
+    assert list(preflight.rung_epochs(plan)) == sorted(milestones)
+
+
+def test_a_search_without_a_rung_below_its_end_says_so() -> None:
+    forecast = preflight.check(load_plan(None, ["train.max_epochs=2"]), MACHINE)
+    assert forecast.rungs == (1,)
+    forecast = preflight.check(load_plan(None, ["search.grace_period=9"]), MACHINE)
+    assert "no trial is stopped early" in forecast.notes[0]
+
+
+def test_the_plan_is_described_with_rungs_epochs_and_disk(tmp_path: Path) -> None:
+    forecast = preflight.check(load_plan(), MACHINE)
+    text = "\n".join(preflight.describe(forecast, "the data", tmp_path / "a", disk=True))
+    assert "16 trials of at most 9 epochs" in text
+    assert "after epoch 1: about 16 trials are judged, the best 1/3 go on (about 5)" in text
+    assert "after epoch 3" in text
+    assert "at most 144, about 37" in text
+    assert "23 checkpoints of 3.3 MB" in text
+    assert "GB are free" in text
+
+
+def test_an_existing_search_is_refused_with_the_command_to_go_on(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.append("start")
+        with pytest.raises(ResultsError, match=r"in use by a search that is running"):
+            preflight.check_folder(tmp_path)
+    with pytest.raises(ResultsError, match=r"holds a search already; .* resume "):
+        preflight.check_folder(tmp_path)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(ResultsError, match=r"exists and is not a search"):
+        preflight.check_folder(tmp_path)
+
+
+@pytest.mark.parametrize("place", ["file/a/b", "/proc/nope/a"])
+def test_a_place_that_can_not_be_written_is_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ResultsError, match=r"choose another --out"):
+        preflight.check_folder(tmp_path / place)
+
+
+def test_a_good_place_is_left_as_it_was(tmp_path: Path) -> None:
+    preflight.check_folder(tmp_path / "a b" / "ü#%?")
+    assert not any(tmp_path.iterdir())
+
+
+def test_names_are_numbered_on_from_the_highest(tmp_path: Path) -> None:
+    for name in ("asha-1", "asha-7", "asha-x", "grid-9"):
+        (tmp_path / name).mkdir()
+    plan = load_plan(None, [f"out={tmp_path}"])
+    assert preflight.results_folder(plan, None).name == "asha-8"
+    assert preflight.results_folder(plan, "configs/grid.yaml").name == "grid-10"
+    named = load_plan(None, [f"out={tmp_path}", "name=mine"])
+    assert preflight.results_folder(named, "grid") == tmp_path / "mine"
+
+
+def test_a_batch_larger_than_the_data_is_refused() -> None:
+    plan = load_plan(None, ["search.space.data.batch_size={int: [8, 200]}"])
+    with pytest.raises(PlanError, match=r"can be 200, and there are 100 training images"):
+        preflight.check_sizes(plan, 100)
+    preflight.check_sizes(plan, 200)
+
+
+def test_waiting_for_resources_of_a_single_machine_is_refused() -> None:
+    with pytest.raises(ResourceError, match=r"leave it out on a single machine"):
+        preflight.check_waiting(load_plan())
