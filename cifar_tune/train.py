@@ -140,7 +140,7 @@ def _trainer(
     profiler = PassThroughProfiler()
     nothing = nullcontext()  # Lightning makes 26 contexts a step to time nothing: 40 µs
     profiler.profile = lambda _: nothing  # type: ignore[assignment, method-assign, return-value]
-    return L.Trainer(
+    trainer = L.Trainer(
         accelerator="gpu" if gpu else "cpu",
         devices=1,
         plugins=[LightningEnvironment()],  # or Lightning takes over under SLURM
@@ -157,6 +157,9 @@ def _trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+    # Our data module makes batches on the device; Lightning would look for what to move each step.
+    trainer.strategy.batch_to_device = lambda batch, **_: batch  # type: ignore[method-assign]
+    return trainer
 
 
 def _check(run: RunConfig, resume_from: Path | None, gpu: bool) -> None:

@@ -61,8 +61,6 @@ def ray_session() -> Iterator[None]:
     from cifar_tune.machine import read_machine
     from cifar_tune.search.run import local_ray
 
-    # These objectives need neither torch nor Lightning.
-    os.environ["RAY_preload_python_modules"] = ""  # noqa: SIM112  Ray's own spelling
     # Workers can't import modules of the tests by name.
     ray.cloudpickle.register_pickle_by_value(objectives)
     with local_ray(replace(read_machine(), cpus=2, gpus=0), Plan()):

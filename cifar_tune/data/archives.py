@@ -7,6 +7,7 @@ import io
 import lzma
 import os
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -20,6 +21,7 @@ from cifar_tune.errors import DataError
 
 MIB = 1 << 20
 TAR_BLOCK = 512  # bytes; a tar ends in two blocks of zeros
+ZIP_END_BYTES = 22 + 0xFFFF  # the record at the end of a zip, with the longest comment
 FOLDERS_READ = ("train", "test", "cifar-10-batches-py", "cifar-10-batches-bin")
 DAMAGE = (
     tarfile.TarError,
@@ -28,6 +30,9 @@ DAMAGE = (
     lzma.LZMAError,
     zlib.error,
     EOFError,
+    struct.error,
+    RuntimeError,  # zipfile: a method or version that it does not know
+    ValueError,  # zipfile: names that are no text
 )
 
 
@@ -127,6 +132,7 @@ def _zip_members(path: Path, limits: Limits) -> Iterator[Member]:
     with _readable(path), zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
         _check_total(path, len(infos), sum(info.file_size for info in infos), limits)
+        _check_count(path, len(infos))
         for info in infos:
             if info.is_dir():
                 continue
@@ -136,23 +142,41 @@ def _zip_members(path: Path, limits: Limits) -> Iterator[Member]:
                 raise _hostile(path, info.filename, "is a link or device")
             if info.flag_bits & 1:
                 raise DataError(f"{path}: {info.filename} is encrypted; pack it without password.")
-            yield Member(info.filename, _zip_reader(path, archive, info, limits))
+            file = _ZipFile(path, archive, info, limits)
+            yield Member(info.filename, file.read)
+            file.check_name()
 
 
-def _zip_reader(
-    path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, limits: Limits
-) -> Callable[[], bytes]:
-    def read() -> bytes:
-        _check_size(path, info.filename, info.file_size, limits)
-        with _readable(path):
-            try:
-                with archive.open(info) as file:
-                    # zipfile stops at the size that the directory states and checks the CRC there
-                    return file.read()
-            except (RuntimeError, NotImplementedError) as error:
-                raise DataError(f"{path}: {info.filename} can't be unpacked ({error}).") from error
+def _check_count(path: Path, files: int) -> None:
+    """Compares the directory with the count at the zip's end, which zipfile does not look at."""
+    with path.open("rb") as file:
+        file.seek(-min(ZIP_END_BYTES, path.stat().st_size), io.SEEK_END)
+        tail = file.read()
+    (count,) = struct.unpack_from("<H", tail, tail.rindex(b"PK\x05\x06") + 10)
+    if count != min(files, 0xFFFF):
+        raise zipfile.BadZipFile(f"{files} files in its directory, {count} at its end")
 
-    return read
+
+class _ZipFile:
+    """One file of a zip, whose directory at the end has no checksum and may have been damaged."""
+
+    def __init__(
+        self, path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, limits: Limits
+    ) -> None:
+        self._path, self._archive, self._info, self._limits = path, archive, info, limits
+        self._opened = False
+
+    def read(self) -> bytes:
+        """Unpacks the file; zipfile stops at the stated size and checks name and CRC."""
+        _check_size(self._path, self._info.filename, self._info.file_size, self._limits)
+        self._opened = True
+        with _readable(self._path), self._archive.open(self._info) as file:
+            return file.read()
+
+    def check_name(self) -> None:
+        """Compares both records of the name of a file that nobody wanted: was it the dataset's?"""
+        if not self._opened:
+            self._archive.open(self._info).close()
 
 
 def _tar_members(

@@ -101,8 +101,7 @@ class BatchMaker:
         dtype: torch.dtype = torch.float32,
         channels_last: bool = True,
     ) -> None:
-        self._padding, self._cutout, self._dtype = config.crop_padding, config.cutout, dtype
-        self._channels_last = channels_last
+        self._dtype, self._channels_last = dtype, channels_last
         rows = reflected_windows(config.crop_padding)  # [2p + 1, 32]
         # Row 2 * left + flip says where the columns come from: [2 * (2p + 1), 32]
         both = torch.stack([rows, rows.flip(1)], dim=1).flatten(0, 1)
@@ -113,7 +112,8 @@ class BatchMaker:
         # As long as a whole image, because broadcasting three values is four times slower.
         self._scale = scale.float().repeat(IMAGE_SIDE * IMAGE_SIDE).to(device)
         self._shift = shift.float().repeat(IMAGE_SIDE * IMAGE_SIDE).to(device)
-        self._places = torch.arange(IMAGE_SIDE, device=device)
+        side = torch.arange(config.cutout)[:, None] * ROW_BYTES + torch.arange(3 * config.cutout)
+        self._square = side.flatten().to(device)  # the blanked bytes, counted from the first
 
     def augmented(self, images: Tensor, index: Tensor, choices: Choices) -> Tensor:
         """Picks `index` [batch] int64 out of `images` and applies the choices [batch]."""
@@ -123,8 +123,8 @@ class BatchMaker:
         rows = rows.view(len(index), IMAGE_SIDE, ROW_BYTES)
         pixels = rows.gather(2, columns[:, None, :].expand(rows.shape))
         values = self._normalised(pixels)
-        if self._cutout:
-            values.masked_fill_(self._square(choices)[..., None], 0)  # the mean, once normalised
+        if len(self._square):
+            self._blank(values, choices)
         return self._output(values)
 
     def plain(self, images: Tensor) -> Tensor:
@@ -136,13 +136,14 @@ class BatchMaker:
         values.mul_(self._scale).add_(self._shift)
         return values.view(-1, IMAGE_SIDE, IMAGE_SIDE, 3)
 
-    def _square(self, choices: Choices) -> Tensor:
-        """Which pixels the blanked square covers, [batch, 32, 32] bool; it lies wholly inside."""
-        down = self._places - choices.cut_top[:, None]
-        right = self._places - choices.cut_left[:, None]
-        inside_rows = (down >= 0) & (down < self._cutout)
-        inside_columns = (right >= 0) & (right < self._cutout)
-        return inside_rows[:, :, None] & inside_columns[:, None, :]
+    def _blank(self, values: Tensor, choices: Choices) -> None:
+        """Sets a square, wholly inside, to zero, which is the mean once normalised; in place.
+
+        Writing the square alone costs a tenth of filling by a mask of the whole image.
+        """
+        images = torch.arange(len(values), device=values.device) * IMAGE_SIDE
+        starts = (images + choices.cut_top) * ROW_BYTES + 3 * choices.cut_left
+        values.view(-1).index_fill_(0, (starts[:, None] + self._square).flatten(), 0)
 
     def _output(self, values: Tensor) -> Tensor:
         """Names the axes [batch, 3, 32, 32]: as it lies in memory, that is channels_last."""

@@ -18,7 +18,7 @@ from cifar_tune.data.shapes import OUTLINES, Field, Outline
 from cifar_tune.data.sources import Identity
 
 TRAIN_SIZE, TEST_SIZE = 50_000, 10_000
-VERSION = 1  # raise it with any change to what is drawn: the cache then draws anew
+VERSION = 1  # raise it with a change to what is drawn beyond Difficulty: caches then draw anew
 CHUNK = 500  # images drawn at a time: their fields stay in the CPU's cache
 
 FloatArray = NDArray[np.float32]
@@ -29,10 +29,7 @@ class Difficulty:
     """How hard the pictures are to tell apart; each range is drawn from anew for every picture."""
 
     radius: tuple[float, float] = (5.5, 13.0)  # of the outline, in pixels
-    contrast: tuple[float, float] = (
-        0.25,
-        1.0,
-    )  # of outline and background; 1: as their colours are
+    contrast: tuple[float, float] = (0.25, 1.0)  # 1: outline and background as their colours are
     inverted: float = 0.1  # part of the pictures that are dark on light
     noise: tuple[float, float] = (5.0, 60.0)  # log-uniform standard deviation of a pixel, of 255
     distractors: int = 2  # thin lines and dots on the background
@@ -41,7 +38,7 @@ class Difficulty:
 
 def drawn_identity(train_size: int, test_size: int, seed: int = 0) -> Identity:
     """Names a drawn set in the cache."""
-    name = f"drawn {VERSION} {seed} {train_size} {test_size}"
+    name = f"drawn {VERSION} {seed} {train_size} {test_size} {Difficulty()}"
     digest = hashlib.sha256(name.encode()).hexdigest()
     return Identity(key=digest, listing=digest)
 

@@ -28,10 +28,13 @@ class Place(NamedTuple):
 
 def place_of(name: str) -> Place | None:
     """Reads split and class off `[folder/]train/<class>/<file>`; None: it is no image here."""
+    place = _file_of_a_class(name)
+    return place if place and place.file.lower().endswith(SUFFIXES) else None
+
+
+def _file_of_a_class(name: str) -> Place | None:
     parts = [part for part in name.split("/") if part != "."]
-    if len(parts) not in (3, 4) or parts[-3] not in SPLITS:
-        return None
-    if parts[-1].startswith(".") or not parts[-1].lower().endswith(SUFFIXES):
+    if len(parts) not in (3, 4) or parts[-3] not in SPLITS or parts[-1].startswith("."):
         return None
     return Place(*parts[-3:])
 
@@ -47,6 +50,7 @@ class ImageFiles:
         self._pixels: dict[Place, bytes] = {}
         self._modes: Counter[str] = Counter()
         self._sizes: Counter[tuple[int, int]] = Counter()
+        self._passed_over: list[str] = []
 
     def add(self, member: Member) -> None:
         """Decodes a member that `place_of` knows. Raises DataError naming a damaged image."""
@@ -58,6 +62,11 @@ class ImageFiles:
         if len(self._pixels) >= MAX_IMAGES:
             raise DataError(f"{self._source} has more than {MAX_IMAGES:,} images; use fewer.")
         self._pixels[place] = self._decode(member)
+
+    def pass_over(self, name: str) -> None:
+        """Remembers a file that is no PNG or JPEG if it lies where images are expected."""
+        if _file_of_a_class(name):
+            self._passed_over.append(name)
 
     def _decode(self, member: Member) -> bytes:
         content = member.read()
@@ -113,6 +122,9 @@ class ImageFiles:
             notes.append(f"{resized} of {total} images were resized to 32 x 32 pixels.")
         if recoloured:
             notes.append(f"{recoloured} of {total} images were converted to RGB.")
+        if self._passed_over:
+            count, first = len(self._passed_over), self._passed_over[0]
+            notes.append(f"{count} files are neither PNG nor JPEG and were left out, like {first}.")
         return tuple(notes)
 
 

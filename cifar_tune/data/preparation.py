@@ -45,9 +45,7 @@ def prepare_drawn(
     """Returns the drawn set from the cache, drawn at its first use; smaller ones suit tests."""
     root, identity = find_cache_root().path, drawn_identity(train_size, test_size)
     if not has_entry(root, identity):
-        on_note(
-            f"drawing {train_size + test_size:,} images into the cache {root}; once, some 10 s."
-        )
+        on_note(f"drawing {train_size + test_size:,} images into the cache {root}; done once.")
     return get_or_decode(
         root,
         identity,
@@ -93,7 +91,7 @@ def _find(
 def _from_path(path: Path, root: Path, on_note: Note) -> Dataset:
     identity = identify(path)
     if not has_entry(root, identity):
-        on_note(f"decoding {path} into the cache {root}; this is done once.")
+        on_note(f"decoding {path} into the cache {root}; done once.")
     return get_or_decode(root, identity, str(path), lambda: decode(path), on_note)
 
 

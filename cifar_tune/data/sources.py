@@ -82,6 +82,8 @@ def decode(path: Path, checksums: OfficialChecksums | None = None) -> Decoded:
     for member in read_members(path):
         kind = _kind_of(member.name)
         if kind is None:
+            if isinstance(files, ImageFiles):
+                files.pass_over(member.name)
             continue
         if found is None:
             found = kind

@@ -27,10 +27,11 @@ from cifar_tune.search.schedulers import build_scheduler, refill
 from cifar_tune.search.searchers import UNFINISHED, JournalledSearcher
 from cifar_tune.search.trainable import Objective, is_whole, train_trial
 
-# What a worker process imports while it waits for its first trial.
-PRELOADED = "cifar_tune.search.epoch_report,cifar_tune.module,cifar_tune.data.datamodule"
 RAY_SETTINGS = {
-    "RAY_preload_python_modules": PRELOADED,
+    # Prestarted workers are not the ones that trials get here: on two cores four processes would
+    # import torch at once, and the first step would come twice as late.
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_worker_prestart": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # the newer output can't be silenced
     "RAY_DEDUP_LOGS": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # 7 ms a report, and five files a trial

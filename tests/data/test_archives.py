@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import os
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -172,6 +173,21 @@ def test_an_encrypted_zip_is_refused(file: Path) -> None:
         whole[position + offset] |= 1
     file.write_bytes(whole)
     with pytest.raises(DataError, match="is encrypted; pack it without password"):
+        contents(file)
+
+
+def test_a_zip_whose_directory_lost_or_renamed_a_file_is_refused(file: Path) -> None:
+    whole = zip_bytes(MEMBERS)
+    directory = whole.index(b"PK\x01\x02")
+    renamed = whole[:directory] + whole[directory:].replace(b"train/cat", b"tr_in/cat")
+    file.write_bytes(renamed)
+    with pytest.raises(DataError, match="damaged or cut short"):
+        list(read_members(file))  # also where nobody reads the member
+    last = whole.rindex(b"PK\x01\x02")
+    end = whole.rindex(b"PK\x05\x06")
+    size = struct.pack("<I", last - directory)
+    file.write_bytes(whole[:last] + whole[end : end + 12] + size + whole[end + 16 :])
+    with pytest.raises(DataError, match="3 files in its directory, 4 at its end"):
         contents(file)
 
 

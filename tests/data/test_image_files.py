@@ -51,6 +51,14 @@ def test_other_sizes_and_colours_are_converted_and_said_so(tmp_path: Path) -> No
     )
 
 
+def test_other_files_among_the_images_are_left_out_and_said_so(tmp_path: Path) -> None:
+    members = {**image_members(), "train/cat/7.webp": b"", "train/cat/.hidden": b"", "a.txt": b""}
+    decoded = decode(write_tree(tmp_path, members))
+    assert decoded.notes == (
+        "1 files are neither PNG nor JPEG and were left out, like train/cat/7.webp.",
+    )
+
+
 def test_resizing_keeps_the_picture(tmp_path: Path) -> None:
     halves = np.zeros((64, 64, 3), np.uint8)
     halves[:, 32:] = 200

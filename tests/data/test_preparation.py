@@ -35,7 +35,7 @@ def test_prepare_downloads_decodes_and_then_needs_no_network(
 
 def test_without_a_callback_progress_is_said_in_tenths(server: Server, notes: list[str]) -> None:
     server.content = bytes(3_000_000)
-    with pytest.raises(DataError, match="damaged or cut short|no archive"):
+    with pytest.raises(DataError, match=r"damaged or cut short|no archive"):
         prepare(DataConfig(), notes.append, archive=archive_at(server.url, content=server.content))
     tenths = [note for note in notes if note.startswith("downloaded")]
     assert 2 <= len(tenths) <= 10

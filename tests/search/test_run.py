@@ -53,36 +53,26 @@ def search(tmp_path: Path) -> Search:
     return run
 
 
-def test_asha_runs_all_trials_and_stops_the_losers(search: Search) -> None:
-    results, stop = search("search.num_samples=9")
+def test_asha_runs_all_trials_in_reused_processes_and_stops_the_losers_at_rungs(
+    search: Search, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    results, stop = search("search.num_samples=9", objective=_with_notes(notes))
     counts = results.counts()
     assert stop.reason is None
     assert counts["total"] == 9
     assert counts["completed"] >= 1
     assert counts["stopped"] >= 3
     assert counts["completed"] + counts["stopped"] == 9
+    assert {t.epochs for t in results.trials.values() if t.status == "stopped"} <= {1, 3}
     assert [*results.trials] == [f"t{number:04}" for number in range(1, 10)]
     assert [trial.seed for trial in results.trials.values()] == list(range(9))
     best = results.best()
     assert best is not None
     assert best.epochs == 9
-
-
-def test_stopped_trials_end_at_rungs(search: Search) -> None:
-    results, _ = search("search.num_samples=9")
-    stopped = {t.epochs for t in results.trials.values() if t.status == "stopped"}
-    assert stopped <= {1, 3}
-
-
-def test_processes_are_reused(
-    search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    notes = tmp_path / "notes"
-    notes.mkdir()
-    objective = _with_notes(notes)
-    search("search.num_samples=8", "train.max_epochs=2", objective=objective)
     names = [path.name.split("-") for path in notes.iterdir()]
-    assert len(names) == 8
+    assert len(names) == 9
     assert len({process for _, process in names}) <= 2
 
 
