@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import platform
 import shlex
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
@@ -16,7 +18,7 @@ from cifar_tune import __version__, preflight
 from cifar_tune.config import Plan, dump_yaml
 from cifar_tune.data import Dataset, SearchData, prepare, search_data
 from cifar_tune.errors import DataError, NoUsableTrialError, PlanError, ResultsError
-from cifar_tune.journal import VERSION, Journal
+from cifar_tune.journal import VERSION, Event, Journal
 from cifar_tune.machine import Machine
 from cifar_tune.preflight import Forecast
 from cifar_tune.resources import Share, share_of
@@ -222,7 +224,7 @@ def _run(
 ) -> int:
     folder = recorder.journal.folder
     tensorboard = TensorBoardFiles(folder / "tensorboard")
-    recorder.observers = [ProgressLines(say), tensorboard, TableWriter()]
+    recorder.observers = [ProgressLines(say), tensorboard, TableWriter(), ImportsAhead()]
     command = resume_command(folder)
     try:
         stop = run_search(
@@ -231,6 +233,21 @@ def _run(
     finally:
         tensorboard.close()
     return _finish(recorder, dataset, data, stop, say)
+
+
+class ImportsAhead:
+    """Imports what comes after the search once a slot stays idle for want of trials."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def __call__(self, event: Event, results: Results) -> None:
+        """Observe one event of the journal."""
+        all_created = len(results.trials) == results.plan.search.num_samples
+        if event["event"] == "trial_ended" and all_created and not self._begun:
+            self._begun = True
+            target, arguments = importlib.import_module, ("cifar_tune.best",)
+            threading.Thread(target=target, args=arguments, daemon=True).start()
 
 
 def _finish(

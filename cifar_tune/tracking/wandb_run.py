@@ -58,9 +58,11 @@ class WandbRun(Callback):
         import wandb
 
         (self._folder / "wandb").mkdir(parents=True, exist_ok=True)
-        if not _has_key():
-            # The argument `mode` of init() does not skip wandb's check for a key; this does.
-            os.environ.setdefault("WANDB_MODE", "offline")
+        if "WANDB_MODE" not in os.environ and not wandb.login(prompt=False, verify=False):
+            # The argument `mode` of init() does not skip wandb's check for a key; this does, once
+            # wandb reads its settings anew.
+            os.environ["WANDB_MODE"] = "offline"
+            wandb.teardown()
         run = wandb.init(
             project=self._config.wandb,
             id=f"{self._search_name}-{self._trial_id}",
@@ -73,7 +75,9 @@ class WandbRun(Callback):
             settings=wandb.Settings(silent=True, init_timeout=10, console="off"),
         )
         if self._config.watch:
-            run.watch(pl_module, log="gradients", log_freq=100)
+            # Counted from 0 for each trial: wandb counts on in a process that is used again, and
+            # would name the second trial's gradients otherwise than the first's.
+            run.watch(pl_module, log="gradients", log_freq=100, idx=0)
         return run
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -103,11 +107,3 @@ class WandbRun(Callback):
         except Exception as error:  # as above
             log.warning("wandb is off for trial %s: %s", self._trial_id, error)
             self._run = None
-
-
-def _has_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    import wandb
-
-    return bool(wandb.api.api_key)
