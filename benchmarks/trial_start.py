@@ -2,9 +2,9 @@
 
     python benchmarks/trial_start.py [--trials 12]
 
-Start: a search of short trainings; from the journal's line that creates a trial to its first training
-step. Memory: a search whose trials read every image; the processes' mappings of Ray's object store are
-read from /proc while it runs. Pss counts a page that k processes share as 1/k in each of them.
+Start: a search of short trainings; from the journal's line that creates a trial to its first
+training step. Memory: a search whose trials read every image; the processes' mappings of Ray's
+object store are read from /proc meanwhile. Pss counts a page that k processes share as 1/k in each.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _search(folder: Path, objective: Objective, *overrides: str) -> SearchData:
     plan = load_plan(None, ["search.scheduler=none", "train.max_epochs=1", *overrides])
     machine = read_machine()
     forecast = preflight.check(plan, machine)
-    data = search_data(prepare_drawn(lambda note: None), plan.data)
+    data = search_data(prepare_drawn(lambda _: None), plan.data)
     folder.mkdir()
     with Journal(folder) as journal:
         recorder = Recorder(journal)

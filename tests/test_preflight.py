@@ -88,7 +88,7 @@ def test_the_plan_is_described_with_rungs_epochs_and_disk(tmp_path: Path) -> Non
     assert "after epoch 1: about 16 trials are judged, the best 1/3 go on (about 5)" in text
     assert "after epoch 3" in text
     assert "at most 144, about 37" in text
-    assert "23 checkpoints of 3.3 MB" in text
+    assert "23 checkpoints of 1.9 MB, 0.04 GB" in text
     assert "GB are free" in text
 
 
