@@ -9,17 +9,13 @@ the same batch size, on one thread, without loader workers, in turn, in several 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
+import quiet
 import torch
-import torchvision
 from PIL import Image
 from torchvision import transforms
 
@@ -29,7 +25,6 @@ from cifar_tune.data.augmentation import BatchMaker
 from cifar_tune.data.datamodule import TrainLoader, as_tensor
 
 HELD_OUT = 1000  # images for validation and confirmation each, which this program does not use
-LOAD_PER_CORE = 1.2  # above it, times say more about the neighbours
 
 
 class Transformed(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
@@ -56,11 +51,11 @@ class Transformed(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
 
 def main() -> None:
     arguments = parse_arguments()
-    check_load(arguments.force)
+    quiet.begin(arguments)
     torch.set_num_threads(1)
     config = DataConfig(path=arguments.data_dir, val_size=HELD_OUT, confirm_size=HELD_OUT)
     data = load(config, arguments.images)
-    describe_machine(arguments)
+    print(f"{arguments.images} images, {arguments.rounds} rounds, one thread, batch 128")
     ours, theirs = our_loader(data, config), torchvision_loader(data, config)
     rounds = [(cost(ours), cost(theirs)) for _ in range(1 + arguments.rounds)][1:]  # one to warm up
     report([mine for mine, _ in rounds], [others for _, others in rounds])
@@ -71,15 +66,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data-dir", help="a dataset; without it the built-in drawn set")
     parser.add_argument("--images", type=int, default=5000, help="training images an epoch")
     parser.add_argument("--rounds", type=int, default=7, help="epochs of each side that are timed")
-    parser.add_argument("--force", action="store_true", help="measure on a loaded machine too")
+    quiet.add_force(parser)
     return parser.parse_args()
-
-
-def check_load(force: bool) -> None:
-    """Leaves where other work on the machine would spoil the figures."""
-    load, limit = os.getloadavg()[0], LOAD_PER_CORE * (os.cpu_count() or 1)
-    if load > limit and not force:
-        sys.exit(f"load average is {load:.1f}, above {limit:.1f}; wait, or give --force.")
 
 
 def load(config: DataConfig, images: int) -> SearchData:
@@ -108,25 +96,6 @@ def cost(loader: Iterable[Any]) -> float:
     for batch, _ in loader:
         images += len(batch)
     return (time.process_time() - start) / images * 1e6
-
-
-def describe_machine(arguments: argparse.Namespace) -> None:
-    print(f"machine    {processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}")
-    print(
-        f"versions   Python {platform.python_version()}, torch {torch.__version__}, "
-        f"torchvision {torchvision.__version__}, numpy {np.__version__}"
-    )
-    print(f"measured   {arguments.images} images, {arguments.rounds} rounds, one thread, batch 128")
-
-
-def processor() -> str:
-    """The processor's name, where Linux tells it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.machine()
 
 
 def report(ours: list[float], theirs: list[float]) -> None:

@@ -11,24 +11,18 @@ iterator to after the last step. The bare loop keeps no figures and clips nothin
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import quiet
 import torch
 import torch.nn.functional as F
-from torch import nn
-
-sys.path.insert(0, str(Path(__file__).parent.parent))  # measures the checkout that it lies in
-
-import lightning
 from lightning.pytorch.callbacks import LambdaCallback
+from torch import nn
 
 from cifar_tune.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from cifar_tune.data import SearchData
@@ -39,7 +33,6 @@ from cifar_tune.models import build_model
 from cifar_tune.optim import build_optimizer, build_schedule
 from cifar_tune.train import fit
 
-MAX_LOAD_PER_CPU = 1.2
 EPOCHS = 2  # the first warms up, the second is timed
 
 
@@ -57,11 +50,7 @@ def linear_net(_config: ModelConfig, num_classes: int) -> nn.Module:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
-    load, cpus = os.getloadavg()[0], read_machine().cpus
-    if load > MAX_LOAD_PER_CPU * cpus and not arguments.force:
-        print(f"load average {load:.2f} is above {MAX_LOAD_PER_CPU} x {cpus} CPUs; wait or --force")
-        return 2
-    _print_machine(load, arguments.threads)
+    quiet.begin(arguments)
     if arguments.numerics:
         _compare_numerics(arguments)
         return 0
@@ -83,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=40, help="steps of resnet9; linear: 10 x")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--numerics", action="store_true", help="compare float32 with auto")
-    parser.add_argument("--force", action="store_true", help="measure on a loaded machine too")
+    quiet.add_force(parser)
     return parser
 
 
@@ -104,7 +93,7 @@ def _run(name: str, batch_size: int, threads: int) -> RunConfig:
         TrainConfig(max_epochs=EPOCHS, threads=threads), machine, cpus=1, gpu=machine.gpus > 0
     )
     data = DataConfig(batch_size=batch_size, eval_batch_size=1000)
-    return RunConfig(data=data, model=ModelConfig(name=name), train=train)
+    return RunConfig(data=data, model=ModelConfig(name=name, width=16), train=train)
 
 
 def _noise(count: int) -> SearchData:
@@ -205,16 +194,6 @@ def _print_table(title: str, times: dict[str, list[Seconds]], steps: int) -> Non
 
 def _spread(values: list[float]) -> str:
     return f"{statistics.median(values):.3f} [{min(values):.3f} to {max(values):.3f}]"
-
-
-def _print_machine(load: float, threads: int) -> None:
-    machine = read_machine()
-    gpu = f", {machine.gpu_name}" if machine.gpus else ""
-    print(f"{machine.cpu_name}, {machine.cpus} CPUs{gpu}, {threads} thread(s), load {load:.2f}")
-    print(
-        f"Python {platform.python_version()}, torch {torch.__version__},"
-        f" lightning {lightning.__version__}"
-    )
 
 
 if __name__ == "__main__":
