@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -34,16 +32,16 @@ def write_best(results: Results, data: SearchData) -> Path | None:
     epoch = best_epoch(winner, results.plan.search)
     if epoch in winner.checkpoints:
         folder.mkdir(exist_ok=True)
-        _copy(results.folder / winner.checkpoints[epoch], folder / MODEL)
+        content = (results.folder / winner.checkpoints[epoch]).read_bytes()
+        write_atomically(folder / MODEL, content)
     elif not _is_there(folder, winner, epoch):
         return None
-    logits = predict_logits(folder / MODEL, Images(data.val_images, data.val_labels))
-    _write_figures(
-        results, winner, epoch, accuracy(logits, Images(data.val_images, data.val_labels))
-    )
-    content = io.BytesIO()
-    np.savez_compressed(content, logits=logits.numpy(), labels=data.val_labels)
-    _replace(folder / PREDICTIONS, content.getvalue())
+    validation = Images(data.val_images, data.val_labels)
+    logits = predict_logits(folder / MODEL, validation, gpu=results.plan.on_gpu)
+    _write_figures(results, winner, epoch, accuracy(logits, validation))
+    predictions = io.BytesIO()
+    np.savez_compressed(predictions, logits=logits.numpy(), labels=data.val_labels)
+    write_atomically(folder / PREDICTIONS, predictions.getvalue())
     return folder / MODEL
 
 
@@ -69,15 +67,3 @@ def _is_there(folder: Path, winner: Trial, epoch: int) -> bool:
         return False
     same = figures.get("trial_id") == winner.trial_id and figures.get("epoch") == epoch
     return same and (folder / MODEL).is_file()
-
-
-def _copy(source: Path, target: Path) -> None:
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.copyfile(source, draft)
-    draft.replace(target)
-
-
-def _replace(target: Path, content: bytes) -> None:
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    draft.write_bytes(content)
-    draft.replace(target)

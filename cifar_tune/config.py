@@ -13,6 +13,7 @@ from cifar_tune.spaces import Space, Value, parse_space
 Auto = Literal["auto"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -39,7 +40,7 @@ class DataConfig(Section):
     """Images that the search is decided on, cut from the training set."""
     confirm_size: Count = 5000
     """Images that only the finals see, cut from the training set."""
-    split_seed: Count = 0
+    split_seed: Seed = 0
     """Seed of the stratified split."""
     batch_size: PositiveInt = 128
     """Images in a training step."""
@@ -94,7 +95,7 @@ class OptimConfig(Section):
 class TrainConfig(Section):
     """One training: its length and its arithmetic."""
 
-    max_epochs: PositiveInt = 9
+    max_epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 9
     """Passes over the training images."""
     precision: Auto | Literal["32", "bf16", "16"] = "auto"
     """Arithmetic: float32, or autocast to bfloat16 or (GPU) float16; auto: the machine's flags."""
@@ -102,6 +103,11 @@ class TrainConfig(Section):
     """Memory layout of images and weights; auto: with bf16 and 16."""
     threads: Auto | PositiveInt = "auto"
     """CPU threads of a training; auto: the CPUs of a trial."""
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _accept_numbers(cls, precision: object) -> object:
+        return str(precision) if precision in (16, 32) else precision
 
 
 class SearchConfig(Section):
@@ -111,7 +117,7 @@ class SearchConfig(Section):
     """Where configurations come from."""
     scheduler: Literal["asha", "none"] = "asha"
     """Which trials are stopped early."""
-    num_samples: PositiveInt = 16
+    num_samples: Annotated[int, Field(ge=1, le=10_000_000)] = 16
     """Configurations to try; with grid: at most this many, and all if it is not given."""
     metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
     """What early stopping and the choice of the winner go by."""
@@ -169,7 +175,7 @@ class ResourcesConfig(Section):
 class TrackingConfig(Section):
     """Where results are shown besides the results folder. TensorBoard files are always written."""
 
-    wandb: str | None = None
+    wandb: Annotated[str, Field(min_length=1)] | None = None
     """Weights & Biases project; none: off. The key comes from the environment or wandb's login."""
     watch: bool = False
     """Whether wandb records histograms of the gradients."""
@@ -178,7 +184,7 @@ class TrackingConfig(Section):
 class RunConfig(Section):
     """One training: everything that `fit()` needs to know, and what `best/config.yaml` holds."""
 
-    seed: Count = 0
+    seed: Seed = 0
     """Seed of the search; trial i trains with seed + i."""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -200,13 +206,27 @@ RUN_SECTIONS = ("data", "model", "optim", "train")
 class Plan(RunConfig):
     """A whole search. Its defaults are the ASHA search of configs/asha.yaml."""
 
-    name: Annotated[str, Field(pattern=r"^[^/\x00]{1,100}$")] | None = None
+    name: str | None = None
     """Folder of the results in `out`; none: the config's name and the next free number."""
     out: str = "results"
     """Folder that holds the results of searches."""
     search: SearchConfig = SearchConfig()
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str | None) -> str | None:
+        plain = name is None or (name.isprintable() and "/" not in name and name.strip(". "))
+        if not plain or len((name or "").encode()) > 200:
+            raise ValueError("must be a folder's name: at most 200 bytes, no slash, not only dots")
+        return name
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether trials train on a GPU; known once the plan is settled."""
+        gpus = self.resources.gpus_per_trial
+        return gpus != "auto" and gpus > 0
 
     def run(self, values: Mapping[str, Value], index: int) -> RunConfig:
         """The run of trial `index` (from 0)."""

@@ -24,7 +24,7 @@ def load_classifier(checkpoint: Path, device: torch.device) -> Classifier:
     return module.eval()
 
 
-def predict_logits(checkpoint: Path, images: Images) -> Tensor:
+def predict_logits(checkpoint: Path, images: Images, *, gpu: bool) -> Tensor:
     """Logits of all images.
 
     With the precision, layout, threads and batch size of the run in the checkpoint, on the same
@@ -33,11 +33,12 @@ def predict_logits(checkpoint: Path, images: Images) -> Tensor:
     Args:
         checkpoint: a file that `fit`'s callbacks saved.
         images: `images` [n, 32, 32, 3] uint8 and `labels` [n].
+        gpu: whether to compute on a GPU, as the training did or did not.
 
     Returns:
         float32 [n, classes], on the CPU.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if gpu else "cpu")
     module = load_classifier(checkpoint, device)
     run, threads = module.run, torch.get_num_threads()
     maker = BatchMaker(run.data, module.hparams["mean"], module.hparams["std"], device)

@@ -33,6 +33,6 @@ def score_test_split(recorder: Recorder, dataset: Dataset, checkpoint: Path) -> 
     if opened is None:
         recorder.write("test_opened", **subject, fingerprint=dataset.fingerprint)
     test = open_test_split(dataset)
-    score = accuracy(predict_logits(checkpoint, test), test)
+    score = accuracy(predict_logits(checkpoint, test, gpu=results.plan.on_gpu), test)
     recorder.write("test_scored", **subject, seeds=[winner.seed], test_accuracy=[score])
     return score

@@ -86,5 +86,7 @@ def _given(arguments: argparse.Namespace) -> dict[str, str]:
         text = getattr(arguments, flag.removeprefix("--").replace("-", "_"), None)
         if text is not None:
             # A path or a name is a word whatever it looks like: JSON quotes it for YAML.
-            given[f"{field}={json.dumps(text) if flag in WORDS else text}"] = f"{flag} {text}"
+            given[f"{field}={json.dumps(text, ensure_ascii=False) if flag in WORDS else text}"] = (
+                f"{flag} {text}"
+            )
     return given

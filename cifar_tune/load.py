@@ -77,7 +77,11 @@ def _overridden(
     origins: dict[str, str] = {}
     for override in overrides:
         flag = names.get(override, f"--set {override}")
-        origins[_override(raw, override, flag)] = flag
+        key = _override(raw, override, flag)
+        origins[key] = flag
+        if key in _space(raw) and SPACE + key not in origins:
+            # Who gives a field a value does not want it searched; the plan's lines list the rest.
+            _override(raw, f"{SPACE}{key}=null", flag)
     return _validate(raw, where, lines, origins)
 
 
@@ -88,8 +92,11 @@ def find_config(name: str | Path) -> Path:
         PlanError: neither exists.
     """
     path = Path(name).expanduser()
-    if path.is_file():
-        return path
+    try:
+        if path.is_file():
+            return path
+    except OSError as error:
+        raise PlanError(f"--config {name}: can't be read: {error.strerror}") from None
     shipped = {file.stem: file for file in sorted(config_folder().glob("*.yaml"))}
     if str(name) in shipped:
         return shipped[str(name)]
@@ -101,6 +108,14 @@ def config_folder() -> Path:
     """Where the shipped configs lie: in the wheel beside this file, in a checkout one level up."""
     packaged = Path(__file__).parent / "configs"
     return packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def _space(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The space that `raw` gives or leaves at its default; empty if it is none."""
+    search = raw.get("search", {})
+    default = SearchConfig.model_fields["space"].default
+    space = search.get("space", default) if isinstance(search, dict) else {}
+    return space if isinstance(space, dict) else {}
 
 
 def _override(raw: dict[str, Any], override: str, where: str) -> str:
@@ -123,7 +138,10 @@ def _override(raw: dict[str, Any], override: str, where: str) -> str:
         target = target.setdefault(section, {})
         if not isinstance(target, dict):
             raise PlanError(f"{where}: {section} is {target!r} in the config, not a section")
-    target[last] = value
+    if key.startswith(SPACE) and value is None:
+        target.pop(last, None)
+    else:
+        target[last] = value
     return key
 
 

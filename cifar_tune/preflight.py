@@ -12,10 +12,11 @@ from pathlib import Path
 import cifar_tune.data as data_room
 from cifar_tune.config import ModelConfig, Plan
 from cifar_tune.errors import PlanError, ResourceError, ResultsError
-from cifar_tune.journal import FILE_NAME, is_running
+from cifar_tune.journal import FILE_NAME, LOCK_NAME, is_running, read_journal
 from cifar_tune.machine import Machine, settle
 from cifar_tune.models import check_model_name
 from cifar_tune.resources import Share, share_of
+from cifar_tune.results import Results
 from cifar_tune.spaces import SpaceError, Value, grid_points
 
 DEFAULT_STEM = "asha"  # without a config, the plan is that of configs/asha.yaml
@@ -46,11 +47,13 @@ def check(plan: Plan, machine: Machine) -> Forecast:
         PlanError, ResourceError: with value, rule and remedy.
     """
     notes = _check_search(plan)
-    for name in _model_names(plan):
-        check_model_name(name)
     _check_address(plan)
     given = share_of(plan.resources, [machine])
     settled = _settled(plan, machine, given)
+    _check_precision(settled)
+    _check_models(plan)
+    if plan.tracking.watch and plan.tracking.wandb is None:
+        notes.append("tracking.watch needs --wandb PROJECT: no gradients are recorded")
     epochs, count = plan.train.max_epochs, number_of_trials(plan)
     rungs = rung_epochs(plan)
     return Forecast(
@@ -119,6 +122,22 @@ def has_own_model(plan: Plan) -> bool:
     return any(":" in name for name in _model_names(plan))
 
 
+def _check_models(plan: Plan) -> None:
+    """A model of the user's own is built once: a mistake in it shows here, not in each trial."""
+    for name in _model_names(plan):
+        check_model_name(name)
+        if ":" in name:
+            from cifar_tune.models import build_model
+
+            build_model(plan.model.model_copy(update={"name": name}), num_classes=10)
+
+
+def _check_precision(plan: Plan) -> None:
+    searched = [d.values for d in plan.search.parsed_space if d.field == "train.precision"]
+    if "16" in (searched[0] if searched else (plan.train.precision,)) and not plan.on_gpu:
+        raise PlanError("train.precision is 16, which needs a GPU; give bf16, 32 or auto")
+
+
 def _check_address(plan: Plan) -> None:
     address = plan.resources.address
     if address is not None:
@@ -172,9 +191,13 @@ def results_folder(plan: Plan, config: str | None) -> Path:
     out = Path(plan.out)
     if plan.name is not None:
         return out / plan.name
-    stem = Path(config).stem if config else DEFAULT_STEM
+    stem = _stem(config)
     taken = [_number(path.name, stem) for path in out.glob(f"{glob.escape(stem)}-*")]
     return out / f"{stem}-{max(taken, default=0) + 1}"
+
+
+def _stem(config: str | None) -> str:
+    return Path(config).stem if config else DEFAULT_STEM
 
 
 def _number(name: str, stem: str) -> int:
@@ -182,9 +205,18 @@ def _number(name: str, stem: str) -> int:
     return int(number) if number.isdecimal() else 0
 
 
+def unfinished_folder(plan: Plan, config: str | None) -> Path | None:
+    """For a plan without a name: the newest search of its config, if it did not end."""
+    following = results_folder(plan, config)
+    newest = following.with_name(f"{_stem(config)}-{_number(following.name, _stem(config)) - 1}")
+    if plan.name is None and holds_search(newest) and not Results.read(newest).finished:
+        return newest
+    return None
+
+
 def holds_search(folder: Path) -> bool:
-    """Whether a search was begun in this folder."""
-    return (folder / FILE_NAME).exists()
+    """Whether a search was begun in this folder: a crash may leave a journal with no whole line."""
+    return (folder / FILE_NAME).is_file() and bool(read_journal(folder).events)
 
 
 def check_folder(folder: Path) -> None:
@@ -202,16 +234,17 @@ def check_folder(folder: Path) -> None:
             f"{folder} holds a search already; go on with it: cifar-tune resume {folder}, or"
             " choose another --name"
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ResultsError(f"{folder} exists and is not a search; choose another --name or --out")
-    nearest = _nearest_folder(folder)
     try:
+        ours = {FILE_NAME, LOCK_NAME}  # what a start leaves that died before its first event
+        if folder.exists() and not {path.name for path in folder.iterdir()} <= ours:
+            raise ResultsError(f"{folder} exists and is not a search; choose another --name")
+        nearest = _nearest_folder(folder)
         with tempfile.TemporaryFile(dir=nearest) as probe:
             probe.write(b"probe")
             probe.flush()
     except OSError as error:
         raise ResultsError(
-            f"{folder} can't be written: {error.strerror} in {nearest}; choose another --out"
+            f"{folder} can't be written: {error.strerror}; choose another --out"
         ) from None
 
 
@@ -245,7 +278,8 @@ def check_sizes(plan: Plan, train_images: int) -> None:
     sizes = [plan.data.batch_size]
     for dimension in plan.search.parsed_space:
         if dimension.field == "data.batch_size":
-            sizes = [int(v) for v in dimension.values if v is not None] or [int(dimension.high)]
+            drawn = [int(v) for v in dimension.values if v is not None] or [int(dimension.high)]
+            sizes = [*drawn, *(sizes if dimension.when else [])]
     if max(sizes) > train_images:
         raise PlanError(
             f"data.batch_size can be {max(sizes)}, and there are {train_images} training images:"
@@ -259,6 +293,7 @@ def describe(forecast: Forecast, dataset: str, folder: Path, *, disk: bool) -> l
     lines = [
         f"search      {plan.search.searcher} with {plan.search.scheduler}, {forecast.trials} trials"
         f" of at most {plan.train.max_epochs} epochs, by {plan.search.metric}",
+        f"over        {', '.join(plan.search.space)}",
         f"at once     {_counted(given.slots, 'trial')}, each {_counted(given.cpus, 'CPU')}"
         + (f" and {given.gpus:g} GPU" if given.gpus else "")
         + f", precision {plan.train.precision}"
@@ -311,7 +346,8 @@ def checkpoint_bytes(plan: Plan) -> int:
     copies = 3 if plan.optim.name == "adamw" else 2  # weights, and one or two moments
     largest = 0
     for model in _largest_models(plan):
-        with torch.device("meta"):
+        # Code of the user's own may ask for numbers, which tensors on "meta" do not have.
+        with torch.device("cpu" if ":" in model.name else "meta"):
             network = build_model(model, num_classes=10)
         largest = max(largest, sum(tensor.numel() for tensor in network.parameters()))
     return 4 * copies * largest

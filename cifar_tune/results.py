@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import math
 import os
 import time
@@ -13,10 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cifar_tune.config import Plan, ResourcesConfig, SearchConfig, TrackingConfig
-from cifar_tune.journal import Event, Journal, Records, read_journal
+from cifar_tune.config import Plan, SearchConfig
+from cifar_tune.errors import JournalError
+from cifar_tune.journal import VERSION, Event, Journal, Records, read_journal
 from cifar_tune.load import plan_from
 from cifar_tune.spaces import Value
+
+log = logging.getLogger(__name__)
 
 STATUSES = ("pending", "running", "completed", "stopped", "diverged", "failed", "interrupted")
 ENDED = ("completed", "stopped", "diverged", "failed")
@@ -117,19 +121,18 @@ class Results:
             handler(event)
 
     def _on_search(self, event: Event) -> None:
+        if event["version"] > VERSION:
+            raise JournalError(
+                f"{self.folder} was written by a later cifar_tune (journal version"
+                f" {event['version']}, this one reads {VERSION}); upgrade"
+            )
         self.plan = plan_from(event["plan"], str(self.folder))
         self.data = event["data"]
         self.environment = event["environment"]
 
     def _on_start(self, event: Event) -> None:
         self.starts.append(Start(number=event["number"], slots=event["slots"]))
-        self.plan = self.plan.model_copy(
-            update={
-                "resources": ResourcesConfig.model_validate(event["resources"]),
-                "tracking": TrackingConfig.model_validate(event["tracking"]),
-                "search": self.plan.search.model_copy(update={"time_budget": event["time_budget"]}),
-            }
-        )
+        self.plan = plan_from(event["plan"], str(self.folder))
         self.finished = False
 
     def _on_trial_created(self, event: Event) -> None:
@@ -149,10 +152,12 @@ class Results:
         trial.spans[metrics["first_step_at"]] = metrics["reported_at"]
         if event["checkpoint"] is not None:
             trial.checkpoints[epoch] = event["checkpoint"]
-        if event["done"]:
-            # The scheduler's decision is in the same line as the result, so a crash between this
-            # line and trial_ended changes nothing.
-            trial.status = "completed" if epoch >= self.plan.train.max_epochs else "stopped"
+        # The scheduler's decision is in the same line as the result, so a crash between this line
+        # and trial_ended changes nothing.
+        if epoch >= self.plan.train.max_epochs:
+            trial.status = "completed"
+        elif event["done"]:
+            trial.status = "stopped"
         if event["diverged"]:
             trial.status = "diverged"
         self.epochs_run += 1
@@ -250,7 +255,7 @@ class Recorder:
 
     def __init__(self, journal: Journal, observers: Sequence[Observer] = ()) -> None:
         self.journal = journal
-        self.observers = observers
+        self.observers = list(observers)
         self.results = Results.from_records(journal.folder, journal.records)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -265,8 +270,12 @@ class Recorder:
         """
         written = self.journal.append(event, **values)
         self.results.apply(written)
-        for observer in self.observers:
-            observer(written, self.results)
+        for observer in list(self.observers):
+            try:
+                observer(written, self.results)
+            except Exception as error:  # what is shown must not cost what is recorded
+                self.observers.remove(observer)
+                log.warning("%s is off from here on: %s", type(observer).__name__, error)
 
 
 def best_epoch(trial: Trial, search: SearchConfig) -> int:
@@ -344,18 +353,25 @@ def summarise(results: Results) -> dict[str, Any]:
         "best": results.winner(),
         "finals": _summarise_finals(results),
         "cost": results.cost(),
-        "resources": results.environment.get("resources", {}),
+        "resources": {
+            "cpus_per_trial": results.plan.resources.cpus_per_trial,
+            "gpus_per_trial": results.plan.resources.gpus_per_trial,
+            "slots": results.starts[-1].slots if results.starts else 0,
+        },
         "versions": results.environment.get("versions", {}),
     }
 
 
 def _summarise_finals(results: Results) -> dict[str, Any] | None:
     """One score has neither deviation nor interval: those come with more seeds."""
-    if results.test_scored is None:
+    scored, winner = results.test_scored, results.winner()
+    if scored is None or winner is None:
         return None
-    scores = results.test_scored["test_accuracy"]
+    if any(scored[key] != winner[key] for key in ("trial_id", "epoch")):
+        return None  # of a winner that has lost its place since
+    scores = scored["test_accuracy"]
     return {
-        "seeds": results.test_scored["seeds"],
+        "seeds": scored["seeds"],
         "test_accuracy": scores,
         "mean": math.fsum(scores) / len(scores),
         "std": None,
@@ -363,8 +379,8 @@ def _summarise_finals(results: Results) -> dict[str, Any] | None:
     }
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file so that a reader, or a crash, sees the old one or the new one."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace a file so that a reader, or a crash of the program, sees the old or the new one."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
+    draft.write_bytes(content.encode() if isinstance(content, str) else content)
     draft.replace(path)

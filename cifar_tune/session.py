@@ -8,7 +8,8 @@ import platform
 import shlex
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -16,12 +17,13 @@ from typing import Any
 
 from cifar_tune import __version__, preflight
 from cifar_tune.config import Plan, dump_yaml
-from cifar_tune.data import Dataset, SearchData, prepare, search_data
-from cifar_tune.errors import DataError, NoUsableTrialError, PlanError, ResultsError
+from cifar_tune.data import Dataset, SearchData, prepare, prepare_drawn, search_data
+from cifar_tune.errors import DataError, NoUsableTrialError, PlanError, ResultsError, StorageError
 from cifar_tune.journal import VERSION, Event, Journal
+from cifar_tune.load import plan_from
 from cifar_tune.machine import Machine
 from cifar_tune.preflight import Forecast
-from cifar_tune.resources import Share, share_of
+from cifar_tune.resources import Share
 from cifar_tune.results import Recorder, Results, TableWriter, write_atomically, write_tables
 from cifar_tune.search.progress import ProgressLines
 from cifar_tune.search.run import StopRequest, run_search, tidy
@@ -34,10 +36,11 @@ PACKAGES = (
 )  # fmt: skip
 # What a resumed search may change: where and how it runs, not what it compares.
 FREE_FIELDS = {
-    "name", "out", "data.path", "data.fallback", "search.time_budget", "search.max_failures",
+    "data.path", "data.fallback", "search.time_budget", "search.max_failures",
     "search.checkpoint_every_epochs",
 }  # fmt: skip
 FREE_SECTIONS = ("resources", "tracking")
+PLACE = {"name", "out"}  # the folder itself is the search, wherever it was moved
 
 
 def resume_command(folder: Path) -> str:
@@ -72,8 +75,6 @@ def start_search(
             data=_describe_data(dataset, data, plan),
             environment=environment,
         )
-        write_atomically(folder / "plan.yaml", dump_yaml(plan))
-        write_atomically(folder / "environment.json", json.dumps(environment, indent=2) + "\n")
         return _run(recorder, dataset, data, machine, forecast.share, say, objective)
 
 
@@ -104,12 +105,13 @@ def resume_search(
             raise ResultsError(f"{folder} holds no search; start one with --name {folder.name}")
         if journal.records.torn_lines:
             say("The journal's last line was torn by a crash and is dropped.")
-        plan = changes or results.plan
-        share = share_of(plan.resources, [machine])
-        results.plan = _with_changes(results.plan, plan, share)
-        dataset, data = _load_data(results.plan, say)
+        results.plan = _with_changes(results.plan, changes or results.plan)
+        forecast = preflight.check(results.plan, machine)
+        results.plan, share = forecast.plan, forecast.share
+        drawn = results.data["kind"] == "drawn"
+        dataset, data = _load_data(results.plan, say, drawn=drawn)
         _check_same_data(dataset, results)
-        say(_standing(results))
+        say(standing(results))
         return _run(recorder, dataset, data, machine, share, say, objective)
 
 
@@ -128,7 +130,7 @@ def check_same_plan(recorded: Plan, wanted: Plan, settled: Plan) -> None:
     differences = [
         f"{field} was {old[field]!r} and is now {new[field]!r}"
         for field in old
-        if field not in FREE_FIELDS
+        if field not in FREE_FIELDS | PLACE
         and field.partition(".")[0] not in FREE_SECTIONS
         and given[field] != "auto"
         and old[field] != new[field]
@@ -150,20 +152,20 @@ def _flatten(plan: Plan) -> dict[str, Any]:
     return flat
 
 
-def _with_changes(recorded: Plan, plan: Plan, share: Share) -> Plan:
-    given = {"cpus_per_trial": share.cpus, "gpus_per_trial": share.gpus}
-    budget = plan.search.time_budget
-    return recorded.model_copy(
-        update={
-            "resources": plan.resources.model_copy(update=given),
-            "tracking": plan.tracking,
-            "search": recorded.search.model_copy(update={"time_budget": budget}),
-        }
-    )
+def _with_changes(recorded: Plan, wanted: Plan) -> Plan:
+    """The recorded plan with the wanted plan's `FREE_SECTIONS` and `FREE_FIELDS`."""
+    values, new = recorded.model_dump(mode="json"), wanted.model_dump(mode="json")
+    for name in FREE_SECTIONS:
+        values[name] = new[name]
+    for field in FREE_FIELDS:
+        section, _, key = field.partition(".")
+        values[section][key] = new[section][key]
+    return plan_from(values, "the recorded plan")
 
 
-def _load_data(plan: Plan, say: Say) -> tuple[Dataset, SearchData]:
-    dataset = prepare(plan.data, say)
+def _load_data(plan: Plan, say: Say, *, drawn: bool = False) -> tuple[Dataset, SearchData]:
+    """The dataset; `drawn`: the search began on the drawn set, so nothing else will do."""
+    dataset = prepare_drawn(say) if drawn else prepare(plan.data, say)
     data = search_data(dataset, plan.data)
     preflight.check_sizes(plan, len(data.train_labels))
     return dataset, data
@@ -207,7 +209,8 @@ def _environment(machine: Machine, share: Share) -> dict[str, Any]:
     }
 
 
-def _standing(results: Results) -> str:
+def standing(results: Results) -> str:
+    """Where a search stands, in a sentence."""
     counts = results.counts()
     named = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     return f"Going on with {results.folder}: {named}, of {results.plan.search.num_samples}."
@@ -223,6 +226,10 @@ def _run(
     objective: Objective,
 ) -> int:
     folder = recorder.journal.folder
+    environment = json.dumps(_environment(machine, share), indent=2) + "\n"
+    with _storage_errors(folder):
+        write_atomically(folder / "plan.yaml", dump_yaml(recorder.results.plan))
+        write_atomically(folder / "environment.json", environment)
     tensorboard = TensorBoardFiles(folder / "tensorboard")
     recorder.observers = [ProgressLines(say), tensorboard, TableWriter(), ImportsAhead()]
     command = resume_command(folder)
@@ -232,7 +239,19 @@ def _run(
         )
     finally:
         tensorboard.close()
-    return _finish(recorder, dataset, data, stop, say)
+    with _storage_errors(folder):
+        return _finish(recorder, dataset, data, stop, say)
+
+
+@contextmanager
+def _storage_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{folder} can't be written: {error.strerror}: {error.filename}; free space or bring"
+            f" the storage back, then: {resume_command(folder)}"
+        ) from None
 
 
 class ImportsAhead:
@@ -255,8 +274,10 @@ def _finish(
 ) -> int:
     """Winner, test score, tables; then the exit code."""
     results = recorder.results
+    if stop.reason is None and results.counts()["interrupted"]:
+        stop.reason = "Ray, without a reason"
     if stop.signal is None:
-        _write_winner(recorder, dataset, data, say)
+        _write_winner(recorder, dataset, data, say, score=stop.reason is None)
     if stop.reason is None:
         tidy(recorder)
         recorder.write("finished")
@@ -273,7 +294,10 @@ def _finish(
     return 3 if results.counts()["failed"] else 0
 
 
-def _write_winner(recorder: Recorder, dataset: Dataset, data: SearchData, say: Say) -> None:
+def _write_winner(
+    recorder: Recorder, dataset: Dataset, data: SearchData, say: Say, *, score: bool
+) -> None:
+    """Write `best/`; `score` it on the test split unless the search may still find a better one."""
     if recorder.results.best() is None:
         return
     # These import torch, which costs seconds that the start and a stopped search do not have.
@@ -283,7 +307,7 @@ def _write_winner(recorder: Recorder, dataset: Dataset, data: SearchData, say: S
     checkpoint = write_best(recorder.results, data)
     if checkpoint is None:
         say("The winner has no checkpoint, so there is no best/ and no test score.")
-    elif score_test_split(recorder, dataset, checkpoint) is None:
+    elif score and score_test_split(recorder, dataset, checkpoint) is None:
         opened = recorder.results.test_opened
         assert opened is not None
         say(

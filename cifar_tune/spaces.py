@@ -11,6 +11,7 @@ from typing import Any
 
 KINDS = ("choice", "grid", "uniform", "loguniform", "int", "logint", "pow2")
 LISTS = ("choice", "grid")
+LARGEST = 1e15  # every whole number below it is a float too
 MAX_GRID_POINTS = 100_000  # a product beyond this is a typing error, not a search
 
 Value = bool | int | float | str | None
@@ -112,8 +113,8 @@ def _bounds(field: str, kind: str, bounds: Any) -> tuple[float, float]:
     if not isinstance(bounds, Sequence) or isinstance(bounds, str) or len(bounds) != 2:
         raise SpaceError(field, f"has {kind}: {bounds!r}; give two bounds, [low, high]")
     for bound in bounds:
-        if not isinstance(bound, number) or isinstance(bound, bool) or not math.isfinite(bound):
-            wanted = "whole numbers" if whole else "finite numbers"
+        if not isinstance(bound, number) or isinstance(bound, bool) or not abs(bound) < LARGEST:
+            wanted = f"{'whole' if whole else 'finite'} numbers below {LARGEST:g}"
             raise SpaceError(field, f"has {kind} bound {bound!r}; bounds must be {wanted}")
     low, high = bounds
     if low >= high:
@@ -153,10 +154,15 @@ def _check_condition(
     parent = space[name]
     if not allowed:
         raise SpaceError(dimension.field, f"has when: {name}: []; give at least one value")
-    if parent.values and not any(value in parent.values for value in allowed):
+    if parent.kind in ("uniform", "loguniform"):
+        raise SpaceError(
+            dimension.field, f"has when: {name}, which is a range of fractions; name another field"
+        )
+    possible = parent.values or range(int(parent.low), int(parent.high) + 1)
+    if not any(value in possible for value in allowed):
         raise SpaceError(
             dimension.field,
-            f"has when: {name}: {list(allowed)}; {name} is never that, only {list(parent.values)}",
+            f"has when: {name}: {list(allowed)}; {name} is never that, only {possible}",
         )
 
 

@@ -35,8 +35,10 @@ def tune(words: Sequence[str]) -> int:
         preflight.check_waiting(plan)
     forecast = preflight.check(plan, machine)
     folder = preflight.results_folder(plan, arguments.config)
-    if arguments.resume and preflight.holds_search(folder):
-        return _go_on(folder, plan, forecast.plan)
+    if arguments.resume:
+        folder = preflight.unfinished_folder(plan, arguments.config) or folder
+        if preflight.holds_search(folder):
+            return _go_on(folder, plan, forecast.plan, dry_run=arguments.dry_run)
     preflight.check_folder(folder)
     dataset = preflight.check_data(plan)
     _print_lines(*preflight.describe(forecast, dataset, folder, disk=arguments.dry_run))
@@ -48,12 +50,16 @@ def tune(words: Sequence[str]) -> int:
     return start_search(forecast, folder, machine, _print_lines)
 
 
-def _go_on(folder: Path, wanted: Plan, settled: Plan) -> int:
+def _go_on(folder: Path, wanted: Plan, settled: Plan, *, dry_run: bool) -> int:
     from cifar_tune.machine import read_machine
     from cifar_tune.results import Results
-    from cifar_tune.session import check_same_plan, resume_search
+    from cifar_tune.session import check_same_plan, resume_search, standing
 
-    check_same_plan(Results.read(folder).plan, wanted, settled)
+    recorded = Results.read(folder)
+    check_same_plan(recorded.plan, wanted, settled)
+    if dry_run:
+        _print_lines(standing(recorded))
+        return 0
     return resume_search(folder, read_machine(), _print_lines, changes=wanted)
 
 

@@ -10,7 +10,7 @@ from cifar_tune import preflight
 from cifar_tune.data import prepare, search_data
 from cifar_tune.load import config_folder, load_plan
 from cifar_tune.machine import Machine
-from cifar_tune.search.searchers import configurations
+from cifar_tune.search.searchers import Configurations
 
 CONFIGS = sorted(config_folder().glob("*.yaml"))
 MACHINE = Machine(cpus=2, gpus=0, gpu_name=None, cpu_name="x", cpu_bf16=True, gpu_bf16=False)
@@ -40,7 +40,7 @@ def test_a_config_trains_a_step(path: Path, image_folder: Path) -> None:
     sizes = ["data.train_size=null", "data.val_size=100", "data.confirm_size=50"]
     plan = load_plan(path, [*sizes, f"data.path={image_folder}"])
     plan = preflight.check(plan, MACHINE).plan
-    values = {**next(configurations(plan)), "data.batch_size": 16, "model.width": 2}
+    values = {**Configurations(plan)[0], "data.batch_size": 16, "model.width": 2}
     data = search_data(prepare(plan.data, lambda note: None), plan.data)
     result = fit(plan.run(values, 0), data, fast_dev_run=True)
     assert result.metrics["epoch"] == 1

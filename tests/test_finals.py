@@ -71,7 +71,7 @@ def test_the_winner_is_scored_on_all_test_images_and_once(
 
     score = score_test_split(recorder, drawn, checkpoint)
     test = open_test_split(drawn)
-    assert score == accuracy(predict_logits(checkpoint, test), test)
+    assert score == accuracy(predict_logits(checkpoint, test, gpu=False), test)
     assert recorder.results.test_scored is not None
     assert recorder.results.test_scored["trial_id"] == "t0002"
     assert score_test_split(recorder, drawn, checkpoint) == score

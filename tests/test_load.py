@@ -42,7 +42,13 @@ from cifar_tune.load import find_config, load_plan, plan_from
         ("resources.gpus_per_trial=.nan", r"gpus_per_trial is nan; "),
         ("train.precision=bf17", r"'auto' or '32', 'bf16' or '16'; did you mean bf16\?"),
         ("data.drop_last=no", r"data\.drop_last is 'no'; it must be a valid boolean"),
-        ("name=a/b", r"name is 'a/b'; "),
+        ("name=a/b", r"name is 'a/b'; must be a folder's name"),
+        ("name=..", r"must be a folder's name"),
+        (f"name={'x' * 201}", r"at most 200 bytes"),
+        ("seed=99999999999999999999999", r"seed is 9+; it must be less than"),
+        (f"train.max_epochs={'9' * 400}", r"less than or equal to 1000000"),
+        (f"search.space.model.width={{int: [1, {'9' * 400}]}}", r"whole numbers below"),
+        ("tracking.wandb=''", r"at least 1 character"),
         (
             "search.space.optim.lrr={choice: [1]}",
             r"optim\.lrr is not a field.*did you mean optim\.lr",
@@ -112,6 +118,20 @@ def test_a_space_entry_replaces_the_whole_entry_and_leaves_the_others() -> None:
     plan = load_plan(None, ["search.space.optim.lr={choice: [0.1, 0.2]}"])
     assert plan.search.space["optim.lr"] == {"choice": [0.1, 0.2]}
     assert "data.batch_size" in plan.search.space
+
+
+def test_a_field_that_is_given_a_value_is_not_searched() -> None:
+    plan = load_plan(None, ["optim.lr=0.05"])
+    assert plan.optim.lr == 0.05
+    assert list(plan.search.space) == [
+        "optim.weight_decay", "optim.label_smoothing", "data.batch_size",
+    ]  # fmt: skip
+
+
+def test_a_space_entry_of_null_is_taken_out_and_one_given_too_stays() -> None:
+    assert "optim.lr" not in load_plan(None, ["search.space.optim.lr=null"]).search.space
+    given = ["search.space.optim.lr={choice: [0.1]}", "optim.lr=0.05"]
+    assert "optim.lr" in load_plan(None, given).search.space
 
 
 def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ MACHINE = Machine(cpus=2, gpus=0, gpu_name=None, cpu_name="x", cpu_bf16=True, gp
         (["search.searcher=grid"], PlanError, r"is loguniform, which a grid search can't list"),
         (["model.name=resnet"], PlanError, r"model\.name is 'resnet'.*resnet9"),
         (["search.space.model.name={choice: [net, nett]}"], PlanError, r"'nett'"),
+        (["train.precision=16"], PlanError, r"precision is 16, which needs a GPU"),
         (["resources.address=10.0.0.1:6379"], ResourceError, r"not supported yet: leave it out"),
         (["resources.gpus_per_trial=1"], ResourceError, r"this machine has 0 GPUs"),
     ],
@@ -99,6 +100,45 @@ def test_an_existing_search_is_refused_with_the_command_to_go_on(tmp_path: Path)
             preflight.check_folder(tmp_path)
     with pytest.raises(ResultsError, match=r"holds a search already; .* resume "):
         preflight.check_folder(tmp_path)
+
+
+def test_a_folder_in_which_a_start_died_before_its_first_event_is_used(tmp_path: Path) -> None:
+    with Journal(tmp_path):
+        pass
+    assert not preflight.holds_search(tmp_path)
+    preflight.check_folder(tmp_path)
+
+
+def test_without_a_name_the_newest_search_of_the_config_goes_on_if_it_did_not_end(
+    tmp_path: Path,
+) -> None:
+    plan = load_plan(None, [f"out={tmp_path}"])
+    assert preflight.unfinished_folder(plan, None) is None
+    for number, events in ((1, ["search", "finished"]), (2, ["search"])):
+        folder = tmp_path / f"asha-{number}"
+        folder.mkdir()
+        with Journal(folder) as journal:
+            for event in events:
+                values = {"version": 1, "plan": {}, "data": {}, "environment": {}}
+                journal.append(event, **(values if event == "search" else {}))
+        expected = folder if "finished" not in events else None
+        assert preflight.unfinished_folder(plan, None) == expected
+
+
+def test_a_mistake_in_a_model_of_ones_own_is_found_before_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_net.py").write_text(
+        "import torch\n"
+        "def build(config, num_classes):\n"
+        "    [x.item() for x in torch.linspace(0, 1, 3)]\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, num_classes))\n"
+    )
+    with pytest.raises(PlanError, match=r"own_net has no biuld; did you mean build"):
+        preflight.check(load_plan(None, ["model.name=own_net:biuld"]), MACHINE)
+    forecast = preflight.check(load_plan(None, ["model.name=own_net:build"]), MACHINE)
+    assert preflight.checkpoint_bytes(forecast.plan) == 4 * 2 * (3072 * 10 + 10)
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

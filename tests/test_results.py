@@ -9,15 +9,14 @@ import pytest
 
 from cifar_tune.journal import Journal
 from cifar_tune.load import load_plan
-from cifar_tune.results import Recorder, Results, best_epoch, pick_best, write_tables
+from cifar_tune.results import Recorder, Results, best_epoch, pick_best, summarise, write_tables
 
 
 def begin(folder: Path, *overrides: str) -> Recorder:
     recorder = Recorder(Journal(folder))
     plan = load_plan(None, ["train.max_epochs=3", *overrides]).model_dump(mode="json")
     recorder.write("search", version=1, plan=plan, data={"kind": "images"}, environment={})
-    sections = {"resources": {}, "tracking": {}, "time_budget": None}
-    recorder.write("start", number=1, slots=2, process=1, **sections)
+    recorder.write("start", number=1, slots=2, process=1, plan=plan)
     return recorder
 
 
@@ -122,7 +121,7 @@ def test_tables_say_what_the_journal_says(tmp_path: Path) -> None:
         "data.batch_size": "64",
     }  # fmt: skip
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["trials"] | {} == {
+    assert summary["trials"] == {
         "total": 2, "pending": 0, "running": 1, "completed": 0, "stopped": 1, "diverged": 0,
         "failed": 0, "interrupted": 0,
     }  # fmt: skip
@@ -145,6 +144,31 @@ def test_a_reader_sees_what_the_writer_sees(tmp_path: Path) -> None:
     recorder.write("of a later version", anything=1)
     assert Results.read(tmp_path) == recorder.results
     assert recorder.results.trials["t0001"].checkpoints == {}
+
+
+def test_a_test_score_is_not_shown_beside_another_winner(tmp_path: Path) -> None:
+    recorder = begin(tmp_path)
+    create(recorder, 0)
+    report(recorder, 0, 1, 0.5)
+    recorder.write("test_scored", trial_id="t0001", epoch=1, seeds=[0], test_accuracy=[0.4])
+    finals = summarise(recorder.results)["finals"]
+    assert finals == {"seeds": [0], "test_accuracy": [0.4], "mean": 0.4, "std": None, "ci95": None}
+    create(recorder, 1)
+    report(recorder, 1, 1, 0.9)
+    assert summarise(recorder.results)["finals"] is None
+
+
+def test_an_observer_that_fails_is_told_once_and_costs_nothing(tmp_path: Path, caplog: Any) -> None:
+    recorder = begin(tmp_path)
+
+    def broken(event: Any, results: Any) -> None:
+        raise OSError("no space left")
+
+    recorder.observers.append(broken)
+    create(recorder, 0)
+    assert recorder.observers == []
+    assert caplog.text.count("no space left") == 1
+    assert len(Results.read(tmp_path).trials) == 1
 
 
 def test_utilisation_is_busy_over_wall_times_slots(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -20,7 +21,7 @@ from command_line import command, run, wait_for_results
 from cifar_tune.journal import FILE_NAME, read_journal
 from cifar_tune.load import load_plan
 from cifar_tune.results import Results
-from cifar_tune.search.searchers import configurations
+from cifar_tune.search.searchers import Configurations
 
 TRIALS, EPOCHS = 5, 6
 
@@ -106,7 +107,7 @@ def test_no_trial_runs_twice_and_at_most_one_epoch_is_repeated(story: Story) -> 
 def test_the_configurations_are_those_of_an_unbroken_run(story: Story) -> None:
     results = Results.read(story.folder)
     given = [word for word in story.arguments if "=" in word]
-    expected = list(configurations(load_plan(None, given)))
+    expected = list(Configurations(load_plan(None, given)))
     assert [trial.values for trial in results.trials.values()] == expected
 
 
@@ -194,9 +195,26 @@ def test_another_plan_for_the_same_search_is_refused_with_the_difference(story: 
     assert "optim.name was 'sgd' and is now 'adamw'" in refused.stderr
 
 
-def test_going_on_with_a_search_that_is_done_tells_its_outcome(story: Story) -> None:
+def test_a_dry_run_of_going_on_tells_where_it_stands_and_changes_nothing(story: Story) -> None:
     before = (story.folder / FILE_NAME).read_bytes()
-    again = run("resume", str(story.folder))
+    shown = run(*story.arguments, "--dry-run")
+    assert shown.returncode == 0
+    assert f"{TRIALS} total, {TRIALS} completed" in shown.stdout
+    assert (story.folder / FILE_NAME).read_bytes() == before
+
+
+def test_data_that_is_not_there_any_more_is_refused(story: Story, tmp_path: Path) -> None:
+    refused = run("resume", str(story.folder), "--data-dir", str(tmp_path / "gone"))
+    assert refused.returncode == 2
+    assert f"{tmp_path / 'gone'}, which does not exist" in refused.stderr
+
+
+def test_going_on_with_a_search_that_is_done_and_data_that_moved_tells_its_outcome(
+    story: Story, image_folder: Path, tmp_path: Path
+) -> None:
+    before = (story.folder / FILE_NAME).read_bytes()
+    moved = shutil.copytree(image_folder, tmp_path / "moved")
+    again = run("resume", str(story.folder), "--data-dir", str(moved))
     assert again.returncode == 0
     assert "winner t000" in again.stdout
     assert (story.folder / FILE_NAME).read_bytes().count(b"test_opened") == 1

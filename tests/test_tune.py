@@ -93,6 +93,14 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(
     assert not any(tmp_path.iterdir())
 
 
+def test_a_name_may_hold_any_letters(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--data-dir", str(image_folder), "--out", str(tmp_path), "--name", "größe 😀 #%?"]
+    assert main(["--dry-run", *given]) == 0
+    assert "größe 😀 #%?" in capsys.readouterr().out
+
+
 def test_data_says_where_the_cache_is_and_empties_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,7 +28,6 @@ def search_data(dataset: Dataset, config: DataConfig) -> SearchData:
     """
     stored = open_images(dataset, "train")
     split = split_indices(stored.labels, len(dataset.classes), config)
-    check_batch(len(split.train), config)
     return SearchData(
         train_images=stored.images[split.train],
         train_labels=stored.labels[split.train],

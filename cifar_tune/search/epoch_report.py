@@ -47,20 +47,16 @@ class EpochReport(TuneReportCheckpointCallback):
             self._reporter.report(metrics, diverged=diverged, checkpoint=checkpoint)
 
     def _is_due(self, metrics: Mapping[str, float]) -> bool:
-        """Every so many epochs, at the last, and whenever it is the trial's best so far.
-
-        The last makes sure that the epoch a trial is judged by has a checkpoint.
-        """
+        """Every so many epochs, at the last, and whenever the trial may be judged by this epoch."""
+        if self._search.winner_by == "last":
+            return True  # early stopping may make any epoch the last
         sign = 1 if self._search.mode == "max" else -1
         value = sign * metrics[self._search.metric]
         improved = self._best is None or value > self._best
         self._best = value if improved else self._best
         epoch = int(metrics["epoch"])
-        return (
-            improved
-            or epoch % self._search.checkpoint_every_epochs == 0
-            or epoch == self._max_epochs
-        )
+        due = epoch % self._search.checkpoint_every_epochs == 0
+        return improved or due or epoch == self._max_epochs
 
     @contextmanager
     def _get_checkpoint(self, trainer: Trainer) -> Iterator[tune.Checkpoint | None]:

@@ -37,14 +37,14 @@ class ProgressLines:
 
     def _report(self, event: Event, results: Results) -> None:
         metrics = event["metrics"]
-        lead = self._new_leader(results)
+        lead = self._new_leader(results, event["trial_id"])
         self._line(
             event,
             f"training_iteration {metrics['epoch']}/{results.plan.train.max_epochs}"
             f"  loss {metrics['val_loss']:.4f}  accuracy {metrics['val_accuracy']:.4f}{lead}",
         )
 
-    def _new_leader(self, results: Results) -> str:
+    def _new_leader(self, results: Results, reporting: str) -> str:
         best = results.best()
         if best is None:
             return ""
@@ -52,7 +52,7 @@ class ProgressLines:
         if leader == self._leader:
             return ""
         self._leader = leader
-        return "  <- best so far"
+        return "  <- best so far" if best.trial_id == reporting else ""
 
     def _line(self, event: Event, text: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - self._began), 60)

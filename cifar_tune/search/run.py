@@ -41,7 +41,7 @@ RAY_SETTINGS = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Ray's snapshots are never read
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the journal and our own line have the reason
     "TUNE_WARN_THRESHOLD_S": "10",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial of 0 GPUs sees none
 }
 
 
@@ -127,9 +127,7 @@ def run_search(
         number=number,
         slots=share.slots,
         process=os.getpid(),
-        resources=plan.resources.model_dump(mode="json"),
-        tracking=plan.tracking.model_dump(mode="json"),
-        time_budget=limit,
+        plan=plan.model_dump(mode="json"),
     )
     with stop.on_signals(), local_ray(machine, plan):
         stop.install()

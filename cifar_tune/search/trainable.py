@@ -6,7 +6,6 @@ The driver imports this file, so torch and Lightning are imported inside the fun
 
 from __future__ import annotations
 
-import sys
 import time
 import zipfile
 from collections.abc import Callable, Mapping
@@ -112,16 +111,14 @@ def train_trial(
 
 def _reset_process(plan: Plan) -> None:
     """What an earlier trial in this process may have left behind; `fit` sets seeds and threads."""
-    if "torch" not in sys.modules:
+    if not plan.on_gpu:
         return
     import torch
 
-    gpus = plan.resources.gpus_per_trial
-    if torch.cuda.is_available() and gpus != "auto" and gpus > 0:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        # Ray's share of a GPU is bookkeeping; this makes it a limit.
-        torch.cuda.set_per_process_memory_fraction(min(1.0, gpus))
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    # Ray's share of a GPU is bookkeeping; this makes it a limit.
+    torch.cuda.set_per_process_memory_fraction(float(plan.resources.gpus_per_trial))
 
 
 def _newest_checkpoint(recorded: list[str]) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +41,8 @@ class TensorBoardFiles:
     def close(self) -> None:
         """Close the files of trials that did not end."""
         for writer in self._writers.values():
-            writer.close()
+            with contextlib.suppress(OSError):  # a full disk; the journal has the figures
+                writer.close()
         self._writers.clear()
 
     def _writer(self, trial_id: str) -> Any:

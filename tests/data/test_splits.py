@@ -12,7 +12,7 @@ import pytest
 from cifar_tune.config import DataConfig
 from cifar_tune.data import Dataset, prepare_drawn, search_data
 from cifar_tune.data.held_out import open_confirm_split, open_test_split
-from cifar_tune.data.splits import split_indices
+from cifar_tune.data.splits import check_batch, split_indices
 from cifar_tune.errors import DataError
 
 MakeConfig = Callable[..., DataConfig]
@@ -127,11 +127,9 @@ def test_it_pickles_out_of_band(drawn: Dataset, make_config: MakeConfig) -> None
     assert np.array_equal(again.train_images, data.train_images)
 
 
-def test_a_batch_that_no_epoch_could_fill_is_refused(
-    drawn: Dataset, make_config: MakeConfig
-) -> None:
+def test_a_batch_that_no_epoch_could_fill_is_refused(make_config: MakeConfig) -> None:
     with pytest.raises(DataError, match=r"data\.batch_size is 261, but only 260 images"):
-        search_data(drawn, make_config(batch_size=261))
+        check_batch(260, make_config(batch_size=261))
 
 
 def test_held_out_splits_say_when_the_cache_was_damaged_meanwhile(
