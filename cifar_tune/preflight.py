@@ -112,9 +112,14 @@ def _check_search(plan: Plan) -> list[str]:
     return notes
 
 
+def _possible_words(plan: Plan, field: str, fixed: str) -> list[str]:
+    """The words that a field can take in a trial: those searched, else the plan's own."""
+    searched = [d.values for d in plan.search.parsed_space if d.field == field]
+    return [str(word) for word in (searched[0] if searched else (fixed,))]
+
+
 def _model_names(plan: Plan) -> list[str]:
-    searched = [d.values for d in plan.search.parsed_space if d.field == "model.name"]
-    return [str(name) for name in (searched[0] if searched else (plan.model.name,))]
+    return _possible_words(plan, "model.name", plan.model.name)
 
 
 def has_own_model(plan: Plan) -> bool:
@@ -133,8 +138,8 @@ def _check_models(plan: Plan) -> None:
 
 
 def _check_precision(plan: Plan) -> None:
-    searched = [d.values for d in plan.search.parsed_space if d.field == "train.precision"]
-    if "16" in (searched[0] if searched else (plan.train.precision,)) and not plan.on_gpu:
+    precisions = _possible_words(plan, "train.precision", plan.train.precision)
+    if "16" in precisions and not plan.on_gpu:
         raise PlanError("train.precision is 16, which needs a GPU; give bf16, 32 or auto")
 
 
@@ -207,11 +212,11 @@ def _number(name: str, stem: str) -> int:
 
 def unfinished_folder(plan: Plan, config: str | None) -> Path | None:
     """For a plan without a name: the newest search of its config, if it did not end."""
-    following = results_folder(plan, config)
-    newest = following.with_name(f"{_stem(config)}-{_number(following.name, _stem(config)) - 1}")
-    if plan.name is None and holds_search(newest) and not Results.read(newest).finished:
-        return newest
-    return None
+    if plan.name is not None:
+        return None
+    stem, following = _stem(config), results_folder(plan, config)
+    newest = following.with_name(f"{stem}-{_number(following.name, stem) - 1}")
+    return newest if holds_search(newest) and not Results.read(newest).finished else None
 
 
 def holds_search(folder: Path) -> bool:

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 STATUSES = ("pending", "running", "completed", "stopped", "diverged", "failed", "interrupted")
 ENDED = ("completed", "stopped", "diverged", "failed")
+UNFINISHED = tuple(status for status in STATUSES if status not in ENDED)
 COLUMNS = (
     "trial_id", "status", "epochs", "best_epoch", "val_accuracy", "val_loss", "seed",
     "wall_seconds",
@@ -351,7 +352,7 @@ def summarise(results: Results) -> dict[str, Any]:
         "dataset": results.data,
         "trials": results.counts(),
         "best": results.winner(),
-        "finals": _summarise_finals(results),
+        "finals": finals_of(results),
         "cost": results.cost(),
         "resources": {
             "cpus_per_trial": results.plan.resources.cpus_per_trial,
@@ -362,8 +363,11 @@ def summarise(results: Results) -> dict[str, Any]:
     }
 
 
-def _summarise_finals(results: Results) -> dict[str, Any] | None:
-    """One score has neither deviation nor interval: those come with more seeds."""
+def finals_of(results: Results) -> dict[str, Any] | None:
+    """The winner's test score, or none.
+
+    One score has neither deviation nor interval: those come with more seeds.
+    """
     scored, winner = results.test_scored, results.winner()
     if scored is None or winner is None:
         return None

@@ -24,7 +24,14 @@ from cifar_tune.load import plan_from
 from cifar_tune.machine import Machine
 from cifar_tune.preflight import Forecast
 from cifar_tune.resources import Share
-from cifar_tune.results import Recorder, Results, TableWriter, write_atomically, write_tables
+from cifar_tune.results import (
+    Recorder,
+    Results,
+    TableWriter,
+    finals_of,
+    write_atomically,
+    write_tables,
+)
 from cifar_tune.search.progress import ProgressLines
 from cifar_tune.search.run import StopRequest, run_search, tidy
 from cifar_tune.search.trainable import Objective, fit_objective
@@ -92,7 +99,7 @@ def resume_search(
         folder: a results folder; only its journal and the checkpoints that this names are read.
         machine: this machine.
         say: shows a line.
-        changes: a plan whose resources, tracking and time budget count from now on.
+        changes: a plan whose `FREE_SECTIONS` and `FREE_FIELDS` count from now on.
         objective: as in `start_search`.
 
     Raises:
@@ -331,10 +338,10 @@ def _show_outcome(results: Results, say: Say) -> None:
         f" {winner['val_accuracy']:.4f}, loss {winner['val_loss']:.4f}"
     )
     say("  " + "  ".join(f"{field}={value}" for field, value in winner["config"].items()))
-    scored = results.test_scored
-    if scored is not None and scored["trial_id"] == winner["trial_id"]:
+    finals = finals_of(results)
+    if finals is not None:
         kind = " on the DRAWN set, not CIFAR-10" if results.data["kind"] == "drawn" else ""
-        say(f"test accuracy {scored['test_accuracy'][0]:.4f}{kind}")
+        say(f"test accuracy {finals['mean']:.4f}{kind}")
     say(f"results in {results.folder}")
 
 

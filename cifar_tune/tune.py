@@ -13,6 +13,7 @@ from cifar_tune.errors import exit_code_of
 
 if TYPE_CHECKING:
     from cifar_tune.config import Plan
+    from cifar_tune.machine import Machine
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +39,7 @@ def tune(words: Sequence[str]) -> int:
     if arguments.resume:
         folder = preflight.unfinished_folder(plan, arguments.config) or folder
         if preflight.holds_search(folder):
-            return _go_on(folder, plan, forecast.plan, dry_run=arguments.dry_run)
+            return _go_on(folder, machine, plan, forecast.plan, dry_run=arguments.dry_run)
     preflight.check_folder(folder)
     dataset = preflight.check_data(plan)
     _print_lines(*preflight.describe(forecast, dataset, folder, disk=arguments.dry_run))
@@ -50,8 +51,7 @@ def tune(words: Sequence[str]) -> int:
     return start_search(forecast, folder, machine, _print_lines)
 
 
-def _go_on(folder: Path, wanted: Plan, settled: Plan, *, dry_run: bool) -> int:
-    from cifar_tune.machine import read_machine
+def _go_on(folder: Path, machine: Machine, wanted: Plan, settled: Plan, *, dry_run: bool) -> int:
     from cifar_tune.results import Results
     from cifar_tune.session import check_same_plan, resume_search, standing
 
@@ -60,7 +60,7 @@ def _go_on(folder: Path, wanted: Plan, settled: Plan, *, dry_run: bool) -> int:
     if dry_run:
         _print_lines(standing(recorded))
         return 0
-    return resume_search(folder, read_machine(), _print_lines, changes=wanted)
+    return resume_search(folder, machine, _print_lines, changes=wanted)
 
 
 def resume(words: Sequence[str]) -> int:

@@ -65,13 +65,10 @@ class JournalCallback(tune.Callback):
         self._drop_checkpoints(record)
 
     def _judge(self, record: Trial) -> tuple[str, str]:
-        plan = self._recorder.results.plan
-        if record.status in ENDED:
+        if record.status in ENDED:  # the last result decided it
             return record.status, "" if record.status == "completed" else _reason(record)
         if not record.results:
             return "failed", "it ended without a report"
-        if record.epochs >= plan.train.max_epochs:
-            return "completed", ""
         return "stopped", f"it ended by itself after epoch {record.epochs}"
 
     def on_trial_recover(self, *, trial: Any, **_: Any) -> None:

@@ -21,10 +21,10 @@ from cifar_tune.data import SearchData
 from cifar_tune.machine import Machine
 from cifar_tune.preflight import has_own_model
 from cifar_tune.resources import Share
-from cifar_tune.results import Recorder, Trial
+from cifar_tune.results import UNFINISHED, Recorder, Trial
 from cifar_tune.search.driver import JournalCallback, drop_checkpoints
 from cifar_tune.search.schedulers import build_scheduler, refill
-from cifar_tune.search.searchers import UNFINISHED, JournalledSearcher
+from cifar_tune.search.searchers import JournalledSearcher
 from cifar_tune.search.trainable import Objective, is_whole, train_trial
 
 RAY_SETTINGS = {

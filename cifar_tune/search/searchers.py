@@ -9,10 +9,8 @@ from ray.tune.search import Searcher
 
 from cifar_tune.config import Plan
 from cifar_tune.preflight import number_of_trials
-from cifar_tune.results import Recorder, Trial
+from cifar_tune.results import UNFINISHED, Recorder, Trial
 from cifar_tune.spaces import Value, draw_random, grid_points
-
-UNFINISHED = ("pending", "running", "interrupted")
 
 
 class Configurations(Sequence[dict[str, Value]]):
