@@ -6,13 +6,17 @@ LOCK := requirements.lock
 DATA_BESIDE := $(wildcard ../shared/data/cifar10-jpeg.tar.xz)
 export CIFAR_TUNE_TEST_DATA ?= $(abspath $(DATA_BESIDE))
 
-.PHONY: tune test check install lock build clean
+.PHONY: tune test faults check install lock build clean
 
 tune: install
 	$(BIN)/python -m cifar_tune.tune --config configs/quickstart.yaml
 
 test: install
 	$(BIN)/python -m pytest
+
+# The long ones among the tests that kill, damage and fill up; -m here wins over pyproject.toml's.
+faults: install
+	$(BIN)/python -m pytest -m faults -s
 
 check: install
 	$(BIN)/ruff check .

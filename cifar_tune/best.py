@@ -47,7 +47,7 @@ def write_best(results: Results, data: SearchData) -> Path | None:
 
 def _write_figures(results: Results, winner: Trial, epoch: int, recomputed: float) -> None:
     folder = results.folder / FOLDER
-    run = results.plan.run(winner.values, winner.index)
+    run = results.plan.run(winner.values_at(epoch), winner.index)
     write_atomically(folder / "config.yaml", dump_yaml(run))
     figures = {
         "trial_id": winner.trial_id,

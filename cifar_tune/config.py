@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from cifar_tune.spaces import Space, Value, parse_space
 
 Auto = Literal["auto"]
+OwnCode = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 PositiveInt = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -113,10 +114,10 @@ class TrainConfig(Section):
 class SearchConfig(Section):
     """How configurations are suggested, stopped early and judged."""
 
-    searcher: Literal["grid", "random"] = "random"
-    """Where configurations come from."""
-    scheduler: Literal["asha", "none"] = "asha"
-    """Which trials are stopped early."""
+    searcher: Literal["grid", "random", "sobol", "tpe", "gp", "cmaes", "bohb"] | OwnCode = "random"
+    """Where configurations come from; your own as `package.module:factory`."""
+    scheduler: Literal["asha", "hyperband", "bohb", "median", "pbt", "none"] = "asha"
+    """Which trials are stopped early, or (pbt) changed on the way."""
     num_samples: Annotated[int, Field(ge=1, le=10_000_000)] = 16
     """Configurations to try; with grid: at most this many, and all if it is not given."""
     metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
@@ -124,15 +125,24 @@ class SearchConfig(Section):
     winner_by: Literal["best", "last"] = "best"
     """Whether a trial is judged by its best epoch or by its last."""
     grace_period: PositiveInt = 1
-    """asha: the first rung, in epochs."""
+    """asha, hyperband: the first rung, in epochs; median: no trial is stopped before it."""
     reduction_factor: Annotated[int, Field(ge=2)] = 3
-    """asha: one in so many trials passes a rung, and rungs are so many times apart."""
+    """asha, hyperband, bohb: one in so many trials passes a rung; rungs are so many times apart."""
+    perturbation_interval: PositiveInt = 2
+    """pbt: epochs between exchanges in the population."""
+    start_from: str | list[dict[str, Any]] | None = None
+    """Known good points to try first: a list of `field: value`, or another search's folder, whose
+    results a model-based searcher also learns from."""
     time_budget: str | Positive | None = None
     """Stop after this much time, as 90s, 20m, 2h or seconds; the search stays resumable."""
     checkpoint_every_epochs: PositiveInt = 1
     """Epochs between a trial's checkpoints: what a crash can cost."""
     max_failures: Count = 1
     """How often a crashed trial is continued from its newest checkpoint."""
+    fail_fast: bool = False
+    """Whether one failed trial ends the search, which stays resumable."""
+    trial_timeout: str | Positive | None = None
+    """A trial that reports nothing for this long hangs and is ended: as 90s, 20m, 2h or seconds."""
     space: dict[str, dict[str, Any]] = {
         "optim.lr": {"loguniform": [0.01, 1.0]},
         "optim.weight_decay": {"loguniform": [1e-5, 1e-2]},
@@ -141,9 +151,9 @@ class SearchConfig(Section):
     }
     """Searched fields, each with one of choice, grid, uniform, loguniform, int, logint, pow2."""
 
-    @field_validator("time_budget")
+    @field_validator("time_budget", "trial_timeout")
     @classmethod
-    def _check_time_budget(cls, time: str | float | None) -> str | float | None:
+    def _check_time(cls, time: str | float | None) -> str | float | None:
         if time is not None:
             budget_seconds(time)
         return time

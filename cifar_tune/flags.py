@@ -10,11 +10,25 @@ from cifar_tune.config import Plan
 from cifar_tune.load import load_plan, plan_from
 
 # flag: (field, kind of value, help with the default, which is the field's)
-FLAGS = {
+FLAGS: dict[str, tuple[str, str | None, str]] = {
     "--num-samples": ("search.num_samples", "N", "configurations to try (16; grid: all)"),
-    "--searcher": ("search.searcher", "NAME", "grid or random (random)"),
-    "--scheduler": ("search.scheduler", "NAME", "asha or none (asha)"),
+    "--searcher": (
+        "search.searcher",
+        "NAME",
+        "grid, random, sobol, tpe, gp, cmaes, bohb or your own package.module:factory (random)",
+    ),
+    "--scheduler": (
+        "search.scheduler",
+        "NAME",
+        "asha, hyperband, bohb, median, pbt or none (asha)",
+    ),
     "--time-budget": ("search.time_budget", "TIME", "stop after 90s, 20m or 2h; resumable (none)"),
+    "--trial-timeout": (
+        "search.trial_timeout",
+        "TIME",
+        "end a trial that reports nothing for so long (none)",
+    ),
+    "--fail-fast": ("search.fail_fast", None, "end the search when a trial fails (off)"),
     "--max-epochs": ("train.max_epochs", "N", "epochs of a full training (9)"),
     "--gpus-per-trial": ("resources.gpus_per_trial", "X", "0, a share such as 0.5, or 1 (auto)"),
     "--cpus-per-trial": ("resources.cpus_per_trial", "N", "CPUs of a trial (1 without a GPU)"),
@@ -30,16 +44,30 @@ FLAGS = {
     "--seed": ("seed", "N", "seed of configurations and trainings (0)"),
     "--wandb": ("tracking.wandb", "PROJECT", "log to this Weights & Biases project (off)"),
 }
-WORDS = {"--time-budget", "--address", "--data-dir", "--out", "--name", "--wandb"}
-RESUME_FLAGS = (
-    "--time-budget", "--gpus-per-trial", "--cpus-per-trial", "--max-concurrent", "--data-dir",
+WORDS = {
+    "--time-budget",
+    "--trial-timeout",
+    "--address",
+    "--data-dir",
+    "--out",
+    "--name",
     "--wandb",
+}
+RESUME_FLAGS = (
+    "--time-budget", "--trial-timeout", "--fail-fast", "--gpus-per-trial", "--cpus-per-trial",
+    "--max-concurrent", "--data-dir", "--wandb",
 )  # fmt: skip
 
 
 def add_plan_flags(parser: argparse.ArgumentParser) -> None:
     """Add `--config`, `--set` and all flags that name fields."""
     parser.add_argument("--config", metavar="FILE", help="a plan, or the name of one that ships")
+    add_set(parser)
+    add_flags(parser, FLAGS)
+
+
+def add_set(parser: argparse.ArgumentParser) -> None:
+    """Add `--set`."""
     parser.add_argument(
         "--set",
         action="append",
@@ -47,14 +75,16 @@ def add_plan_flags(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="change any field of the plan; repeatable; a flag of its own wins over it",
     )
-    add_flags(parser, FLAGS)
 
 
 def add_flags(parser: argparse.ArgumentParser, flags: Iterable[str]) -> None:
     """Add some of the flags that name fields."""
     for flag in flags:
         _, metavar, text = FLAGS[flag]
-        parser.add_argument(flag, metavar=metavar, help=text)
+        if metavar is None:
+            parser.add_argument(flag, action="store_const", const="true", help=text)
+        else:
+            parser.add_argument(flag, metavar=metavar, help=text)
 
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
@@ -68,25 +98,31 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
 
 
 def change_plan(plan: Plan, arguments: argparse.Namespace) -> Plan:
-    """A recorded plan with flags of this start; a time budget counts for one start only.
+    """A recorded plan with flags of this start.
+
+    A time budget and `--fail-fast` count for one start only. `--num-samples +20` means twenty more
+    than recorded.
 
     Raises:
         PlanError: as `load_plan`, naming the flag.
     """
     raw = plan.model_dump(mode="json")
-    raw["search"]["time_budget"] = None
+    raw["search"].update(time_budget=None, fail_fast=False)
+    samples = getattr(arguments, "num_samples", None) or ""
+    if samples.startswith("+") and samples[1:].isdecimal():
+        arguments.num_samples = str(plan.search.num_samples + int(samples[1:]))
     given = _given(arguments)
-    return plan_from(raw, "the recorded plan", given, names=given)
+    sets = getattr(arguments, "set", [])
+    return plan_from(raw, "the recorded plan", [*sets, *given], names=given)
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, str]:
     """Overrides of the flags that were given, each with the flag as its user wrote it."""
     given = {}
-    for flag, (field, _, _) in FLAGS.items():
+    for flag, (field, metavar, _) in FLAGS.items():
         text = getattr(arguments, flag.removeprefix("--").replace("-", "_"), None)
         if text is not None:
             # A path or a name is a word whatever it looks like: JSON quotes it for YAML.
-            given[f"{field}={json.dumps(text, ensure_ascii=False) if flag in WORDS else text}"] = (
-                f"{flag} {text}"
-            )
+            value = json.dumps(text, ensure_ascii=False) if flag in WORDS else text
+            given[f"{field}={value}"] = flag if metavar is None else f"{flag} {text}"
     return given

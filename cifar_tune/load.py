@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from cifar_tune.config import Plan, RunConfig, SearchConfig, Section, known_fields
 from cifar_tune.errors import PlanError
-from cifar_tune.spaces import SpaceError, Value
+from cifar_tune.spaces import SpaceError, Value, check_point
 from cifar_tune.strict_yaml import Lines, parse_yaml, read_yaml
 
 SPACE = "search.space."
@@ -155,6 +155,7 @@ def _validate(raw: Mapping[str, Any], where: str, lines: Lines, origins: Mapping
         _check_space(plan)
     except SpaceError as error:
         raise PlanError(f"{place(('search', 'space', error.field))}: {error}") from None
+    _check_points(plan, place)
     return _absolute(plan)
 
 
@@ -173,10 +174,13 @@ def _place(
 
 def _absolute(plan: Plan) -> Plan:
     """Ray changes the working directory in a trial, so no relative path may get there."""
-    data = plan.data
+    data, search = plan.data, plan.search
     if data.path is not None:
         data = data.model_copy(update={"path": _absolute_path(data.path)})
-    return plan.model_copy(update={"out": _absolute_path(plan.out), "data": data})
+    if isinstance(search.start_from, str):
+        path = _absolute_path(search.start_from)
+        search = search.model_copy(update={"start_from": path})
+    return plan.model_copy(update={"out": _absolute_path(plan.out), "data": data, "search": search})
 
 
 def _absolute_path(path: str) -> str:
@@ -203,6 +207,25 @@ def _check_space(plan: Plan) -> None:
                 raise SpaceError(dimension.field, f"can give {value!r}; {rule}") from None
 
 
+def _check_points(plan: Plan, place: Callable[[tuple[int | str, ...]], str]) -> None:
+    """Known good points lie in the space; a folder is read later, when the search starts."""
+    points, path = plan.search.start_from, ("search", "start_from")
+    if not isinstance(points, list):
+        return
+    if not points:
+        raise PlanError(
+            f"{place(path)}: search.start_from is []; give at least one point, or leave it out"
+        )
+    for number, point in enumerate(points):
+        where = f"{place((*path, number))}: search.start_from, point {number + 1} of {len(points)}"
+        if not point:
+            raise PlanError(f"{where}, is {{}}; give at least one `field: value`, or take it out")
+        try:
+            check_point(plan.search.parsed_space, point)
+        except SpaceError as error:
+            raise PlanError(f"{where}: {error}") from None
+
+
 def _ends(kind: str, low: float, high: float) -> tuple[Value, ...]:
     return (int(low), int(high)) if kind in ("int", "logint") else (float(low), float(high))
 
@@ -212,15 +235,26 @@ def _merged(error: ValidationError) -> list[dict[str, Any]]:
     by_field: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for item in error.errors():
         by_field.setdefault(_field_path(item["loc"]), []).append(dict(item))
-    return [
-        {**items[-1], "loc": path, **({"msg": _either(items)} if len(items) > 1 else {})}
-        for path, items in by_field.items()
-    ]
+    return [_one_of(path, items) for path, items in by_field.items()]
+
+
+def _one_of(path: tuple[Any, ...], items: list[dict[str, Any]]) -> dict[str, Any]:
+    union = len(path) + 1  # the name of the union's member ends the location of its own errors
+    for item in items:
+        if len(item["loc"]) > union:  # an entry of a list: that it is no word is no news
+            return {**item, "loc": (*path, *item["loc"][union:])}
+    return {**items[-1], "loc": path, **({"msg": _either(items)} if len(items) > 1 else {})}
 
 
 def _either(items: Iterable[Mapping[str, Any]]) -> str:
     prefix = "Input should be "
-    return prefix + " or ".join(str(item["msg"]).removeprefix(prefix) for item in items)
+    members = [
+        "your own as package.module:name"
+        if item["type"] == "string_pattern_mismatch"
+        else str(item["msg"]).removeprefix(prefix)
+        for item in items
+    ]
+    return prefix + " or ".join(members)
 
 
 def _field_path(location: tuple[int | str, ...]) -> tuple[int | str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import math
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -15,9 +14,12 @@ from cifar_tune.errors import PlanError, ResourceError, ResultsError
 from cifar_tune.journal import FILE_NAME, LOCK_NAME, is_running, read_journal
 from cifar_tune.machine import Machine, settle
 from cifar_tune.models import check_model_name
+from cifar_tune.pairs import check_pair, is_model_based
 from cifar_tune.resources import Share, share_of
 from cifar_tune.results import Results
-from cifar_tune.spaces import SpaceError, Value, grid_points
+from cifar_tune.rungs import expected_epochs, rung_epochs, rung_table, rungs_below
+from cifar_tune.spaces import SpaceError, Value, count_points, grid_points
+from cifar_tune.start_from import check_number_of_points
 
 DEFAULT_STEM = "asha"  # without a config, the plan is that of configs/asha.yaml
 KEPT_CHECKPOINTS = 3  # newest, the one before, the best: of each trial that runs
@@ -62,7 +64,7 @@ def check(plan: Plan, machine: Machine) -> Forecast:
         trials=count,
         rungs=rungs,
         most_epochs=count * epochs,
-        expected_epochs=_expected_epochs(count, rungs, plan),
+        expected_epochs=expected_epochs(plan, count),
         free_bytes=shutil.disk_usage(_nearest_folder(Path(plan.out))).free,
         notes=(*notes, *given.notes),
     )
@@ -78,32 +80,40 @@ def _settled(plan: Plan, machine: Machine, given: Share) -> Plan:
 
 
 def number_of_trials(plan: Plan) -> int:
-    """Trials of a search: the samples, or the grid's points if they are fewer or not limited."""
+    """Trials of a search: the samples, or the points of the space if those are fewer.
+
+    A grid runs all its points if no number is given. A model-based searcher suggests none twice;
+    random and Sobol search may.
+    """
     search = plan.search
-    if search.searcher != "grid":
-        return search.num_samples
-    points = len(grid_points(search.parsed_space))
-    return min(points, search.num_samples) if "num_samples" in search.model_fields_set else points
+    if search.searcher == "grid":
+        points = len(grid_points(search.parsed_space))
+        limited = "num_samples" in search.model_fields_set
+        return min(points, search.num_samples) if limited else points
+    distinct = count_points(search.parsed_space) if is_model_based(search.searcher) else None
+    return search.num_samples if distinct is None else min(distinct, search.num_samples)
 
 
 def _check_search(plan: Plan) -> list[str]:
     search, epochs = plan.search, plan.train.max_epochs
+    notes = check_pair(plan)
     try:
         count = number_of_trials(plan)
     except SpaceError as error:
         raise PlanError(str(error)) from None
-    notes = []
+    check_number_of_points(plan, count)
     if search.searcher == "grid":
         points = len(grid_points(search.parsed_space))
         notes.append(f"grid search: {count} of {points} grid points, in their order")
-    if search.scheduler == "asha":
-        if search.grace_period > epochs:
-            raise PlanError(
-                f"search.grace_period is {search.grace_period}, above train.max_epochs, which is"
-                f" {epochs}; lower it, train longer, or use --scheduler none"
-            )
-        if len(_rungs_below(rung_epochs(plan), epochs)) == 0:
-            notes.append(f"asha has no rung below epoch {epochs}: no trial is stopped early")
+    elif count < search.num_samples:
+        notes.append(
+            f"search.space has {count} points and search.num_samples is {search.num_samples}:"
+            f" {count} trials, none of them twice"
+        )
+    rungs = rung_epochs(plan)
+    if rungs and not rungs_below(rungs, epochs):
+        name = search.scheduler
+        notes.append(f"{name} has no rung below epoch {epochs}: no trial is stopped early")
     if search.checkpoint_every_epochs > epochs:
         raise PlanError(
             f"search.checkpoint_every_epochs is {search.checkpoint_every_epochs}, above"
@@ -163,32 +173,6 @@ def check_waiting(plan: Plan) -> None:
             "--wait-for-resources waits until a cluster has room, and there is no --address; leave"
             " it out on a single machine"
         )
-
-
-def rung_epochs(plan: Plan) -> tuple[int, ...]:
-    """The epochs at which ASHA judges, ascending; empty without ASHA.
-
-    The count is computed as Ray computes it, rounding included, so that the table is what happens.
-    """
-    search = plan.search
-    if search.scheduler != "asha":
-        return ()
-    low, high, factor = search.grace_period, plan.train.max_epochs, search.reduction_factor
-    count = int(math.log(high / low) / math.log(factor) + 1)
-    return tuple(low * factor**rung for rung in range(count))
-
-
-def _rungs_below(rungs: tuple[int, ...], epochs: int) -> list[int]:
-    return [rung for rung in rungs if rung < epochs]
-
-
-def _expected_epochs(trials: int, rungs: tuple[int, ...], plan: Plan) -> int:
-    """Epochs that ideal halving would run: each rung is left by one in `reduction_factor`."""
-    total, left, reached = 0.0, float(trials), 0
-    for rung in (*_rungs_below(rungs, plan.train.max_epochs), plan.train.max_epochs):
-        total += left * (rung - reached)
-        left, reached = max(1.0, left / plan.search.reduction_factor), rung
-    return round(total)
 
 
 def results_folder(plan: Plan, config: str | None) -> Path:
@@ -306,7 +290,7 @@ def describe(forecast: Forecast, dataset: str, folder: Path, *, disk: bool) -> l
         f"data        {dataset}",
     ]
     if forecast.rungs:
-        lines += _rung_table(forecast)
+        lines += rung_table(plan, forecast.trials)
     lines.append(
         f"epochs      at most {forecast.most_epochs}"
         + (f", about {forecast.expected_epochs} if halving is ideal" if forecast.rungs else "")
@@ -320,19 +304,6 @@ def describe(forecast: Forecast, dataset: str, folder: Path, *, disk: bool) -> l
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _rung_table(forecast: Forecast) -> list[str]:
-    factor, last = forecast.plan.search.reduction_factor, forecast.plan.train.max_epochs
-    lines, left = [], float(forecast.trials)
-    for rung in _rungs_below(forecast.rungs, last):
-        go_on = max(1, round(left / factor))
-        lines.append(
-            f"rung        after epoch {rung}: about {round(left)} trials are judged, the best"
-            f" 1/{factor} go on (about {go_on})"
-        )
-        left = max(1.0, left / factor)
-    return lines
 
 
 def _checkpoint_need(forecast: Forecast) -> str:

@@ -1,15 +1,10 @@
-"""Results: a search's folder and trials, all derived from the journal, and what is best."""
+"""Results: a search's trials, all derived from the journal, and which of them is best."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import logging
-import math
 import os
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,15 +20,19 @@ log = logging.getLogger(__name__)
 STATUSES = ("pending", "running", "completed", "stopped", "diverged", "failed", "interrupted")
 ENDED = ("completed", "stopped", "diverged", "failed")
 UNFINISHED = tuple(status for status in STATUSES if status not in ENDED)
-COLUMNS = (
-    "trial_id", "status", "epochs", "best_epoch", "val_accuracy", "val_loss", "seed",
-    "wall_seconds",
-)  # fmt: skip
 
 
 @dataclass(kw_only=True)
 class Trial:
-    """One trial: its configuration, its results by epoch, and the checkpoints it still has."""
+    """One trial: its configuration, its results by epoch, and the checkpoints it still has.
+
+    Attributes:
+        values: the searched fields; in a population those that hold now.
+        earlier_values: what held before each exchange, by the exchange's epoch.
+        inherited: epoch and path of the checkpoint taken over from another trial, if that is what
+            it goes on from.
+        failures: kinds of its crashes, the newest last; a user's retry forgets them.
+    """
 
     trial_id: str
     index: int
@@ -44,6 +43,9 @@ class Trial:
     reason: str = ""
     results: dict[int, dict[str, float]] = field(default_factory=dict)
     checkpoints: dict[int, str] = field(default_factory=dict)
+    earlier_values: dict[int, dict[str, Value]] = field(default_factory=dict)
+    inherited: tuple[int, str] | None = None
+    failures: list[str] = field(default_factory=list)
     ended: float | None = None
     spans: dict[float, float] = field(default_factory=dict)
     """First step to last report (worker's clock, Unix seconds), one entry an attempt."""
@@ -52,6 +54,13 @@ class Trial:
     def epochs(self) -> int:
         """The newest epoch reported, 0 before the first."""
         return max(self.results, default=0)
+
+    def values_at(self, epoch: int) -> dict[str, Value]:
+        """The searched fields that held in an epoch."""
+        for exchange, values in sorted(self.earlier_values.items()):
+            if epoch <= exchange:
+                return values
+        return self.values
 
     @property
     def usable(self) -> bool:
@@ -89,6 +98,8 @@ class Results:
     environment: dict[str, Any] = field(default_factory=dict)
     trials: dict[str, Trial] = field(default_factory=dict)
     starts: list[Start] = field(default_factory=list)
+    exchanges: list[int] = field(default_factory=list)
+    started_from: Event | None = None
     epochs_run: int = 0
     test_opened: Event | None = None
     test_scored: Event | None = None
@@ -136,6 +147,18 @@ class Results:
         self.plan = plan_from(event["plan"], str(self.folder))
         self.finished = False
 
+    def _on_started_from(self, event: Event) -> None:
+        self.started_from = event
+
+    def _on_extended(self, event: Event) -> None:
+        """Completed trials that the new length makes incomplete go on."""
+        self.plan = plan_from(event["plan"], str(self.folder))
+        self.finished = False
+        for trial in self.trials.values():
+            if trial.status == "completed" and trial.epochs < self.plan.train.max_epochs:
+                trial.status = "pending"
+        self._find_leaders()
+
     def _on_trial_created(self, event: Event) -> None:
         keys = ("trial_id", "index", "seed", "values")
         fields = {key: event[key] for key in keys}
@@ -157,6 +180,8 @@ class Results:
         # and trial_ended changes nothing.
         if epoch >= self.plan.train.max_epochs:
             trial.status = "completed"
+        elif event.get("paused"):
+            trial.status = "pending"
         elif event["done"]:
             trial.status = "stopped"
         if event["diverged"]:
@@ -174,8 +199,30 @@ class Results:
     def _on_trial_ended(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]
         trial.status, trial.reason = event["status"], event["reason"]
+        if event["status"] == "failed":
+            trial.failures.append(event.get("kind", "code"))
         self._touch(event, trial)
         self._update_leaders(trial)
+
+    def _on_trial_retried(self, event: Event) -> None:
+        trial = self.trials[event["trial_id"]]
+        if event.get("by_user"):
+            trial.failures.clear()
+        else:
+            trial.failures.append(event.get("kind", "code"))
+        trial.status, trial.reason = "pending", ""
+        self.finished = False
+        self._touch(event, trial)
+        self._find_leaders()
+
+    def _on_exchanged(self, event: Event) -> None:
+        epoch = event["epoch"]
+        self.exchanges.append(epoch)
+        for clone in event["clones"]:
+            trial = self.trials[clone["trial_id"]]
+            trial.earlier_values[epoch] = trial.values
+            trial.values = clone["values"]
+            trial.inherited = epoch, clone["checkpoint"]
 
     def _on_test_opened(self, event: Event) -> None:
         self.test_opened = event
@@ -216,7 +263,7 @@ class Results:
             "epoch": epoch,
             "val_accuracy": self._leader.results[epoch]["val_accuracy"],
             "val_loss": self._leader.results[epoch]["val_loss"],
-            "config": self._leader.values,
+            "config": self._leader.values_at(epoch),
         }
 
     def best_ended(self) -> Trial | None:
@@ -232,6 +279,12 @@ class Results:
             self._leader = pick_best(filter(None, (self._leader, trial)), search)
         if trial.status in ENDED:
             self._leader_ended = pick_best(filter(None, (self._leader_ended, trial)), search)
+
+    def _find_leaders(self) -> None:
+        """Compare all: what has happened may have made any trial usable, or not ended."""
+        search, trials = self.plan.search, self.trials.values()
+        self._leader = pick_best(trials, search)
+        self._leader_ended = pick_best((t for t in trials if t.status in ENDED), search)
 
     def cost(self) -> dict[str, Any]:
         """Where the time went; utilisation is busy / (wall x slots)."""
@@ -276,7 +329,8 @@ class Recorder:
                 observer(written, self.results)
             except Exception as error:  # what is shown must not cost what is recorded
                 self.observers.remove(observer)
-                log.warning("%s is off from here on: %s", type(observer).__name__, error)
+                name = getattr(observer, "__qualname__", type(observer).__name__)
+                log.warning("%s is off from here on: %s", name, error)
 
 
 def best_epoch(trial: Trial, search: SearchConfig) -> int:
@@ -298,89 +352,6 @@ def pick_best(trials: Iterable[Trial], search: SearchConfig) -> Trial | None:
         return sign * metrics[search.metric], -metrics["val_loss"], -trial.index
 
     return max((trial for trial in trials if trial.usable), key=rank, default=None)
-
-
-def write_tables(results: Results) -> None:
-    """Write `trials.csv` and `summary.json`, each by atomic rename."""
-    write_atomically(results.folder / "trials.csv", trials_csv(results))
-    summary = json.dumps(summarise(results), indent=2, ensure_ascii=False) + "\n"
-    write_atomically(results.folder / "summary.json", summary)
-
-
-class TableWriter:
-    """Keeps the tables fresh while a search runs, for at most a twentieth of the time."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    def __call__(self, event: Event, results: Results) -> None:
-        """Observe one event of the journal."""
-        began = time.monotonic()
-        if event["event"] not in ("result", "trial_ended") or began < self._next:
-            return
-        write_tables(results)
-        ended = time.monotonic()
-        self._next = ended + max(5.0, 20 * (ended - began))
-
-
-def trials_csv(results: Results) -> str:
-    """A row a trial, in the order of suggestion."""
-    fields = list(results.plan.search.space)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *fields])
-    for trial in sorted(results.trials.values(), key=lambda trial: trial.index):
-        row = _row(trial, results.plan.search)
-        writer.writerow([*row, *(trial.values.get(name, "") for name in fields)])
-    return text.getvalue()
-
-
-def _row(trial: Trial, search: SearchConfig) -> list[Any]:
-    best = best_epoch(trial, search) if trial.results else ""
-    metrics: Mapping[str, Any] = trial.results[int(best)] if best else {}
-    wall = trial.ended - trial.created if trial.ended else 0.0
-    return [
-        trial.trial_id, trial.status, trial.epochs, best, metrics.get("val_accuracy", ""),
-        metrics.get("val_loss", ""), trial.seed, round(wall, 3),
-    ]  # fmt: skip
-
-
-def summarise(results: Results) -> dict[str, Any]:
-    """The content of `summary.json`."""
-    return {
-        "name": results.folder.name,
-        "dataset": results.data,
-        "trials": results.counts(),
-        "best": results.winner(),
-        "finals": finals_of(results),
-        "cost": results.cost(),
-        "resources": {
-            "cpus_per_trial": results.plan.resources.cpus_per_trial,
-            "gpus_per_trial": results.plan.resources.gpus_per_trial,
-            "slots": results.starts[-1].slots if results.starts else 0,
-        },
-        "versions": results.environment.get("versions", {}),
-    }
-
-
-def finals_of(results: Results) -> dict[str, Any] | None:
-    """The winner's test score, or none.
-
-    One score has neither deviation nor interval: those come with more seeds.
-    """
-    scored, winner = results.test_scored, results.winner()
-    if scored is None or winner is None:
-        return None
-    if any(scored[key] != winner[key] for key in ("trial_id", "epoch")):
-        return None  # of a winner that has lost its place since
-    scores = scored["test_accuracy"]
-    return {
-        "seeds": scored["seeds"],
-        "test_accuracy": scores,
-        "mean": math.fsum(scores) / len(scores),
-        "std": None,
-        "ci95": None,
-    }
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 KINDS = ("choice", "grid", "uniform", "loguniform", "int", "logint", "pow2")
 LISTS = ("choice", "grid")
+FRACTIONS = ("uniform", "loguniform")
 LARGEST = 1e15  # every whole number below it is a float too
 MAX_GRID_POINTS = 100_000  # a product beyond this is a typing error, not a search
 
@@ -40,20 +42,52 @@ class Dimension:
     high: float = 0.0
     when: tuple[tuple[str, tuple[Value, ...]], ...] = ()
 
+    def quantile(self, u: float) -> Value:
+        """The value below which a part `u` (0 <= u < 1) of this dimension's draws lie.
+
+        Listed values are equally likely and stand in the order of the list.
+        """
+        if self.values:
+            return self.values[int(u * len(self.values))]
+        low, high = self.low, self.high
+        if self.kind == "int":
+            return int(low) + int(u * (int(high) - int(low) + 1))
+        if self.kind == "logint":
+            # equal mass in log space for each integer's cell [k - 0.5, k + 0.5)
+            value = _between(math.log(low - 0.5), math.log(high + 0.5), u)
+            return min(max(round(math.exp(value)), int(low)), int(high))
+        if self.kind == "loguniform":
+            value = math.exp(_between(math.log(low), math.log(high), u))
+        else:
+            value = _between(low, high, u)
+        return min(max(value, float(low)), float(high))  # rounding may miss an end by one ulp
+
     def draw(self, rng: random.Random) -> Value:
         """One value of this dimension."""
+        return self.quantile(rng.random())
+
+    def holds(self, value: object) -> bool:
+        """Whether this dimension can give `value`; a whole number may stand for a fraction."""
         if self.values:
-            return rng.choice(self.values)
-        if self.kind == "uniform":
-            return rng.uniform(self.low, self.high)
-        if self.kind == "int":
-            return rng.randint(int(self.low), int(self.high))
-        if self.kind == "loguniform":
-            value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
-            return min(max(value, self.low), self.high)  # exp(log(x)) may miss x by one ulp
-        # logint: equal mass in log space for each integer's cell [k - 0.5, k + 0.5)
-        value = math.exp(rng.uniform(math.log(self.low - 0.5), math.log(self.high + 0.5)))
-        return min(max(round(value), int(self.low)), int(self.high))
+            return any(_stands_for(value, listed) for listed in self.values)
+        kinds = (int, float) if self.kind in FRACTIONS else int
+        return (
+            isinstance(value, kinds)
+            and not isinstance(value, bool)
+            and self.low <= value <= self.high
+        )
+
+    @property
+    def size(self) -> int | None:
+        """How many values it can give; none for ranges of fractions."""
+        if self.kind in FRACTIONS:
+            return None
+        return len(self.values) or int(self.high) - int(self.low) + 1
+
+    def __str__(self) -> str:
+        """The entry as a plan writes it, without its conditions."""
+        ends = [self.low, self.high]
+        return f"{self.kind}: {list(self.values) if self.kind in LISTS else ends}"
 
     def active(self, config: Mapping[str, Value]) -> bool:
         """Whether the conditions hold in `config`, which has the fields that `when` names."""
@@ -63,6 +97,15 @@ class Dimension:
 Space = tuple[Dimension, ...]
 
 
+def _between(low: float, high: float, u: float) -> float:
+    return low + u * (high - low)
+
+
+def _stands_for(value: object, listed: Value) -> bool:
+    same = type(value) is type(listed) or (type(value) is int and type(listed) is float)
+    return same and value == listed
+
+
 def parse_space(raw: Mapping[str, Any]) -> Space:
     """Check a whole space; dimensions come back in an order in which conditions can be decided.
 
@@ -70,10 +113,7 @@ def parse_space(raw: Mapping[str, Any]) -> Space:
         SpaceError: with the entry's name, its value, the rule and a remedy.
     """
     parsed = {field: _parse_dimension(field, entry) for field, entry in raw.items()}
-    for dimension in parsed.values():
-        for name, allowed in dimension.when:
-            _check_condition(dimension, name, allowed, parsed)
-    return _ordered(parsed)
+    return _ordered({name: _with_possible(item, parsed) for name, item in parsed.items()})
 
 
 def _parse_dimension(field: str, entry: Any) -> Dimension:
@@ -101,7 +141,7 @@ def _listed(field: str, kind: str, values: Any) -> tuple[Value, ...]:
             raise SpaceError(field, f"has {kind} value {value!r}; give numbers, words or booleans")
         if isinstance(value, float) and not math.isfinite(value):
             raise SpaceError(field, f"has {kind} value {value}; values must be finite")
-    unique = {(type(value), value) for value in values}
+    unique = {(isinstance(value, bool), value) for value in values}  # True == 1, 1 == 1.0
     if len(unique) != len(values):
         raise SpaceError(field, f"has {kind}: {list(values)}; a value stands there twice: drop one")
     return tuple(values)
@@ -144,26 +184,32 @@ def _parse_when(field: str, when: Any) -> tuple[tuple[str, tuple[Value, ...]], .
     )
 
 
-def _check_condition(
-    dimension: Dimension, name: str, allowed: tuple[Value, ...], space: Mapping[str, Dimension]
-) -> None:
+def _with_possible(dimension: Dimension, space: Mapping[str, Dimension]) -> Dimension:
+    """The dimension with those values in its conditions that the named fields can give."""
+    when = tuple(
+        (name, _possible(dimension.field, name, allowed, space)) for name, allowed in dimension.when
+    )
+    return replace(dimension, when=when)
+
+
+def _possible(
+    field: str, name: str, allowed: tuple[Value, ...], space: Mapping[str, Dimension]
+) -> tuple[Value, ...]:
     if name not in space:
-        raise SpaceError(
-            dimension.field, f"has when: {name}, which is not searched; name a searched field"
-        )
+        raise SpaceError(field, f"has when: {name}, which is not searched; name a searched field")
     parent = space[name]
     if not allowed:
-        raise SpaceError(dimension.field, f"has when: {name}: []; give at least one value")
-    if parent.kind in ("uniform", "loguniform"):
+        raise SpaceError(field, f"has when: {name}: []; give at least one value")
+    if parent.kind in FRACTIONS:
         raise SpaceError(
-            dimension.field, f"has when: {name}, which is a range of fractions; name another field"
+            field, f"has when: {name}, which is a range of fractions; name another field"
         )
-    possible = parent.values or range(int(parent.low), int(parent.high) + 1)
-    if not any(value in possible for value in allowed):
+    possible = tuple(value for value in allowed if parent.holds(value))
+    if not possible:
         raise SpaceError(
-            dimension.field,
-            f"has when: {name}: {list(allowed)}; {name} is never that, only {possible}",
+            field, f"has when: {name}: {list(allowed)}; {name} is never that, only {parent}"
         )
+    return possible
 
 
 def _ordered(space: Mapping[str, Dimension]) -> Space:
@@ -182,21 +228,43 @@ def _ordered(space: Mapping[str, Dimension]) -> Space:
     return tuple(done.values())
 
 
-def draw_random(space: Space, seed: int, index: int) -> dict[str, Value]:
+def draw_random(
+    space: Space, seed: int, index: int, fixed: Mapping[str, Value] = MappingProxyType({})
+) -> dict[str, Value]:
     """Configuration `index` (from 0) of a random search: the same for ever, whatever ran before.
 
     Each field has a random stream of its own, so that adding a field leaves the others as they
     were. `grid` dimensions are not drawn: the indices walk round their product.
+
+    Args:
+        space: the dimensions, parents before children.
+        seed: of the search.
+        index: of the configuration.
+        fixed: values that are given, as `check_point` lets them pass; the others are drawn.
     """
-    grid = [dimension for dimension in space if dimension.kind == "grid"]
-    cell = _nth_cell(grid, index)
+
+    def draw(dimension: Dimension) -> Value:
+        return dimension.draw(random.Random(f"{seed}:{index}:{dimension.field}"))
+
+    return fill(space, index, fixed, draw)
+
+
+def fill(
+    space: Space, index: int, fixed: Mapping[str, Value], draw: Callable[[Dimension], Value]
+) -> dict[str, Value]:
+    """Configuration `index`: what is fixed, the index's cell of the grid, and drawn values."""
+    values = {**_nth_cell(grid_of(space), index), **fixed}
     config: dict[str, Value] = {}
     for dimension in space:
         if dimension.active(config):
-            rng = random.Random(f"{seed}:{index}:{dimension.field}")
-            drawn = cell[dimension.field] if dimension.kind == "grid" else dimension.draw(rng)
-            config[dimension.field] = drawn
+            field = dimension.field
+            config[field] = values[field] if field in values else draw(dimension)
     return config
+
+
+def grid_of(space: Space) -> list[Dimension]:
+    """The dimensions whose product the indices of a search walk round."""
+    return [dimension for dimension in space if dimension.kind == "grid"]
 
 
 def _nth_cell(grid: Sequence[Dimension], index: int) -> dict[str, Value]:
@@ -241,3 +309,78 @@ def _distinct_cells(space: Space) -> Iterator[dict[str, Value]]:
         if key not in seen:
             seen.add(key)
             yield config
+
+
+def count_points(space: Space) -> int | None:
+    """How many configurations a space has, those equal under `when` counted once.
+
+    Exact, and none of them is listed: only the values that conditions name are told apart.
+
+    Returns:
+        The number, or none where a range of fractions makes it endless.
+    """
+    if any(dimension.size is None for dimension in space):
+        return None
+    return _count(space, {})
+
+
+def _count(space: Space, config: Mapping[str, Value]) -> int:
+    if not space:
+        return 1
+    first, rest = space[0], space[1:]
+    if not first.active(config):
+        return _count(rest, config)
+    conditions = [allowed for child in rest for name, allowed in child.when if name == first.field]
+    named = {value for allowed in conditions for value in allowed}
+    count = sum(_count(rest, {**config, first.field: value}) for value in named)
+    others = (first.size or 0) - len(named)  # no condition tells these apart
+    return count + (others * _count(rest, config) if others else 0)
+
+
+def check_point(space: Space, point: Mapping[str, Any]) -> None:
+    """Check that a known good point, or a part of one, lies in a space.
+
+    Raises:
+        SpaceError: a field is not searched, a value can't be given, or a condition does not hold
+            or can't be decided.
+    """
+    dimensions = {dimension.field: dimension for dimension in space}
+    for field, value in point.items():
+        if field not in dimensions:
+            raise SpaceError(
+                field, f"is not there, and the point has {field}: {value!r}; leave it out, or"
+                f" search it: what is searched is {', '.join(dimensions)}",
+            )  # fmt: skip
+        dimension = dimensions[field]
+        if not dimension.holds(value):
+            raise SpaceError(
+                field, f"gives {dimension}, and the point has {value!r}; change the point, or the"
+                " space so that it holds this value",
+            )  # fmt: skip
+        for name, allowed in dimension.when:
+            _check_decided(field, name, allowed, point)
+
+
+def _check_decided(
+    field: str, name: str, allowed: tuple[Value, ...], point: Mapping[str, Value]
+) -> None:
+    wanted = " or ".join(str(value) for value in allowed)
+    if name not in point:
+        raise SpaceError(
+            field, f"applies when {name} is {wanted}, and the point has no {name}; give it too:"
+            f" {name}: {allowed[0]}",
+        )  # fmt: skip
+    if point[name] not in allowed:
+        raise SpaceError(
+            field, f"applies when {name} is {wanted}, and the point has {name}: {point[name]};"
+            f" leave {field} out of the point",
+        )  # fmt: skip
+
+
+def lies_in(space: Space, config: Mapping[str, Value]) -> bool:
+    """Whether a space can give this whole configuration: no field missing, none too many."""
+    active = [dimension for dimension in space if dimension.active(config)]
+    return len(active) == len(config) and all(
+        dimension.field in config and dimension.holds(config[dimension.field])
+        for dimension in active
+    )

@@ -30,6 +30,7 @@ def tune(words: Sequence[str]) -> int:
     from cifar_tune import preflight
     from cifar_tune.flags import plan_of
     from cifar_tune.machine import read_machine
+    from cifar_tune.start_from import read_start_from
 
     plan, machine = plan_of(arguments), read_machine()
     if arguments.wait_for_resources:
@@ -41,19 +42,21 @@ def tune(words: Sequence[str]) -> int:
         if preflight.holds_search(folder):
             return _go_on(folder, machine, plan, forecast.plan, dry_run=arguments.dry_run)
     preflight.check_folder(folder)
+    start_from = read_start_from(plan)
     dataset = preflight.check_data(plan)
     _print_lines(*preflight.describe(forecast, dataset, folder, disk=arguments.dry_run))
+    _print_lines(*([] if start_from is None else start_from.describe()))
     if arguments.dry_run:
         return 0
 
     from cifar_tune.session import start_search
 
-    return start_search(forecast, folder, machine, _print_lines)
+    return start_search(forecast, folder, machine, _print_lines, start_from=start_from)
 
 
 def _go_on(folder: Path, machine: Machine, wanted: Plan, settled: Plan, *, dry_run: bool) -> int:
     from cifar_tune.results import Results
-    from cifar_tune.session import check_same_plan, resume_search, standing
+    from cifar_tune.resume import check_same_plan, resume_search, standing
 
     recorded = Results.read(folder)
     check_same_plan(recorded.plan, wanted, settled)
@@ -65,16 +68,56 @@ def _go_on(folder: Path, machine: Machine, wanted: Plan, settled: Plan, *, dry_r
 
 def resume(words: Sequence[str]) -> int:
     """`cifar-tune resume DIR`: go on with a search that was stopped or killed."""
-    arguments = _resume_parser().parse_args(words)
+    parser = _folder_parser("resume", "Go on with a search that was stopped or killed.")
+    folder, changes = _recorded(parser, words)
+
+    from cifar_tune.resume import resume_search
+
+    return resume_search(folder, _machine(), _print_lines, changes=changes)
+
+
+def retry_failed(words: Sequence[str]) -> int:
+    """`cifar-tune retry-failed DIR`: try the failed trials of a search again, and no others."""
+    parser = _folder_parser("retry-failed", "Try the failed trials of a search again.")
+    folder, changes = _recorded(parser, words)
+
+    from cifar_tune.resume import retry_failed
+
+    return retry_failed(folder, _machine(), _print_lines, changes=changes)
+
+
+def extend(words: Sequence[str]) -> int:
+    """`cifar-tune extend DIR`: more trials, or longer trainings, for a search."""
+    from cifar_tune.flags import add_flags, add_set
+
+    parser = _folder_parser(
+        "extend",
+        "Give a search more trials (--num-samples +20 or the new total) or longer trainings.",
+    )
+    add_flags(parser, ("--num-samples", "--max-epochs"))
+    add_set(parser)
+    folder, wanted = _recorded(parser, words)
+
+    from cifar_tune.resume import extend_search
+
+    return extend_search(folder, _machine(), _print_lines, wanted=wanted)
+
+
+def _recorded(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[Path, Plan]:
+    """The folder that is named, and its recorded plan with the flags of this start."""
+    arguments = parser.parse_args(words)
 
     from cifar_tune.flags import change_plan
-    from cifar_tune.machine import read_machine
     from cifar_tune.results import Results
-    from cifar_tune.session import resume_search
 
     folder = arguments.folder.expanduser().absolute()
-    changes = change_plan(Results.read(folder).plan, arguments)
-    return resume_search(folder, read_machine(), _print_lines, changes=changes)
+    return folder, change_plan(Results.read(folder).plan, arguments)
+
+
+def _machine() -> Machine:
+    from cifar_tune.machine import read_machine
+
+    return read_machine()
 
 
 def train(words: Sequence[str]) -> int:
@@ -102,7 +145,14 @@ def data(words: Sequence[str]) -> int:
     return 0
 
 
-COMMANDS = {"tune": tune, "resume": resume, "train": train, "data": data}
+COMMANDS = {
+    "tune": tune,
+    "resume": resume,
+    "extend": extend,
+    "retry-failed": retry_failed,
+    "train": train,
+    "data": data,
+}
 
 
 def _tune_parser() -> argparse.ArgumentParser:
@@ -111,7 +161,7 @@ def _tune_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cifar-tune tune",
         description="Search the hyperparameters of a CIFAR-10 classifier.",
-        epilog="Other commands: cifar-tune resume | train | data, each with --help.",
+        epilog=f"Other commands: cifar-tune {' | '.join(list(COMMANDS)[1:])}, each with --help.",
     )
     add_plan_flags(parser)
     parser.add_argument("--dry-run", action="store_true", help="print what would run, and stop")
@@ -127,12 +177,10 @@ def _tune_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _resume_parser() -> argparse.ArgumentParser:
+def _folder_parser(command: str, description: str) -> argparse.ArgumentParser:
     from cifar_tune.flags import RESUME_FLAGS, add_flags
 
-    parser = argparse.ArgumentParser(
-        prog="cifar-tune resume", description="Go on with a search that was stopped or killed."
-    )
+    parser = argparse.ArgumentParser(prog=f"cifar-tune {command}", description=description)
     parser.add_argument("folder", type=Path, metavar="DIR", help="its results folder")
     add_flags(parser, RESUME_FLAGS)
     return parser

@@ -13,9 +13,12 @@ import pytest
 ROOM = Path(__file__).parent.parent / "cifar_tune"
 # A module imports only from modules before its own.
 ORDER = (
-    "errors", "spaces", "strict_yaml", "config", "load", "flags", "machine", "resources", "journal",
-    "data", "models", "optim", "module", "results", "tracking", "train", "evaluate", "best",
-    "preflight", "search", "finals", "session", "tune",
+    "errors", "own_code", "spaces", "strict_yaml", "config", "load", "flags", "machine", "resources",
+    "journal",
+    "data", "models", "optim", "module", "failures", "results", "tables", "repeat",
+    "tracking", "train", "evaluate", "best",
+    "rungs", "pairs", "start_from", "preflight", "search", "finals", "outcome", "session", "resume",
+    "tune",
 )  # fmt: skip
 ONE_PLACE = {"ray": "search", "wandb": "tracking", "tensorboardX": "tracking"}
 

@@ -10,7 +10,7 @@ from cifar_tune import preflight
 from cifar_tune.data import prepare, search_data
 from cifar_tune.load import config_folder, load_plan
 from cifar_tune.machine import Machine
-from cifar_tune.search.searchers import Configurations
+from cifar_tune.search.configurations import Configurations
 
 CONFIGS = sorted(config_folder().glob("*.yaml"))
 MACHINE = Machine(cpus=2, gpus=0, gpu_name=None, cpu_name="x", cpu_bf16=True, gpu_bf16=False)

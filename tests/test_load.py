@@ -1,5 +1,8 @@
+"""Reading a plan: every mistake is one line that helps, with its place."""
+
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -50,6 +53,22 @@ from cifar_tune.load import find_config, load_plan, plan_from
         (f"search.space.model.width={{int: [1, {'9' * 400}]}}", r"whole numbers below"),
         ("tracking.wandb=''", r"at least 1 character"),
         (
+            "search.searcher=tpee",
+            r"'tpee'; it must be 'grid', .* or 'bohb' or your own as package\.module:name; did you mean tpe",
+        ),
+        ("search.start_from=3", r"start_from is 3; it must be a valid string or a valid list"),
+        ("search.start_from=[3]", r"start_from\.0 is 3; it must be a valid dictionary"),
+        ("search.start_from=[]", r"start_from is \[\]; give at least one point, or leave it out"),
+        ("search.start_from=[{}]", r"point 1 of 1, is {}; give at least one `field: value`"),
+        (
+            "search.start_from=[{optim.lr: 0.1}, {optim.lr: 7}]",
+            r"start_from, point 2 of 2: search\.space\.optim\.lr gives loguniform: \[0\.01, 1\.0\], .* has 7; change",
+        ),
+        (
+            "search.start_from=[{optim.momentum: 0.5}]",
+            r"search\.space\.optim\.momentum is not there, .*; leave it out, or search it",
+        ),
+        (
             "search.space.optim.lrr={choice: [1]}",
             r"optim\.lrr is not a field.*did you mean optim\.lr",
         ),
@@ -82,6 +101,23 @@ def test_a_mistake_in_the_space_names_file_and_line(tmp_path: Path) -> None:
     path.write_text("search:\n  space:\n    optim.lr: {uniform: [1, 0]}\n")
     with pytest.raises(PlanError, match=r"mine\.yaml:3: search\.space\.optim\.lr has uniform"):
         load_plan(path)
+
+
+def test_a_mistake_in_a_known_point_names_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "search:\n  start_from:\n    - {optim.lr: 0.1}\n    - optim.lr: 0.2\n      data.batch_size: 99\n"
+    )
+    with pytest.raises(
+        PlanError, match=r"mine\.yaml:4: search\.start_from, point 2 of 2: .*has 99"
+    ):
+        load_plan(path)
+
+
+def test_a_known_point_that_fits_is_kept_as_it_was_written() -> None:
+    points = [{"optim.lr": 1, "data.batch_size": 64}, {"optim.weight_decay": 1e-4}]
+    plan = load_plan(None, [f"search.start_from={json.dumps(points)}"])
+    assert plan.search.start_from == points
 
 
 def test_every_mistake_of_a_file_is_told_at_once(tmp_path: Path) -> None:
@@ -136,7 +172,8 @@ def test_a_space_entry_of_null_is_taken_out_and_one_given_too_stays() -> None:
 
 def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    plan = load_plan(None, ["data.path=../x", "out=~/r"])
+    plan = load_plan(None, ["data.path=../x", "out=~/r", "search.start_from=results/asha-1"])
+    assert plan.search.start_from == str(tmp_path / "results/asha-1")
     assert plan.data.path == str(tmp_path.parent / "x")
     assert plan.out == os.path.expanduser("~/r")
 

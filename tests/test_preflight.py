@@ -1,3 +1,5 @@
+"""Checks before the start, and the forecast that a plan is shown with."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -21,6 +23,24 @@ MACHINE = Machine(cpus=2, gpus=0, gpu_name=None, cpu_name="x", cpu_bf16=True, gp
             ["search.checkpoint_every_epochs=10"],
             PlanError,
             r"above train\.max_epochs.* 9; lower it",
+        ),
+        (
+            ["search.scheduler=hyperband", "search.grace_period=10"],
+            PlanError,
+            r"grace_period is 10, above",
+        ),
+        (
+            ["search.searcher=tpe", "search.scheduler=pbt"],
+            PlanError,
+            r"'tpe' .* 'pbt': pbt changes",
+        ),
+        (
+            [
+                "search.num_samples=2",
+                "search.start_from=[{optim.lr: 1}, {optim.lr: 0.1}, {optim.lr: 0.2}]",
+            ],
+            PlanError,
+            r"start_from has 3 points, and there will be 2 trials; raise --num-samples",
         ),
         (["search.searcher=grid"], PlanError, r"is loguniform, which a grid search can't list"),
         (["model.name=resnet"], PlanError, r"model\.name is 'resnet'.*resnet9"),
@@ -52,27 +72,31 @@ def test_a_grid_runs_all_its_points_or_as_many_as_asked(overrides: list[str], co
     assert forecast.trials == forecast.plan.search.num_samples == count
 
 
-@pytest.mark.parametrize(
-    ("epochs", "grace", "factor"),
-    [
-        (9, 1, 3),
-        (10, 1, 2),
-        (27, 2, 3),
-        (243, 1, 3),
-        (1000, 1, 10),
-        (5, 5, 2),
-        (81, 3, 3),
-        (8, 1, 2),
-    ],
-)
-def test_the_rung_table_is_that_of_rays_own_scheduler(epochs: int, grace: int, factor: int) -> None:
-    from ray.tune.schedulers import ASHAScheduler
+FOUR_POINTS = "search.space={optim.nesterov: {choice: [true, false]}, model.width: {pow2: [4, 8]}}"
 
-    given = [f"train.max_epochs={epochs}", f"search.grace_period={grace}"]
-    plan = load_plan(None, [*given, f"search.reduction_factor={factor}"])
-    scheduler = ASHAScheduler(max_t=epochs, grace_period=grace, reduction_factor=factor)
-    milestones = [milestone for milestone, _ in scheduler._brackets[0]._rungs]
-    assert list(preflight.rung_epochs(plan)) == sorted(milestones)
+
+@pytest.mark.parametrize(("samples", "count"), [(16, 4), (3, 3)])
+def test_a_model_based_search_has_no_more_trials_than_points(samples: int, count: int) -> None:
+    overrides = [FOUR_POINTS, "search.searcher=tpe", f"search.num_samples={samples}"]
+    forecast = preflight.check(load_plan(None, overrides), MACHINE)
+    assert forecast.trials == forecast.plan.search.num_samples == count
+    told = "search.space has 4 points and search.num_samples is 16: 4 trials, none of them twice"
+    assert (told in forecast.notes) == (samples == 16)
+    again = preflight.check(forecast.plan, MACHINE)
+    assert again.trials == count, "a settled plan stays as it is"
+
+
+@pytest.mark.parametrize("searcher", ["random", "sobol"])
+def test_a_search_that_draws_may_draw_a_point_twice(searcher: str) -> None:
+    overrides = [FOUR_POINTS, f"search.searcher={searcher}"]
+    assert preflight.check(load_plan(None, overrides), MACHINE).trials == 16
+
+
+def test_hyperband_is_described_by_its_brackets(tmp_path: Path) -> None:
+    forecast = preflight.check(load_plan(None, ["search.scheduler=hyperband"]), MACHINE)
+    text = "\n".join(preflight.describe(forecast, "the data", tmp_path / "a", disk=False))
+    assert "bracket 1   about 11 of 16 trials: the best 1/3 go on after epoch 1, 3" in text
+    assert "at most 144, about 57 if halving is ideal" in text
 
 
 def test_a_search_without_a_rung_below_its_end_says_so() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from cifar_tune.journal import Journal
 from cifar_tune.load import load_plan
-from cifar_tune.results import Recorder, Results, best_epoch, pick_best, summarise, write_tables
+from cifar_tune.results import Recorder, Results, best_epoch, pick_best
+from cifar_tune.tables import summarise, write_tables
 
 
 def begin(folder: Path, *overrides: str) -> Recorder:

@@ -21,7 +21,7 @@ from command_line import command, run, wait_for_results
 from cifar_tune.journal import FILE_NAME, read_journal
 from cifar_tune.load import load_plan
 from cifar_tune.results import Results
-from cifar_tune.search.searchers import Configurations
+from cifar_tune.search.configurations import Configurations
 
 TRIALS, EPOCHS = 5, 6
 

@@ -1,11 +1,51 @@
+"""Search spaces: what an entry may say, what it gives, and which points lie in it."""
+
 from __future__ import annotations
 
+import math
+import random
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cifar_tune.spaces import SpaceError, draw_random, grid_points, parse_space
+from cifar_tune.spaces import (
+    Dimension,
+    SpaceError,
+    Value,
+    check_point,
+    count_points,
+    draw_random,
+    grid_points,
+    lies_in,
+    parse_space,
+)
+
+ALMOST_ONE = math.nextafter(1.0, 0.0)
+LISTED = st.lists(st.sampled_from(["x", "y", None, True, 2, 3.5]), min_size=1, unique_by=repr)
+
+
+def bounds(number: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+    return st.lists(number, min_size=2, max_size=2, unique=True).map(sorted)
+
+
+ENTRIES = st.one_of(
+    LISTED.map(lambda values: {"choice": values}),
+    LISTED.map(lambda values: {"grid": values}),
+    bounds(st.floats(-1e14, 1e14)).map(lambda ends: {"uniform": ends}),
+    bounds(st.floats(1e-300, 1e14)).map(lambda ends: {"loguniform": ends}),
+    bounds(st.integers(-(10**14), 10**14)).map(lambda ends: {"int": ends}),
+    bounds(st.integers(1, 10**14)).map(lambda ends: {"logint": ends}),
+    bounds(st.integers(0, 40)).map(lambda ends: {"pow2": [2 ** ends[0], 2 ** ends[1]]}),
+)
+PARTS = st.floats(0, ALMOST_ONE)
+
+
+def dimension_of(entry: Mapping[str, Any]) -> Dimension:
+    return parse_space({"a": entry})[0]
 
 
 @pytest.mark.parametrize(
@@ -18,6 +58,7 @@ from cifar_tune.spaces import SpaceError, draw_random, grid_points, parse_space
         ({"choice": []}, r"has choice: \[\]; give a list of at least one value"),
         ({"choice": "abc"}, r"has choice: 'abc'; give a list"),
         ({"choice": [1, 1]}, r"stands there twice"),
+        ({"choice": [1, 1.0]}, r"stands there twice"),
         ({"choice": [[1]]}, r"value \[1\]; give numbers, words or booleans"),
         ({"grid": []}, r"has grid: \[\]"),
         ({"uniform": [1]}, r"give two bounds"),
@@ -42,7 +83,13 @@ def test_a_wrong_entry_is_refused_with_value_and_rule(entry: Any, message: str) 
 
 def test_a_condition_that_can_never_hold_is_refused() -> None:
     space = {"a": {"choice": [1, 2]}, "b": {"uniform": [0, 1], "when": {"a": 3}}}
-    with pytest.raises(SpaceError, match=r"a is never that, only \(1, 2\)"):
+    with pytest.raises(SpaceError, match=r"a is never that, only choice: \[1, 2\]"):
+        parse_space(space)
+
+
+def test_a_condition_on_a_huge_range_is_decided_without_walking_through_it() -> None:
+    space = {"a": {"int": [1, 10**14]}, "b": {"choice": [1], "when": {"a": "never"}}}
+    with pytest.raises(SpaceError, match=r"a is never that, only int: \[1, 100000000000000\]"):
         parse_space(space)
 
 
@@ -140,3 +187,198 @@ def test_random_search_goes_round_the_grid_entries_evenly() -> None:
         (config["a"], config["b"]) for config in (draw_random(space, 0, i) for i in range(8))
     )
     assert cells == {(1, 3): 2, (1, 4): 2, (2, 3): 2, (2, 4): 2}
+
+
+@given(entry=ENTRIES, part=st.one_of(PARTS, st.just(ALMOST_ONE)))
+def test_every_quantile_is_a_value_that_the_dimension_holds(
+    entry: dict[str, Any], part: float
+) -> None:
+    dimension = dimension_of(entry)
+    assert dimension.holds(dimension.quantile(part))
+
+
+@given(entry=ENTRIES, parts=st.lists(PARTS, min_size=2, max_size=2).map(sorted))
+def test_quantiles_never_fall(entry: dict[str, Any], parts: list[float]) -> None:
+    dimension = dimension_of(entry)
+    low, high = (dimension.quantile(part) for part in parts)
+    if dimension.kind in ("choice", "grid"):
+        assert dimension.values.index(low) <= dimension.values.index(high)
+    else:
+        assert low <= high  # type: ignore[operator]
+
+
+@given(entry=ENTRIES, seed=st.integers(0, 2**32))
+def test_a_draw_is_the_quantile_of_a_random_part(entry: dict[str, Any], seed: int) -> None:
+    dimension = dimension_of(entry)
+    drawn = dimension.draw(random.Random(seed))
+    assert drawn == dimension.quantile(random.Random(seed).random())
+    assert type(drawn) is type(dimension.quantile(0.5)) or dimension.kind in ("choice", "grid")
+
+
+@pytest.mark.parametrize(
+    ("entry", "values"),
+    [
+        ({"uniform": [-1, 3]}, [-1, 0, 1, 2]),
+        ({"loguniform": [1e-4, 1]}, [1e-4, 1e-3, 1e-2, 1e-1]),
+        ({"int": [3, 6]}, [3, 4, 5, 6]),
+        ({"pow2": [4, 32]}, [4, 8, 16, 32]),
+        ({"choice": ["x", None, 3, 0.5]}, ["x", None, 3, 0.5]),
+        # cells [0.5, 1.5) ... [15.5, 16.5) of the integers 1 to 16, equal on a logarithmic axis
+        ({"logint": [1, 16]}, [1, 1, 3, 7]),
+    ],
+)
+def test_quarters_of_a_dimension(entry: dict[str, Any], values: list[Value]) -> None:
+    quarters = [dimension_of(entry).quantile(part) for part in (0, 0.25, 0.5, 0.75)]
+    if "loguniform" in entry:
+        assert quarters == pytest.approx(values)
+    else:
+        assert quarters == values
+
+
+@pytest.mark.parametrize(
+    ("entry", "held", "not_held"),
+    [
+        ({"uniform": [0, 2]}, [0, 1, 0.5, 2.0], [True, -1e-9, 2.1, "1", None, math.nan, [1]]),
+        ({"loguniform": [0.1, 10]}, [0.1, 1, 10.0], [True, 0, 11, "sgd"]),
+        ({"int": [0, 3]}, [0, 3], [True, False, 1.0, 4, -1, "1", None]),
+        ({"logint": [1, 3]}, [1, 3], [0, True, 2.0]),
+        ({"pow2": [2, 8]}, [2, 4, 8], [1, 3, 16, 4.0, True]),
+        ({"choice": [1, "x", None]}, [1, "x", None], [True, 1.0, "1", "", 2, {}]),
+        ({"grid": [True, False]}, [True, False], [1, 0, None]),
+        ({"choice": [0.0, 0.1]}, [0, 0.0, 0.1], [False, 1, None]),
+    ],
+)
+def test_a_dimension_holds_what_it_can_give(
+    entry: dict[str, Any], held: list[Any], not_held: list[Any]
+) -> None:
+    dimension = dimension_of(entry)
+    assert [value for value in held if not dimension.holds(value)] == []
+    assert [value for value in not_held if dimension.holds(value)] == []
+
+
+CONDITIONAL = {
+    "name": {"choice": ["sgd", "adam"]},
+    "momentum": {"uniform": [0, 1], "when": {"name": "sgd"}},
+    "nesterov": {"choice": [True, False], "when": {"name": "sgd"}},
+    "lr": {"uniform": [0, 1]},
+}
+
+
+def test_a_fixed_value_is_kept_and_leaves_the_other_draws_as_they_were() -> None:
+    space = parse_space(CONDITIONAL)
+    free = draw_random(space, 0, 3)
+    fixed = draw_random(space, 0, 3, {"lr": 0.25})
+    assert fixed == {**free, "lr": 0.25}
+
+
+@pytest.mark.parametrize("index", range(8))
+def test_conditions_are_decided_with_the_fixed_values(index: int) -> None:
+    space = parse_space(CONDITIONAL)
+    assert set(draw_random(space, 0, index, {"name": "adam"})) == {"name", "lr"}
+    with_sgd = draw_random(space, 0, index, {"name": "sgd", "momentum": 0.5})
+    assert set(with_sgd) == set(CONDITIONAL)
+    assert (with_sgd["name"], with_sgd["momentum"]) == ("sgd", 0.5)
+
+
+def test_a_fixed_value_takes_the_place_of_its_cell_of_the_grid() -> None:
+    space = parse_space({"a": {"grid": [1, 2]}, "b": {"grid": [3, 4]}})
+    assert draw_random(space, 0, 0) == {"a": 1, "b": 3}
+    assert draw_random(space, 0, 0, {"a": 2}) == {"a": 2, "b": 3}
+
+
+@st.composite
+def discrete_spaces(draw: st.DrawFn) -> dict[str, Any]:
+    """Up to four fields, each with conditions on some of those before it."""
+    space: dict[str, Any] = {}
+    for field in "abcd"[: draw(st.integers(1, 4))]:
+        entries: list[dict[str, Any]] = [{"choice": [0, 1, 2]}, {"grid": [0, 1]}, {"pow2": [1, 4]}]
+        entry = dict(draw(st.sampled_from(entries)))
+        for parent in draw(st.lists(st.sampled_from(sorted(space) or ["-"]), unique=True)):
+            if parent in space:
+                allowed = draw(st.lists(st.sampled_from([0, 1, 2, 9]), min_size=1))
+                entry.setdefault("when", {})[parent] = [1, *allowed]  # 1 is always possible
+        space[field] = entry
+    return space
+
+
+@given(discrete_spaces())
+def test_points_are_counted_as_a_grid_lists_them(raw: dict[str, Any]) -> None:
+    space = parse_space(raw)
+    assert count_points(space) == len(grid_points(space))
+
+
+@pytest.mark.parametrize(
+    ("raw", "count"),
+    [
+        ({"a": {"int": [1, 10**14]}, "b": {"logint": [1, 10**14]}}, 10**28),
+        ({"a": {"uniform": [0, 1]}, "b": {"choice": [1, 2]}}, None),
+        # 10^14 values of a, of which 7 and 9 come with three values of b
+        (
+            {"a": {"int": [1, 10**14]}, "b": {"choice": [1, 2, 3], "when": {"a": [7, 9, 9, 0]}}},
+            10**14 + 4,
+        ),
+    ],
+)
+def test_huge_spaces_are_counted_too(raw: dict[str, Any], count: int | None) -> None:
+    assert count_points(parse_space(raw)) == count
+
+
+@pytest.mark.parametrize(
+    ("point", "message"),
+    [
+        (
+            {"width": 3},
+            r"width is not there, and the point has width: 3; leave it out, or search it",
+        ),
+        ({"lr": 2}, r"lr gives uniform: \[0, 1\], and the point has 2; change the point"),
+        ({"lr": True}, r"lr gives uniform: \[0, 1\], and the point has True"),
+        ({"name": "sgdd"}, r"name gives choice: \['sgd', 'adam'\], and the point has 'sgdd'"),
+        (
+            {"momentum": 0.5},
+            r"momentum applies when name is sgd, and the point has no name; give it too: name: sgd$",
+        ),
+        (
+            {"name": "adam", "momentum": 0.5},
+            r"momentum applies when name is sgd, and the point has name: adam; leave momentum out",
+        ),
+    ],
+)
+def test_a_point_beside_the_space_is_refused(point: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
+        check_point(parse_space(CONDITIONAL), point)
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        {"lr": 0},
+        {"name": "adam"},
+        {"momentum": 0.5, "name": "sgd"},
+        {"nesterov": True, "name": "sgd", "lr": 1.0, "momentum": 0},
+    ],
+)
+def test_a_point_or_a_part_of_one_is_kept_by_every_draw(point: dict[str, Any]) -> None:
+    space = parse_space(CONDITIONAL)
+    check_point(space, point)
+    for index in range(5):
+        drawn = draw_random(space, 1, index, point)
+        assert point.items() <= drawn.items()
+        assert lies_in(space, drawn)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"name": "adam"},
+        {"name": "adam", "lr": 0.5, "momentum": 0.5},
+        {"name": "adam", "lr": 0.5, "width": 3},
+        {"name": "sgd", "lr": 0.5, "momentum": 0.5},
+        {"name": "adam", "lr": 2.0},
+        {"lr": 0.5},
+        {},
+    ],
+)
+def test_a_configuration_with_a_field_too_many_or_too_few_lies_outside(
+    config: dict[str, Value],
+) -> None:
+    assert not lies_in(parse_space(CONDITIONAL), config)

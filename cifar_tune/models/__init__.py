@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import importlib.util
-import inspect
-import os
-import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cifar_tune.config import ModelConfig
 from cifar_tune.errors import PlanError
+from cifar_tune.own_code import OwnCode, current_directory_importable, nearest, told
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,14 +28,7 @@ def check_model_name(name: str) -> None:
         return
     if ":" not in name:
         raise PlanError(_unknown(name))
-    module_name, _ = _split(name)
-    with _current_directory_importable():
-        try:
-            found = importlib.util.find_spec(module_name) is not None
-        except Exception as error:  # a parent package may fail in any way
-            raise PlanError(_not_importable(name, module_name, error)) from error
-    if not found:
-        raise PlanError(_not_importable(name, module_name, None))
+    _own(name).check_module()
 
 
 def build_model(config: ModelConfig, num_classes: int) -> nn.Module:
@@ -73,58 +58,37 @@ def build_model(config: ModelConfig, num_classes: int) -> nn.Module:
         return cifar_resnet18(num_classes)
     if ":" not in config.name:
         raise PlanError(_unknown(config.name))
-    with _current_directory_importable():
-        return _build_users_own(config, num_classes)
+    with current_directory_importable():  # for what it imports when it is called
+        return _build_users_own(_own(config.name), config, num_classes)
 
 
-def _build_users_own(config: ModelConfig, num_classes: int) -> nn.Module:
+def _own(name: str) -> OwnCode:
+    return OwnCode(
+        kind="model",
+        field="model.name",
+        name=name,
+        function="build",
+        parameters=("config", "num_classes"),
+    )
+
+
+def _build_users_own(own: OwnCode, config: ModelConfig, num_classes: int) -> nn.Module:
     from torch import nn
 
-    name = config.name
-    build = _find_builder(name)
-    try:
-        inspect.signature(build).bind(config, num_classes)
-    except TypeError as error:
-        raise PlanError(
-            f"model.name is {name!r}, which can't be called as build(config, num_classes): {error};"
-            " give it these two arguments"
-        ) from None
-    except ValueError:  # no signature to be had, as of some C functions: just call it
-        pass
+    build = own.load()
     try:
         model = build(config, num_classes)
     except Exception as error:
-        raise PlanError(f"model.name is {name!r}; building it raised {_told(error)}") from error
+        raise own.error(f"; building it raised {told(error)}") from error
     if not isinstance(model, nn.Module):
-        raise PlanError(
-            f"model.name is {name!r}, which returned {type(model).__name__};"
-            " it must return a torch.nn.Module"
+        raise own.error(
+            f", which returned {type(model).__name__}; it must return a torch.nn.Module"
         )
-    _check_output(name, model, num_classes)
+    _check_output(own, model, num_classes)
     return model
 
 
-def _find_builder(name: str) -> Callable[[ModelConfig, int], Any]:
-    module_name, attribute = _split(name)
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # the user's file may fail in any way
-        raise PlanError(_not_importable(name, module_name, error)) from error
-    if not hasattr(module, attribute):
-        public = [word for word in vars(module) if not word.startswith("_")]
-        raise PlanError(
-            f"model.name is {name!r}; {module_name} has no {attribute}{_nearest(attribute, public)}"
-        )
-    build: Any = getattr(module, attribute)
-    if not callable(build):
-        raise PlanError(
-            f"model.name is {name!r}, which is {type(build).__name__}; it must be a function or a"
-            " class that is called as build(config, num_classes)"
-        )
-    return build  # type: ignore[no-any-return]
-
-
-def _check_output(name: str, model: nn.Module, num_classes: int) -> None:
+def _check_output(own: OwnCode, model: nn.Module, num_classes: int) -> None:
     """One small forward pass, so that a wrong last layer is told by name; fills lazy layers too."""
     import torch
 
@@ -134,66 +98,20 @@ def _check_output(name: str, model: nn.Module, num_classes: int) -> None:
         try:
             logits = model(torch.zeros(2, 3, 32, 32))
         except Exception as error:
-            raise PlanError(
-                f"model.name is {name!r}; calling it on images [2, 3, 32, 32] raised {_told(error)}"
+            raise own.error(
+                f"; calling it on images [2, 3, 32, 32] raised {told(error)}"
             ) from error
     model.train(training)
     shape = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if shape != [2, num_classes]:
-        raise PlanError(
-            f"model.name is {name!r}, which made {shape} of images [2, 3, 32, 32]; it must return"
-            f" logits [batch, {num_classes}]"
+        raise own.error(
+            f", which made {shape} of images [2, 3, 32, 32]; it must return logits"
+            f" [batch, {num_classes}]"
         )
-
-
-def _split(name: str) -> tuple[str, str]:
-    module_name, _, attribute = name.partition(":")
-    dotted = all(part.isidentifier() for part in module_name.split("."))
-    if not dotted or not attribute.isidentifier():
-        raise PlanError(
-            f"model.name is {name!r}; your own model is named package.module:build, as in"
-            " my_models.small:build"
-        )
-    return module_name, attribute
-
-
-@contextmanager
-def _current_directory_importable() -> Iterator[None]:
-    """`python -m` puts the current directory on the path, an installed command does not."""
-    here = os.getcwd()
-    missing = here not in sys.path and "" not in sys.path
-    if missing:
-        sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        if missing and here in sys.path:
-            sys.path.remove(here)
 
 
 def _unknown(name: str) -> str:
     return (
         f"model.name is {name!r}; it must be one of {', '.join(MODEL_NAMES)}, or your own as"
-        f" package.module:build{_nearest(name, MODEL_NAMES)}"
+        f" package.module:build{nearest(name, MODEL_NAMES)}"
     )
-
-
-def _nearest(word: str, known: Any) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _not_importable(name: str, module_name: str, error: Exception | None) -> str:
-    reason = f" ({_told(error)})" if error else ""
-    return (
-        f"model.name is {name!r}; there is no module {module_name} that can be imported{reason}:"
-        f" start the command where it lies (now {os.getcwd()}), or install it"
-    )
-
-
-def _told(error: Exception) -> str:
-    """The error in one line, with the place in the user's file that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    inner = [frame for frame in frames if "importlib" not in frame.filename]
-    place = f" at {inner[-1].filename}:{inner[-1].lineno}" if inner[1:] else ""
-    return f"{type(error).__name__}: {error}{place}"

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
 from cifar_tune.errors import StorageError
-from cifar_tune.results import ENDED, Recorder, Trial, best_epoch
+from cifar_tune.failures import CODE, HUNG, kind_of, may_retry
+from cifar_tune.results import ENDED, Recorder, Trial
+from cifar_tune.search.checkpoints import drop_checkpoints
+from cifar_tune.search.population import is_exchange
+from cifar_tune.search.searchers import JournalledSearcher
+from cifar_tune.search.stop import StopRequest
 from cifar_tune.search.trainable import CHECKPOINT_NAME, CLOCK, REPORTED
+from cifar_tune.search.watchdog import Watchdog
 
 
 class JournalCallback(tune.Callback):
@@ -20,10 +25,34 @@ class JournalCallback(tune.Callback):
     (`result["done"]`) and the checkpoint lies in the storage already.
     """
 
-    def __init__(self, recorder: Recorder, start: int) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        searcher: JournalledSearcher,
+        watchdog: Watchdog,
+        stop: StopRequest,
+        start: int,
+    ) -> None:
+        """Record what happens in start number `start`.
+
+        Args:
+            recorder: of the search.
+            searcher: is told which trials to hand out again.
+            watchdog: knows which processes were killed because they hung.
+            stop: is told when a failed trial ends the search.
+            start: number of this start.
+        """
         self._recorder = recorder
+        self._searcher = searcher
+        self._watchdog = watchdog
+        self._stop = stop
         self._start = start
+        self._search = recorder.results.plan.search
         self.failure: StorageError | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray pickles a Tuner with all its parts at its start, and nobody reads that."""
+        return {}
 
     def _write(self, event: str, **values: Any) -> None:
         try:
@@ -40,13 +69,16 @@ class JournalCallback(tune.Callback):
     def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
         """One report, with the decision on it."""
         name = trial.config["trial_id"]
+        done, diverged = bool(result.get("done", False)), bool(result["diverged"])
+        paused = done and not diverged and is_exchange(self._recorder.results.plan, result["epoch"])
         self._write(
             "result",
             trial_id=name,
             metrics={key: result[key] for key in (*REPORTED, *CLOCK) if key in result},
             checkpoint=self._checkpoint_of(trial, result),
-            done=bool(result.get("done", False)),
-            diverged=bool(result["diverged"]),
+            done=done,
+            diverged=diverged,
+            **({"paused": True} if paused else {}),
         )
         self._drop_checkpoints(self._recorder.results.trials[name])
 
@@ -60,28 +92,52 @@ class JournalCallback(tune.Callback):
     def on_trial_complete(self, *, trial: Any, **_: Any) -> None:
         """The scheduler ended a trial, or it ended by itself."""
         record = self._recorder.results.trials[trial.config["trial_id"]]
+        if record.status == "pending":  # at an exchange of its population
+            self._searcher.again(record)
+            return
         status, reason = self._judge(record)
-        self._write("trial_ended", trial_id=record.trial_id, status=status, reason=reason)
+        more = {"kind": CODE} if status == "failed" else {}
+        self._write("trial_ended", trial_id=record.trial_id, status=status, reason=reason, **more)
         self._drop_checkpoints(record)
+        self._stop_if_asked(record)
 
     def _judge(self, record: Trial) -> tuple[str, str]:
         if record.status in ENDED:  # the last result decided it
             return record.status, "" if record.status == "completed" else _reason(record)
         if not record.results:
             return "failed", "it ended without a report"
+        if self._search.scheduler == "bohb":  # its brackets end trials that are paused
+            return "stopped", _reason(record)
         return "stopped", f"it ended by itself after epoch {record.epochs}"
 
-    def on_trial_recover(self, *, trial: Any, **_: Any) -> None:
-        """A trial crashed, and Ray will try it again."""
-        name = trial.config["trial_id"]
-        self._write("trial_retried", trial_id=name, **_failure(trial))
-
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:
-        """A trial crashed for good."""
+        """A trial crashed: it is tried again, or failed."""
+        if self._stop.reason is not None:
+            return  # what stops the search may well be what ended it, and it goes on later
         record = self._recorder.results.trials[trial.config["trial_id"]]
-        failure = _failure(trial)
-        self._write("trial_ended", trial_id=record.trial_id, status="failed", **failure)
+        kind, reason, traceback = self._failure(trial)
+        told = {"trial_id": record.trial_id, "kind": kind, "reason": reason, "traceback": traceback}
+        if may_retry([*record.failures, kind], self._search):
+            self._write("trial_retried", **told)
+            self._searcher.again(record)
+            return
+        self._write("trial_ended", status="failed", **told)
         self._drop_checkpoints(record)
+        self._stop_if_asked(record)
+
+    def _failure(self, trial: Any) -> tuple[str, str, str]:
+        """Kind, the error in a line, and the end of its traceback."""
+        if trial.trial_id in self._watchdog.hung:
+            return HUNG, self._watchdog.hung[trial.trial_id], ""
+        # Ray's own copy in the storage comes later; this file lies in its session's folder.
+        path = Path(trial.error_file or "")
+        text = path.read_text(errors="replace") if path.is_file() else "RayActorError: it is gone"
+        text = text.rpartition("Failure # ")[2]  # the newest of several
+        return kind_of(text), _last_line(text), text[-4000:]
+
+    def _stop_if_asked(self, record: Trial) -> None:
+        if record.status == "failed" and self._search.fail_fast:
+            self._stop.ask(f"{record.trial_id} failed, and --fail-fast was given")
 
     def _drop_checkpoints(self, record: Trial) -> None:
         drop_checkpoints(self._recorder, record, final=False)
@@ -93,39 +149,6 @@ def _reason(record: Trial) -> str:
     return f"early stopping at epoch {record.epochs}"
 
 
-def _failure(trial: Any) -> dict[str, str]:
-    """Kind and message of the error in a line, and the end of its traceback."""
-    # Ray's own copy in the storage comes later; this file lies in its session's folder.
-    path = Path(trial.error_file or "")
-    text = path.read_text(errors="replace") if path.is_file() else "the trial's process died"
-    text = text.rpartition("Failure # ")[2]  # the newest of several
+def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return {"reason": lines[-1][:500], "traceback": text[-4000:]}
-
-
-def drop_checkpoints(recorder: Recorder, record: Trial, *, final: bool) -> None:
-    """Delete the checkpoints of a trial that nothing needs any more.
-
-    A trial that may go on needs its newest, the one before it, and its best. A completed one keeps
-    its newest, so that it can be trained longer. One that ended otherwise is only needed as long
-    as it leads. `final`: the winner's weights lie in `best/` already.
-    """
-    needed = _needed_epochs(recorder, record, final=final)
-    dropped = {epoch: path for epoch, path in record.checkpoints.items() if epoch not in needed}
-    if not dropped:
-        return
-    # First the line, then the files: the journal never names a checkpoint that is gone.
-    recorder.write("checkpoints_dropped", trial_id=record.trial_id, epochs=list(dropped))
-    for path in dropped.values():
-        shutil.rmtree((recorder.journal.folder / path).parent, ignore_errors=True)
-
-
-def _needed_epochs(recorder: Recorder, record: Trial, *, final: bool) -> set[int]:
-    results = recorder.results
-    epochs = sorted(record.checkpoints)
-    if record.status not in ENDED:
-        return {*epochs[-2:], best_epoch(record, results.plan.search)} if epochs else set()
-    needed = set(epochs[-1:]) if record.status == "completed" else set()
-    if not final and record.usable and results.best_ended() is record:
-        needed.add(best_epoch(record, results.plan.search))
-    return needed
+    return lines[-1][:500] if lines else ""

@@ -12,6 +12,7 @@ from ray import tune
 from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
 
 from cifar_tune.module import Classifier
+from cifar_tune.search.population import is_exchange
 from cifar_tune.search.trainable import CHECKPOINT_NAME, Reporter
 
 
@@ -26,8 +27,7 @@ class EpochReport(TuneReportCheckpointCallback):
     def __init__(self, reporter: Reporter) -> None:
         super().__init__(filename=CHECKPOINT_NAME, on="validation_end")
         self._reporter = reporter
-        self._search = reporter.plan.search
-        self._max_epochs = reporter.plan.train.max_epochs
+        self._plan = reporter.plan
         self._best: float | None = None
         self._wants_checkpoint = False
 
@@ -48,15 +48,15 @@ class EpochReport(TuneReportCheckpointCallback):
 
     def _is_due(self, metrics: Mapping[str, float]) -> bool:
         """Every so many epochs, at the last, and whenever the trial may be judged by this epoch."""
-        if self._search.winner_by == "last":
-            return True  # early stopping may make any epoch the last
-        sign = 1 if self._search.mode == "max" else -1
-        value = sign * metrics[self._search.metric]
+        search, epoch = self._plan.search, int(metrics["epoch"])
+        if search.winner_by == "last" or search.scheduler == "bohb":
+            return True  # any epoch may be the trial's last, or the one that it is paused after
+        sign = 1 if search.mode == "max" else -1
+        value = sign * metrics[search.metric]
         improved = self._best is None or value > self._best
         self._best = value if improved else self._best
-        epoch = int(metrics["epoch"])
-        due = epoch % self._search.checkpoint_every_epochs == 0
-        return improved or due or epoch == self._max_epochs
+        due = epoch % search.checkpoint_every_epochs == 0 or is_exchange(self._plan, epoch)
+        return improved or due or epoch == self._plan.train.max_epochs
 
     @contextmanager
     def _get_checkpoint(self, trainer: Trainer) -> Iterator[tune.Checkpoint | None]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from cifar_tune.journal import Event
 from cifar_tune.results import Results, best_epoch
@@ -22,18 +23,22 @@ class ProgressLines:
     def __call__(self, event: Event, results: Results) -> None:
         """Observe one event of the journal."""
         if event["event"] == "trial_created":
-            values = "  ".join(f"{key}={_short(value)}" for key, value in event["values"].items())
-            self._line(event, values)
+            self._line(event, _values(event["values"]))
         elif event["event"] == "result":
             self._report(event, results)
         elif event["event"] == "trial_retried":
-            self._line(event, f"crashed, trying again: {event['reason']}")
+            self._line(event, f"{event.get('kind', 'code')}, is tried again: {event['reason']}")
         elif event["event"] == "checkpoints_lost":
             epochs = ", ".join(str(epoch) for epoch in event["epochs"])
             self._line(event, f"checkpoint of epoch {epochs} is damaged or gone")
         elif event["event"] == "trial_ended":
+            kind = f" ({event['kind']})" if "kind" in event else ""
             reason = f": {event['reason']}" if event["reason"] else ""
-            self._line(event, event["status"] + reason)
+            self._line(event, event["status"] + kind + reason)
+        elif event["event"] == "exchanged":
+            for clone in event["clones"]:
+                values = _values(clone["values"])
+                self._line(clone, f"takes over from {clone['source']}: {values}")
 
     def _report(self, event: Event, results: Results) -> None:
         metrics = event["metrics"]
@@ -54,9 +59,13 @@ class ProgressLines:
         self._leader = leader
         return "  <- best so far" if best.trial_id == reporting else ""
 
-    def _line(self, event: Event, text: str) -> None:
+    def _line(self, event: Mapping[str, Any], text: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
         self._show(f"{minutes:3d}:{seconds:02d}  {event['trial_id']}  {text}")
+
+
+def _values(values: Mapping[str, object]) -> str:
+    return "  ".join(f"{key}={_short(value)}" for key, value in values.items())
 
 
 def _short(value: object) -> str:

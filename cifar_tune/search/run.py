@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import signal
-import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from functools import partial
 from typing import Any
 
 import ray
@@ -18,14 +15,19 @@ from ray.tune.error import TuneError
 
 from cifar_tune.config import Plan, budget_seconds
 from cifar_tune.data import SearchData
+from cifar_tune.errors import CifarTuneError
 from cifar_tune.machine import Machine
 from cifar_tune.preflight import has_own_model
 from cifar_tune.resources import Share
-from cifar_tune.results import UNFINISHED, Recorder, Trial
-from cifar_tune.search.driver import JournalCallback, drop_checkpoints
+from cifar_tune.results import UNFINISHED, Recorder
+from cifar_tune.search.checkpoints import to_go_on_from
+from cifar_tune.search.driver import JournalCallback
+from cifar_tune.search.methods import build_suggester
 from cifar_tune.search.schedulers import build_scheduler, refill
-from cifar_tune.search.searchers import JournalledSearcher
-from cifar_tune.search.trainable import Objective, is_whole, train_trial
+from cifar_tune.search.searchers import JournalledSearcher, PausingSearcher
+from cifar_tune.search.stop import StopRequest
+from cifar_tune.search.trainable import Objective, train_trial
+from cifar_tune.search.watchdog import Watchdog
 
 RAY_SETTINGS = {
     # Prestarted workers are not the ones that trials get here: on two cores four processes would
@@ -45,51 +47,6 @@ RAY_SETTINGS = {
 }
 
 
-class StopRequest(tune.Stopper):
-    """Ends the whole search at a signal or when its time is up; trials stay resumable."""
-
-    def __init__(self, budget_seconds: float | None, resume_command: str) -> None:
-        self.reason: str | None = None
-        self.signal: int | None = None
-        self._resume_command = resume_command
-        self._deadline = None if budget_seconds is None else time.monotonic() + budget_seconds
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Single trials are the scheduler's business."""
-        return False
-
-    def stop_all(self) -> bool:
-        """Whether the search ends now."""
-        late = self._deadline is not None and time.monotonic() > self._deadline
-        if late and self.reason is None:
-            self.reason = "time budget"
-        return self.reason is not None
-
-    @contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM ask for the stop; a second one leaves at once."""
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            self.install()
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def install(self) -> None:
-        """Set the handlers; again after `ray.init`, which sets its own for SIGTERM."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, _: FrameType | None) -> None:
-        if self.signal is not None:
-            # The journal is on disk up to the last acknowledged report: nothing is lost.
-            os.write(2, f"\nLeft at once. Go on with:\n{self._resume_command}\n".encode())
-            os._exit(128 + number)
-        self.signal = number
-        self.reason = signal.Signals(number).name
-
-
 def run_search(
     recorder: Recorder,
     data: SearchData,
@@ -98,6 +55,7 @@ def run_search(
     *,
     objective: Objective,
     resume_command: str = "",
+    only: Collection[str] | None = None,
 ) -> StopRequest:
     """Run the search in the recorder's folder until it is done or told to stop.
 
@@ -108,40 +66,43 @@ def run_search(
         share: what each trial gets, and how many run at once.
         objective: what trains.
         resume_command: shown when a second signal ends the program at once.
+        only: the trials to run; none: all that are unfinished, and new ones.
 
     Returns:
         The request that ended it early, or one whose `reason` is None.
 
     Raises:
         StorageError: the journal could not be written.
+        PlanError: a searcher of the user's own can't be used.
     """
-    plan, folder = recorder.results.plan, recorder.journal.folder
+    plan = recorder.results.plan
     limit = plan.search.time_budget
     stop = StopRequest(None if limit is None else budget_seconds(limit), resume_command)
-    searcher = JournalledSearcher(recorder, lambda trial: _checkpoints(recorder, trial))
-    if not searcher.remaining():
+    suggester = build_suggester(recorder)
+    kind: Any = PausingSearcher if plan.search.searcher == "bohb" else JournalledSearcher
+    searcher = kind(recorder, suggester, partial(to_go_on_from, recorder), only=only)
+    if searcher.nothing_to_do():
         return stop
-    number = len(recorder.results.starts) + 1
+    recorder.observers.append(suggester.observe)
     recorder.write(
         "start",
-        number=number,
+        number=len(recorder.results.starts) + 1,
         slots=share.slots,
         process=os.getpid(),
         plan=plan.model_dump(mode="json"),
     )
     with stop.on_signals(), local_ray(machine, plan):
         stop.install()
-        trainable = tune.with_resources(
-            tune.with_parameters(
-                train_trial,
-                objective=objective,
-                plan=plan,
-                folder=folder,
-                data=data,
-            ),
-            {"cpu": share.cpus, "gpu": share.gpus},
+        trainable = tune.with_parameters(
+            train_trial,
+            objective=objective,
+            plan=plan,
+            folder=recorder.journal.folder,
+            data=data,
         )
-        _run_tuner(recorder, searcher, trainable, share, stop, number)
+        trainable = tune.with_resources(trainable, {"cpu": share.cpus, "gpu": share.gpus})
+        _run_tuner(recorder, searcher, trainable, share, stop)
+    recorder.observers.remove(suggester.observe)
     _settle(recorder, stop)
     return stop
 
@@ -152,18 +113,19 @@ def _run_tuner(
     trainable: Any,
     share: Share,
     stop: StopRequest,
-    number: int,
 ) -> None:
-    plan = recorder.results.plan
+    plan, number = recorder.results.plan, recorder.results.starts[-1].number
     scheduler = build_scheduler(plan)
     refill(scheduler, recorder.journal.records.of("result"))
-    callback = JournalCallback(recorder, number)
+    timeout = plan.search.trial_timeout
+    watchdog = Watchdog(None if timeout is None else budget_seconds(timeout))
+    callback = JournalCallback(recorder, searcher, watchdog, stop, number)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
-            num_samples=searcher.remaining(),
+            num_samples=-1,  # the searcher knows when it is done; Ray counts a retry as one more
             max_concurrent_trials=share.slots,
             reuse_actors=True,
             trial_name_creator=_trial_name,
@@ -172,8 +134,10 @@ def _run_tuner(
         run_config=tune.RunConfig(
             name=str(number),
             storage_path=str(recorder.journal.folder / "ray"),
-            callbacks=[callback],
-            failure_config=tune.FailureConfig(max_failures=plan.search.max_failures),
+            callbacks=[callback, watchdog],
+            # Ours is the word on what is tried again: by the kind of failure, and the trial alone
+            # if it ran out of memory.
+            failure_config=tune.FailureConfig(max_failures=0),
             stop=stop,
             verbose=0,
         ),
@@ -182,23 +146,16 @@ def _run_tuner(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
         tuner.fit()
-    except TuneError:
-        if callback.failure is not None:
-            raise callback.failure from None
+    except (TuneError, CifarTuneError):
+        failure = callback.failure or searcher.failure
+        if failure is not None:
+            raise failure from None
         raise
 
 
 def _trial_name(trial: Any) -> str:
-    return str(trial.config["trial_id"])
-
-
-def _checkpoints(recorder: Recorder, trial: Trial) -> list[str]:
-    """Absolute paths of a trial's whole checkpoints, the newest first; the others are given up."""
-    paths = {epoch: recorder.journal.folder / path for epoch, path in trial.checkpoints.items()}
-    lost = [epoch for epoch, path in paths.items() if not is_whole(path)]
-    if lost:
-        recorder.write("checkpoints_lost", trial_id=trial.trial_id, epochs=lost)
-    return [str(paths[epoch]) for epoch in sorted(paths)[::-1] if epoch not in lost]
+    name, hand_out = trial.config["trial_id"], trial.config["hand_out"]
+    return name if hand_out == 1 else f"{name}-{hand_out}"
 
 
 @contextmanager
@@ -243,24 +200,3 @@ def _settle(recorder: Recorder, stop: StopRequest) -> None:
                 status="interrupted",
                 reason=stop.reason or "",
             )
-
-
-def tidy(recorder: Recorder) -> None:
-    """Delete what is not needed once `best/` is written: losers' checkpoints, Ray's own files."""
-    for trial in list(recorder.results.trials.values()):
-        drop_checkpoints(recorder, trial, final=True)
-    kept = {
-        (recorder.journal.folder / path).parent.parent
-        for trial in recorder.results.trials.values()
-        for path in trial.checkpoints.values()
-    }
-    for start in (recorder.journal.folder / "ray").glob("*"):
-        for entry in start.iterdir():
-            if entry in kept:
-                continue
-            if entry.is_dir():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                entry.unlink(missing_ok=True)
-        if not any(start.iterdir()):
-            start.rmdir()

@@ -2,67 +2,193 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
-from types import SimpleNamespace
+from dataclasses import dataclass
 from typing import Any
 
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import (
+    ASHAScheduler,
+    FIFOScheduler,
+    MedianStoppingRule,
+    TrialScheduler,
+)
 
 from cifar_tune.config import Plan
 from cifar_tune.journal import Event
+from cifar_tune.rungs import brackets
+from cifar_tune.search.bohb_brackets import BohbBrackets
+from cifar_tune.search.population import is_exchange
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Stands for a trial under our id.
+
+    After a restart Ray gives the same trial another object and another id: a scheduler would count
+    it twice and judge it again.
+    """
+
+    trial_id: str
+
+
+def _named(trial: Any) -> _Named:
+    return _Named(trial.config["trial_id"])
 
 
 class JournalledASHA(ASHAScheduler):
-    """Ray's ASHA under our trial ids, so that rungs stay right when a trial comes back.
+    """Ray's ASHA under our trial ids; each report counts once, and it can recall recorded ones."""
 
-    After a restart Ray gives the same trial another id; under that id a rung would count it twice
-    and judge it again.
-    """
+    def __init__(self, plan: Plan, *, bracket_count: int = 1) -> None:
+        """Rungs by the plan's epochs, the first of bracket s (from 0) at its rung s."""
+        super().__init__(
+            time_attr="epoch",
+            max_t=plan.train.max_epochs,
+            grace_period=plan.search.grace_period,
+            reduction_factor=plan.search.reduction_factor,
+            brackets=bracket_count,
+            **_goal(plan),
+        )
+        self._worst: float | None = None  # of all reports, those of diverged trials left out
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """A trial starts, or comes back."""
-        super().on_trial_add(tune_controller, _named(trial))
+        self._enter(_named(trial))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Ray's decision on one result."""
-        return str(super().on_trial_result(tune_controller, _named(trial), result))
+        """Ray's decision on one report; a diverged trial ends."""
+        return self._judge(_named(trial), result)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """A trial ended by itself."""
-        super().on_trial_complete(tune_controller, _named(trial), result)
+        """A trial ended. Ray hands in its last report again, which is counted already."""
+        self._trial_info.pop(_named(trial).trial_id, None)
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         """A trial was stopped before it ran."""
-        super().on_trial_remove(tune_controller, _named(trial))
+        self._trial_info.pop(_named(trial).trial_id, None)
+
+    def recall(self, name: str, result: dict[str, Any]) -> None:
+        """Take in a recorded report as if it came now; the decision on it is history."""
+        self._enter(_Named(name))
+        self._judge(_Named(name), result)
+
+    def _enter(self, trial: _Named) -> None:
+        self._trial_info[trial.trial_id] = self._brackets[0]
+
+    def _judge(self, trial: _Named, result: dict[str, Any]) -> str:
+        value = self._metric_op * result[self._metric]
+        if result["diverged"]:
+            # It counts as a loser, but its loss of 1e9 would pull the rungs' interpolated cutoffs.
+            if self._worst is not None:
+                worst = {**result, self._metric: self._metric_op * self._worst}
+                super().on_trial_result(None, trial, worst)
+            return str(TrialScheduler.STOP)
+        self._worst = value if self._worst is None else min(value, self._worst)
+        return str(super().on_trial_result(None, trial, result))
 
 
-def _named(trial: Any) -> SimpleNamespace:
-    return SimpleNamespace(trial_id=trial.config["trial_id"])
+class JournalledHyperband(JournalledASHA):
+    """Asynchronous Hyperband: ASHA in as many brackets as there are rungs.
+
+    Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning".
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        """As many brackets as the plan has rungs."""
+        self._shares = [share for _, share in brackets(plan)]
+        super().__init__(plan, bracket_count=len(self._shares))
+        self._seed = plan.seed
+
+    def _enter(self, trial: _Named) -> None:
+        # Ray draws by numpy's global state, so after a restart a trial would change its bracket.
+        rng = random.Random(f"{self._seed}:{trial.trial_id}:bracket")
+        self._trial_info[trial.trial_id] = rng.choices(self._brackets, self._shares)[0]
+
+
+class JournalledMedian(MedianStoppingRule):
+    """Ray's median stopping rule under our trial ids; each epoch of a trial counts once.
+
+    Golovin et al. 2017, "Google Vizier: A Service for Black-Box Optimization".
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        """No trial is stopped before the plan's grace period."""
+        super().__init__(
+            time_attr="epoch",
+            grace_period=plan.search.grace_period,
+            hard_stop=True,
+            **_goal(plan),
+        )
+        self._max_epochs = plan.train.max_epochs
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Ray's decision on one report; a trial that diverged or has all its epochs ends."""
+        named = _named(trial)
+        if result["diverged"]:  # its figures would spoil the running mean of its good epochs
+            return str(TrialScheduler.STOP)
+        self._forget_from(named, result["epoch"])
+        self._stopped_trials.discard(named)  # it came back, and Ray asserts that none does
+        decision = super().on_trial_result(tune_controller, named, result)
+        ended = result["epoch"] >= self._max_epochs
+        return str(TrialScheduler.STOP if ended else decision)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """A trial ended. Ray would count its last report a second time."""
+
+    def recall(self, name: str, result: dict[str, Any]) -> None:
+        """Take in a recorded report, without the costly decision on it."""
+        if not result["diverged"]:
+            self._forget_from(_Named(name), result["epoch"])
+            self._results[_Named(name)].append(result)
+
+    def _forget_from(self, trial: _Named, epoch: int) -> None:
+        """A trial that was tried again reports epochs anew: the new reports are the ones."""
+        known = self._results[trial]
+        self._results[trial] = [earlier for earlier in known if earlier["epoch"] < epoch]
+
+    def _on_insufficient_samples(self, tune_controller: Any, trial: Any, time: float) -> str:
+        """Go on. Ray would pause the trial, and one without a checkpoint starts from scratch."""
+        return str(TrialScheduler.CONTINUE)
+
+
+class ExchangeStops(FIFOScheduler):
+    """Ends a trial for Ray where its population exchanges; the searcher hands it out again then."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Exchanges by the plan's `perturbation_interval`."""
+        super().__init__()
+        self._plan = plan
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Stop at the epoch of an exchange."""
+        stop = is_exchange(self._plan, result["epoch"])
+        return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
 
 
 def build_scheduler(plan: Plan) -> TrialScheduler:
     """The scheduler of a plan. Metric and mode go here and nowhere else."""
-    search = plan.search
-    if search.scheduler == "none":
-        return FIFOScheduler()
-    return JournalledASHA(
-        time_attr="epoch",
-        metric=search.metric,
-        mode=search.mode,
-        max_t=plan.train.max_epochs,
-        grace_period=search.grace_period,
-        reduction_factor=search.reduction_factor,
-    )
+    match plan.search.scheduler:
+        case "asha":
+            return JournalledASHA(plan)
+        case "hyperband":
+            return JournalledHyperband(plan)
+        case "median":
+            return JournalledMedian(plan)
+        case "bohb":
+            return BohbBrackets(plan)
+        case "pbt":
+            return ExchangeStops(plan)
+        case "none":
+            return FIFOScheduler()
 
 
-def refill(scheduler: TrialScheduler, reports: Iterable[Event]) -> None:
-    """Tell a fresh scheduler all recorded reports, in the order in which they came."""
-    if not isinstance(scheduler, JournalledASHA):
-        return  # the others decide without a memory
-    stand_ins: dict[str, SimpleNamespace] = {}
-    for event in reports:
-        name = event["trial_id"]
-        if name not in stand_ins:
-            stand_ins[name] = SimpleNamespace(config={"trial_id": name})
-            scheduler.on_trial_add(None, stand_ins[name])
-        scheduler.on_trial_result(None, stand_ins[name], event["metrics"])
+def refill(scheduler: TrialScheduler, events: Iterable[Event]) -> None:
+    """Tell a fresh scheduler all recorded `result` events, in the order in which they came."""
+    if not isinstance(scheduler, (JournalledASHA, JournalledMedian)):
+        return  # without a memory, or (bohb) never resumed
+    for event in events:
+        scheduler.recall(event["trial_id"], {**event["metrics"], "diverged": event["diverged"]})
+
+
+def _goal(plan: Plan) -> dict[str, str]:
+    return {"metric": plan.search.metric, "mode": plan.search.mode}

@@ -1,40 +1,24 @@
-"""Where configurations come from: unfinished trials first, then new ones."""
+"""Which trial runs next: one that goes on, one that is tried again, or a new configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import Searcher
 
-from cifar_tune.config import Plan
+from cifar_tune.errors import CifarTuneError, StorageError
+from cifar_tune.failures import runs_alone
 from cifar_tune.preflight import number_of_trials
 from cifar_tune.results import UNFINISHED, Recorder, Trial
-from cifar_tune.spaces import Value, draw_random, grid_points
+from cifar_tune.search.exchange import hold_exchange
+from cifar_tune.search.population import due_exchange, waits
+from cifar_tune.search.suggester import NotNow, Suggester
+from cifar_tune.spaces import Value
 
-
-class Configurations(Sequence[dict[str, Value]]):
-    """All configurations of a grid or random search, in order; a function of the plan alone.
-
-    They are made when asked for: of ten million samples most are never reached.
-    """
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._space = plan.search.parsed_space
-        self._count = number_of_trials(plan)
-        self._grid = grid_points(self._space) if plan.search.searcher == "grid" else None
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: Any) -> Any:
-        """Configuration `index`, from 0."""
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        if self._grid is not None:
-            return self._grid[index]
-        return draw_random(self._space, self._plan.seed, index)
+if TYPE_CHECKING:
+    from cifar_tune.search.bohb import BohbSuggester
 
 
 def id_of(index: int) -> str:
@@ -43,51 +27,186 @@ def id_of(index: int) -> str:
 
 
 class JournalledSearcher(Searcher):
-    """Hands out the unfinished trials of a journal, then new configurations, each journalled first.
+    """Ray's source of trials: the journal's unfinished ones, then new ones, each journalled first.
 
-    Ray's own trial ids are of no use after a restart, so ours travel in the configuration.
+    For Ray every hand-out is a trial of its own: one that crashed, or that stands at an exchange of
+    its population, ends for Ray and is handed out again, exactly as after a restart. Ray's trial
+    ids are of no use then, so ours travel in the configuration.
     """
 
-    def __init__(self, recorder: Recorder, resume: Callable[[Trial], list[str]]) -> None:
-        """`resume` gives the checkpoints that a trial can go on from, the newest first."""
+    def __init__(
+        self,
+        recorder: Recorder,
+        suggester: Suggester,
+        checkpoints: Callable[[Trial], list[str]],
+        *,
+        only: Collection[str] | None = None,
+    ) -> None:
+        """Begin where the journal ends.
+
+        Args:
+            recorder: of the search.
+            suggester: it has been told what is recorded.
+            checkpoints: gives those that a trial can go on from, the newest first.
+            only: the trials to hand out, and no new ones; none: all that are unfinished, and new
+                ones.
+        """
         plan = recorder.results.plan
         super().__init__(metric=plan.search.metric, mode=plan.search.mode)
         self._recorder = recorder
-        self._resume = resume
+        self._suggester = suggester
+        self._checkpoints = checkpoints
+        self._live: dict[str, str] = {}  # Ray's trial id: ours
+        self._handed_out: dict[str, int] = {}  # how often in this start
+        self._alone: deque[str] = deque()
+        self._queue: deque[str] = deque()
         trials = recorder.results.trials
-        self._unfinished = [trial for trial in trials.values() if trial.status in UNFINISHED]
-        self._configurations = Configurations(plan)
+        self._only = set(trials) if only is None else set(only)
         self._next = len(trials)  # trials are created in the order of their index
+        self._count = number_of_trials(plan) if only is None else 0
+        self._by_population = plan.search.scheduler == "pbt"
+        for trial in trials.values():
+            if trial.status in UNFINISHED and trial.trial_id in self._only:
+                self.again(trial)
+        self.failure: CifarTuneError | None = None
 
-    def remaining(self) -> int:
-        """Trials that are still to be handed out."""
-        return len(self._unfinished) + len(self._configurations) - self._next
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Ray pickles a Tuner with all its parts at its start, and nobody reads that."""
+        return {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """The next configuration, or Ray's word for none left."""
-        if self._unfinished:
-            trial = self._unfinished.pop(0)
-            return self._hand_out(trial, self._resume(trial))
-        if self._next >= len(self._configurations):
+    def nothing_to_do(self) -> bool:
+        """Whether every trial has ended."""
+        return self._next >= self._count and not self._unfinished()
+
+    def again(self, trial: Trial) -> None:
+        """Hand a trial out once more, when its turn comes."""
+        name = trial.trial_id
+        if self._by_population and waits(self._recorder.results, trial):
+            return  # the exchange brings it back
+        if name in self._queue or name in self._live.values():
+            return  # Ray may ask for the next trial before it tells of an end, which comes then
+        (self._alone if runs_alone(trial.failures) else self._queue).append(name)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next trial's configuration, none for not now, or Ray's word for none left."""
+        try:
+            trial = self._next_trial()
+        except NotNow:
+            return None
+        except CifarTuneError as error:
+            self.failure = error  # Ray wraps what is raised here; run_search raises this one
+            raise
+        except OSError as error:
+            self.failure = StorageError(
+                f"{error.filename or self._recorder.journal.folder} can't be written:"
+                f" {error.strerror}"
+            )
+            raise self.failure from None
+        if trial is None:
             return str(Searcher.FINISHED)
-        self._next += 1
-        return self._hand_out(self._create(self._next - 1), [])
+        self._live[trial_id] = trial.trial_id
+        return self._hand_out(trial)
 
-    def _create(self, index: int) -> Trial:
-        results, name, values = self._recorder.results, id_of(index), self._configurations[index]
+    def _next_trial(self) -> Trial | None:
+        trials = self._recorder.results.trials
+        if any(runs_alone(trials[name].failures) for name in self._live.values()):
+            raise NotNow
+        if self._by_population:
+            self._exchange_if_due()
+        if self._queue:
+            return trials[self._queue.popleft()]
+        if self._next < self._count:
+            created = self._create(self._next)
+            if created is not None:
+                return created
+            self._count = self._next  # the space holds no more
+        if self._live:  # one of them may fail and be tried again, or wait for an exchange
+            raise NotNow
+        return trials[self._alone.popleft()] if self._alone else None
+
+    def _exchange_if_due(self) -> None:
+        results = self._recorder.results
+        epoch = due_exchange(results)
+        if epoch is not None:
+            hold_exchange(self._recorder, epoch)
+            for trial in self._unfinished():
+                self.again(trial)
+
+    def _unfinished(self) -> list[Trial]:
+        trials = self._recorder.results.trials.values()
+        return [t for t in trials if t.status in UNFINISHED and t.trial_id in self._only]
+
+    def _create(self, index: int) -> Trial | None:
+        results, name = self._recorder.results, id_of(index)
+        values = self._suggester.suggest(index, self._fixed(index))
+        if values is None:
+            return None
         seed = results.plan.seed + index
         self._recorder.write("trial_created", trial_id=name, index=index, seed=seed, values=values)
+        self._next = index + 1
+        self._only.add(name)
         return results.trials[name]
 
-    def _hand_out(self, trial: Trial, checkpoints: list[str]) -> dict[str, Any]:
+    def _fixed(self, index: int) -> dict[str, Value]:
+        """What is settled of configuration `index` beforehand: a known good point."""
+        event = self._recorder.results.started_from
+        points = event["points"] if event else []
+        return dict(points[index]) if index < len(points) else {}
+
+    def _hand_out(self, trial: Trial) -> dict[str, Any]:
+        name = trial.trial_id
+        self._handed_out[name] = self._handed_out.get(name, 0) + 1
         return {
-            "trial_id": trial.trial_id,
+            "trial_id": name,
+            "hand_out": self._handed_out[name],
             "index": trial.index,
             "values": trial.values,
-            "checkpoints": checkpoints,
+            "checkpoints": self._checkpoints(trial),
+            "alone": runs_alone(trial.failures),
         }
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Grid and random search learn nothing from results."""
+        """A trial has ended for Ray. What there is to learn from it is in the journal."""
+        self._live.pop(trial_id, None)
+
+
+class PausingSearcher(JournalledSearcher):
+    """For BOHB, whose scheduler pauses trials and tells the searcher, under Ray's trial ids."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        suggester: BohbSuggester,
+        checkpoints: Callable[[Trial], list[str]],
+        *,
+        only: Collection[str] | None = None,
+    ) -> None:
+        """As `JournalledSearcher`."""
+        super().__init__(recorder, suggester, checkpoints, only=only)
+        self._bohb = suggester
+
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """BOHB counts those that run itself; Ray's limit would count the paused ones too."""
+        return self._bohb.set_max_concurrency(max_concurrent)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """A report after which the trial goes on or pauses."""
+        self._bohb.on_trial_result(self._live[trial_id], result)
+
+    def on_pause(self, trial_id: str) -> None:
+        """The trial waits at a rung."""
+        self._bohb.on_pause(self._live[trial_id])
+
+    def on_unpause(self, trial_id: str) -> None:
+        """The trial has passed its rung."""
+        self._bohb.on_unpause(self._live[trial_id])
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """The trial has ended."""
+        if trial_id in self._live:
+            self._bohb.on_trial_complete(self._live[trial_id], result, error)
+        super().on_trial_complete(trial_id, result, error)

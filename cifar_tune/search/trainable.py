@@ -97,19 +97,19 @@ def train_trial(
 
     Args:
         config: `trial_id`, `index`, `values` (searched fields), `checkpoints` (to go on from, the
-            newest first).
+            newest first), `alone` (whether nothing else runs meanwhile).
         objective: what trains.
         plan: the settled plan.
         folder: the results folder, for trackers.
         data: the arrays of the search, read-only and shared by all trials of a node.
     """
-    _reset_process(plan)
+    _reset_process(plan, alone=config["alone"])
     run = plan.run(config["values"], config["index"])
     reporter = Reporter(plan, folder, config["trial_id"], config["values"])
     objective(run, data, reporter, _newest_checkpoint(config["checkpoints"]))
 
 
-def _reset_process(plan: Plan) -> None:
+def _reset_process(plan: Plan, *, alone: bool) -> None:
     """What an earlier trial in this process may have left behind; `fit` sets seeds and threads."""
     if not plan.on_gpu:
         return
@@ -118,15 +118,16 @@ def _reset_process(plan: Plan) -> None:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     # Ray's share of a GPU is bookkeeping; this makes it a limit.
-    torch.cuda.set_per_process_memory_fraction(float(plan.resources.gpus_per_trial))
+    share = 1.0 if alone else float(plan.resources.gpus_per_trial)
+    torch.cuda.set_per_process_memory_fraction(share)
 
 
 def _newest_checkpoint(recorded: list[str]) -> Path | None:
-    """The newest that loads: Ray's, if it restarts the trial after a crash, else the journal's."""
-    restarted = tune.get_checkpoint()
+    """The newest that loads: Ray's, if its scheduler paused the trial, else the journal's."""
+    paused = tune.get_checkpoint()
     candidates = [Path(path) for path in recorded]
-    if restarted is not None:
-        candidates.insert(0, Path(restarted.path) / CHECKPOINT_NAME)
+    if paused is not None:
+        candidates.insert(0, Path(paused.path) / CHECKPOINT_NAME)
     return next((path for path in candidates if is_whole(path)), None)
 
 

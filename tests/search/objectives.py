@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,14 @@ def failing(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> Non
     analytic(run, data, reporter, resume_from)
 
 
+def worsening(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> None:
+    """Seed 1 fails; each later seed is worse than those before it, so that rungs stop it."""
+    if run.seed == 1:
+        raise RuntimeError("the third bolt is loose")
+    for epoch in range(1, run.train.max_epochs + 1):
+        reporter.report(figures(epoch, 1 / (run.seed + 2)))
+
+
 def always_failing(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> None:
     """No trial is usable."""
     raise RuntimeError("no bolts at all")
@@ -65,3 +74,75 @@ def slow(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> None:
     for epoch in range(1, run.train.max_epochs + 1):
         time.sleep(0.1)
         reporter.report(figures(epoch, curve(run, epoch)))
+
+
+def notes_folder() -> Path:
+    return Path(os.environ["CIFAR_TUNE_TEST_NOTES"])
+
+
+def first_try(run: Any) -> bool:
+    """Whether this seed runs for the first time."""
+    mark = notes_folder() / f"tried-{run.seed}"
+    tried = mark.exists()
+    mark.touch()
+    return not tried
+
+
+def hungry(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> None:
+    """Seed 1 runs out of memory at its first try, for real; each notes who runs beside it."""
+    import resource
+
+    import numpy as np
+
+    here = notes_folder() / f"running-{run.seed}"
+    if run.seed == 1 and first_try(run):
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, resource.RLIM_INFINITY))
+        np.ones(2**30)
+    here.touch()
+    beside = sorted(path.name for path in notes_folder().glob("running-*"))
+    (notes_folder() / f"beside-{run.seed}").write_text(" ".join(beside))
+    slow(run, data, reporter, resume_from)
+    here.unlink()
+
+
+def crashing(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> None:
+    """Seed 0 is killed after its first epoch at its first try, seed 1 always finds bad data."""
+    from cifar_tune.errors import DataError
+
+    if run.seed == 1:
+        raise DataError("image 7 is damaged")
+    if run.seed == 0 and first_try(run):
+        reporter.report(figures(1, curve(run, 1)))
+        os.kill(os.getpid(), signal.SIGKILL)
+    analytic(run, data, reporter, resume_from)
+
+
+def hanging(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> None:
+    """Seed 1 reports once and then never again."""
+    if run.seed == 1:
+        reporter.report(figures(1, curve(run, 1)))
+        while True:
+            time.sleep(1000)
+    slow(run, data, reporter, resume_from)
+
+
+def with_file(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> None:
+    """Goes on from its checkpoint, a zip file that counts epochs; says where each epoch came from."""
+    import tempfile
+    import zipfile
+
+    from ray import tune
+
+    before: list[str] = []
+    if resume_from is not None:
+        with zipfile.ZipFile(resume_from) as archive:
+            before = archive.read("epochs").decode().split()
+    for epoch in range(len(before) + 1, run.train.max_epochs + 1):
+        time.sleep(0.02)
+        before.append(f"{run.seed}:{run.optim.lr:.6g}")
+        with tempfile.TemporaryDirectory() as folder:
+            with zipfile.ZipFile(Path(folder) / "model.ckpt", "w") as archive:
+                archive.writestr("epochs", " ".join(before))
+            checkpoint = tune.Checkpoint.from_directory(folder)
+            reporter.report(figures(epoch, curve(run, epoch)), checkpoint=checkpoint)

@@ -7,50 +7,25 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from search import objectives
+from search.searching import Search, searching
 
-from cifar_tune import preflight
-from cifar_tune.data import SearchData
 from cifar_tune.errors import StorageError
 from cifar_tune.journal import Journal
-from cifar_tune.load import load_plan
-from cifar_tune.machine import read_machine
 from cifar_tune.results import Recorder, Results
-from cifar_tune.search.run import StopRequest, run_search, tidy
+from cifar_tune.search.checkpoints import tidy
 
 pytestmark = pytest.mark.usefixtures("ray_session")
-
-MACHINE = replace(read_machine(), cpus=2, gpus=0)
-Search = Callable[..., tuple[Results, StopRequest]]
-
-
-def no_data() -> SearchData:
-    images, labels = np.zeros((4, 32, 32, 3), np.uint8), np.zeros(4, np.int64)
-    return SearchData(images, labels, images, labels, ("a", "b"), (0.5,) * 3, (0.5,) * 3)
 
 
 @pytest.fixture
 def search(tmp_path: Path) -> Search:
     """Runs, or goes on with, a search in `tmp_path` under `--set` values."""
-
-    def run(*overrides: str, objective: Any = objectives.analytic) -> tuple[Results, StopRequest]:
-        forecast = preflight.check(load_plan(None, overrides), MACHINE)
-        with Journal(tmp_path) as journal:
-            recorder = Recorder(journal)
-            if not recorder.results.events:
-                plan = forecast.plan.model_dump(mode="json")
-                recorder.write("search", version=1, plan=plan, data={}, environment={})
-            stop = run_search(recorder, no_data(), MACHINE, forecast.share, objective=objective)
-            return recorder.results, stop
-
-    return run
+    return searching(tmp_path)
 
 
 def test_asha_runs_all_trials_in_reused_processes_and_stops_the_losers_at_rungs(

@@ -1,0 +1,54 @@
+"""Why trials fail: a name for each kind of crash, and how often each is tried again."""
+
+from __future__ import annotations
+
+import re
+
+from cifar_tune.config import SearchConfig
+
+OUT_OF_MEMORY = "out of memory"
+DATA = "data"
+CODE = "code"
+LOST_PROCESS = "lost process"
+LOST_NODE = "lost node"
+HUNG = "hung"
+KINDS = (OUT_OF_MEMORY, DATA, CODE, LOST_PROCESS, LOST_NODE, HUNG)
+"""Kinds of crashes. A diverged trial did not crash: that is a status of its own."""
+
+MOST_LOST_NODES = 3
+
+# What names the kind in Ray's text of an error, the first that fits. Python's, torch's (CPU and
+# CUDA) and Ray's own words for memory; then our data errors; then the ways in which Ray tells that
+# a worker is gone: with its node or alone.
+SIGNS = (
+    (OUT_OF_MEMORY, r"MemoryError|out of memory|can't allocate memory|low on memory"),
+    (LOST_NODE, r"node has died|node was terminated|NodeDiedError|node .* was marked dead"),
+    (LOST_PROCESS, r"ActorDiedError|RayActorError|ActorUnavailableError|worker .*(died|crashed)"),
+    (DATA, r"\bDataError\b"),
+)  # fmt: skip
+
+
+def kind_of(error: str) -> str:
+    """The kind of a crash, by the text of its error: `Type: message`, or Ray's own words."""
+    return next((kind for kind, sign in SIGNS if re.search(sign, error)), CODE)
+
+
+def may_retry(failures: list[str], search: SearchConfig) -> bool:
+    """Whether a trial with these crashes, the newest last, is tried again.
+
+    Out of memory: once more, alone. Damaged data stay damaged: never. A node that is lost is not
+    the trial's fault: `MOST_LOST_NODES` times. All else: `search.max_failures` times.
+    """
+    if not search.max_failures or failures[-1] == DATA:
+        return False
+    if failures[-1] == LOST_NODE:
+        return failures.count(LOST_NODE) <= MOST_LOST_NODES
+    if failures[-1] == OUT_OF_MEMORY:
+        return failures.count(OUT_OF_MEMORY) <= 1
+    own = [kind for kind in failures if kind != LOST_NODE]
+    return len(own) <= search.max_failures
+
+
+def runs_alone(failures: list[str]) -> bool:
+    """Whether a trial that is tried again gets the machine for itself."""
+    return OUT_OF_MEMORY in failures[-1:]

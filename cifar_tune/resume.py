@@ -1,0 +1,279 @@
+"""Goes on with a search: as it is, extended, or with its failed trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cifar_tune import preflight
+from cifar_tune.config import Plan
+from cifar_tune.data import Dataset, SearchData
+from cifar_tune.errors import DataError, PlanError, ResultsError
+from cifar_tune.journal import Journal
+from cifar_tune.load import plan_from
+from cifar_tune.machine import Machine
+from cifar_tune.outcome import resume_command
+from cifar_tune.resources import Share
+from cifar_tune.results import Recorder, Results
+from cifar_tune.search.bohb import NOT_RESUMABLE
+from cifar_tune.search.trainable import Objective, fit_objective
+from cifar_tune.session import carry_out, load_data
+from cifar_tune.tables import failures
+
+Say = Callable[[str], None]
+# What a resumed search may change: where and how it runs, not what it compares.
+FREE_FIELDS = {
+    "data.path", "data.fallback", "search.time_budget", "search.max_failures",
+    "search.checkpoint_every_epochs", "search.fail_fast", "search.trial_timeout",
+}  # fmt: skip
+FREE_SECTIONS = ("resources", "tracking")
+PLACE = {"name", "out"}  # the folder itself is the search, wherever it was moved
+GROWING = {"search.num_samples", "train.max_epochs"}  # what `extend` is for
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """A search that is about to go on: locked, its plan settled, its data loaded and compared."""
+
+    recorder: Recorder
+    dataset: Dataset
+    data: SearchData
+    share: Share
+
+
+def resume_search(
+    folder: Path,
+    machine: Machine,
+    say: Say,
+    *,
+    changes: Plan | None = None,
+    objective: Objective = fit_objective,
+) -> int:
+    """Go on with the search in `folder`; returns the exit code.
+
+    Args:
+        folder: a results folder; only its journal and the checkpoints that this names are read.
+        machine: this machine.
+        say: shows a line.
+        changes: a plan whose `FREE_SECTIONS` and `FREE_FIELDS` count from now on.
+        objective: what trains.
+
+    Raises:
+        CifarTuneError: as `start_search`; also if the data is not what it was.
+    """
+    with _open(folder, machine, say, changes) as opened:
+        say(standing(opened.recorder.results))
+        return _carry_out(opened, machine, say, objective)
+
+
+def retry_failed(
+    folder: Path,
+    machine: Machine,
+    say: Say,
+    *,
+    changes: Plan | None = None,
+    objective: Objective = fit_objective,
+) -> int:
+    """Run the failed trials of a search again, and no others; else as `resume_search`.
+
+    Raises:
+        ResultsError: no trial has failed.
+    """
+    with _open(folder, machine, say, changes) as opened:
+        failed = [one for one in failures(opened.recorder.results) if one["kind"] != "diverged"]
+        if not failed:
+            raise ResultsError(
+                f"{folder} has no failed trial to try again; go on with it:"
+                f" {resume_command(folder)}"
+            )
+        for one in failed:
+            trial_id, kind, reason = one["trial_id"], one["kind"], one["reason"]
+            say(f"{trial_id} is tried again; it had failed ({kind}): {reason}")
+            opened.recorder.write(
+                "trial_retried", trial_id=trial_id, kind=kind, reason=reason, by_user=True
+            )
+        only = [one["trial_id"] for one in failed]
+        return _carry_out(opened, machine, say, objective, only=only)
+
+
+def extend_search(
+    folder: Path,
+    machine: Machine,
+    say: Say,
+    *,
+    wanted: Plan,
+    objective: Objective = fit_objective,
+) -> int:
+    """Give the search in `folder` more trials or longer trainings; else as `resume_search`.
+
+    What is known stays known; completed trials train on from their checkpoints.
+
+    Args:
+        folder, machine, say, objective: as in `resume_search`.
+        wanted: the recorded plan with a larger `search.num_samples` or `train.max_epochs`.
+
+    Raises:
+        PlanError: nothing grows, or anything else differs that trials are compared by.
+    """
+    with _open(folder, machine, say, wanted, growing=True) as opened:
+        recorder, results = opened.recorder, opened.recorder.results
+        old_epochs, plan = _recorded_epochs(recorder), results.plan
+        recorder.write("extended", plan=plan.model_dump(mode="json"))
+        say(standing(results))
+        if plan.train.max_epochs > old_epochs:
+            say(
+                f"Completed trials train on from epoch {old_epochs} to {plan.train.max_epochs}; the"
+                f" learning rate's schedule ({plan.optim.schedule}) is computed anew for the new"
+                " length, so that it jumps to where a training of that length would be."
+            )
+        return _carry_out(opened, machine, say, objective)
+
+
+def _carry_out(
+    opened: _Opened, machine: Machine, say: Say, objective: Objective, *, only: Any = None
+) -> int:
+    recorder, dataset, data, share = (
+        opened.recorder,
+        opened.dataset,
+        opened.data,
+        opened.share,
+    )
+    return carry_out(recorder, dataset, data, machine, share, say, objective, only=only)
+
+
+@contextmanager
+def _open(
+    folder: Path, machine: Machine, say: Say, changes: Plan | None, *, growing: bool = False
+) -> Iterator[_Opened]:
+    """Lock the folder, and make sure that its search can go on under this plan on this data."""
+    with Journal(folder) as journal:
+        recorder = Recorder(journal)
+        results = recorder.results
+        if not results.events:
+            raise ResultsError(f"{folder} holds no search; start one with --name {folder.name}")
+        if results.plan.search.scheduler == "bohb" and not (results.finished and not growing):
+            raise ResultsError(f"{folder} can't go on: {NOT_RESUMABLE}")
+        if journal.records.torn_lines:
+            say("The journal's last line was torn by a crash and is dropped.")
+        wanted = changes or results.plan
+        plan = _grown(results, wanted) if growing else results.plan
+        forecast = preflight.check(_with_changes(plan, wanted), machine)
+        results.plan = forecast.plan
+        drawn = results.data["kind"] == "drawn"
+        dataset, data = load_data(forecast.plan, say, drawn=drawn)
+        _check_same_data(dataset, results)
+        yield _Opened(recorder=recorder, dataset=dataset, data=data, share=forecast.share)
+
+
+def _recorded_epochs(recorder: Recorder) -> int:
+    """`train.max_epochs` as the journal has it last."""
+    plans = recorder.journal.records.of("search", "start", "extended")
+    return int(plans[-1]["plan"]["train"]["max_epochs"])
+
+
+def _grown(results: Results, wanted: Plan) -> Plan:
+    """The recorded plan with the wanted number of trials and epochs.
+
+    Raises:
+        PlanError: as `extend_search`.
+    """
+    recorded = results.plan
+    check_same_plan(recorded, wanted, wanted, free=GROWING)
+    samples, epochs = wanted.search.num_samples, wanted.train.max_epochs
+    for field, old, new in (
+        ("search.num_samples", recorded.search.num_samples, samples),
+        ("train.max_epochs", recorded.train.max_epochs, epochs),
+    ):
+        if new < old:
+            raise PlanError(f"{field} is {new}, below the search's {old}; a search can only grow")
+    if recorded.search.scheduler == "pbt" and samples > recorded.search.num_samples:
+        raise PlanError(
+            f"--num-samples is {samples}, and the population of this pbt search has"
+            f" {recorded.search.num_samples}; it is settled at the start: give --max-epochs"
+        )
+    plan = plan_from(
+        {
+            **recorded.model_dump(mode="json"),
+            "search": {**recorded.search.model_dump(mode="json"), "num_samples": samples},
+            "train": {**recorded.train.model_dump(mode="json"), "max_epochs": epochs},
+        },
+        "the extended plan",
+    )
+    more = preflight.number_of_trials(plan) > preflight.number_of_trials(recorded)
+    if not more and epochs == recorded.train.max_epochs:
+        raise PlanError(
+            "nothing would grow; give --num-samples +20 or a larger --max-epochs"
+            + ("" if samples == recorded.search.num_samples else ": the space has no more points")
+        )
+    return plan
+
+
+def check_same_plan(
+    recorded: Plan, wanted: Plan, settled: Plan, *, free: Collection[str] = ()
+) -> None:
+    """Refuse to go on with a search under a plan that would make its trials incomparable.
+
+    Args:
+        recorded: the plan of the search.
+        wanted: the plan as given now; its `auto` fields are no wish.
+        settled: the same, settled on this machine.
+        free: fields that may differ besides the `FREE_FIELDS`.
+
+    Raises:
+        PlanError: with each difference.
+    """
+    old, new, given = (_flatten(plan) for plan in (recorded, settled, wanted))
+    differences = [
+        f"{field} was {old[field]!r} and is now {new[field]!r}"
+        for field in old
+        if field not in FREE_FIELDS | PLACE | set(free)
+        and field.partition(".")[0] not in FREE_SECTIONS
+        and given[field] != "auto"
+        and old[field] != new[field]
+    ]
+    if differences:
+        raise PlanError(
+            f"the search can't go on under another plan: {'; '.join(differences)}; give the old"
+            " values, or start a new search under another --name; more trials or epochs come with"
+            " cifar-tune extend"
+        )
+
+
+def _flatten(plan: Plan) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in plan.model_dump().items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{key}": inner for key, inner in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _with_changes(recorded: Plan, wanted: Plan) -> Plan:
+    """The recorded plan with the wanted plan's `FREE_SECTIONS` and `FREE_FIELDS`."""
+    values, new = recorded.model_dump(mode="json"), wanted.model_dump(mode="json")
+    for name in FREE_SECTIONS:
+        values[name] = new[name]
+    for field in FREE_FIELDS:
+        section, _, key = field.partition(".")
+        values[section][key] = new[section][key]
+    return plan_from(values, "the recorded plan")
+
+
+def _check_same_data(dataset: Dataset, results: Results) -> None:
+    recorded = results.data["fingerprint"]
+    if dataset.fingerprint != recorded:
+        raise DataError(
+            f"{dataset.source} has the fingerprint {dataset.fingerprint[:12]}, and the search began"
+            f" on data with {recorded[:12]}; give that data with --data-dir, or start a new search"
+        )
+
+
+def standing(results: Results) -> str:
+    """Where a search stands, in a sentence."""
+    counts = results.counts()
+    named = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    return f"Going on with {results.folder}: {named}, of {results.plan.search.num_samples}."

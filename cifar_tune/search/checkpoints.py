@@ -1,0 +1,74 @@
+"""A trial's checkpoints on the disk: which it can go on from, and which nobody needs any more."""
+
+from __future__ import annotations
+
+import shutil
+
+from cifar_tune.results import ENDED, Recorder, Trial, best_epoch
+from cifar_tune.search.trainable import is_whole
+
+
+def to_go_on_from(recorder: Recorder, trial: Trial) -> list[str]:
+    """Absolute paths of the whole checkpoints that a trial can go on from, the newest first.
+
+    Those that are damaged or gone are given up, and the journal says so.
+    """
+    folder = recorder.journal.folder
+    lost = [epoch for epoch, path in trial.checkpoints.items() if not is_whole(folder / path)]
+    if lost:
+        recorder.write("checkpoints_lost", trial_id=trial.trial_id, epochs=lost)
+    began = trial.inherited[0] if trial.inherited else 0
+    own = sorted((epoch for epoch in trial.checkpoints if epoch > began), reverse=True)
+    paths = [folder / trial.checkpoints[epoch] for epoch in own]
+    if trial.inherited and is_whole(folder / trial.inherited[1]):
+        paths.append(folder / trial.inherited[1])
+    return [str(path) for path in paths]
+
+
+def drop_checkpoints(recorder: Recorder, record: Trial, *, final: bool) -> None:
+    """Delete the checkpoints of a trial that nothing needs any more.
+
+    A trial that may go on needs its newest, the one before it, and its best. A completed one keeps
+    its newest, so that it can be trained longer. One that ended otherwise is only needed as long
+    as it leads. `final`: the winner's weights lie in `best/` already.
+    """
+    needed = _needed_epochs(recorder, record, final=final)
+    dropped = {epoch: path for epoch, path in record.checkpoints.items() if epoch not in needed}
+    if not dropped:
+        return
+    # First the line, then the files: the journal never names a checkpoint that is gone.
+    recorder.write("checkpoints_dropped", trial_id=record.trial_id, epochs=list(dropped))
+    for path in dropped.values():
+        shutil.rmtree((recorder.journal.folder / path).parent, ignore_errors=True)
+
+
+def _needed_epochs(recorder: Recorder, record: Trial, *, final: bool) -> set[int]:
+    results = recorder.results
+    epochs = sorted(record.checkpoints)
+    if record.status not in ENDED:
+        return {*epochs[-2:], best_epoch(record, results.plan.search)} if epochs else set()
+    needed = set(epochs[-1:]) if record.status == "completed" else set()
+    if not final and record.usable and results.best_ended() is record:
+        needed.add(best_epoch(record, results.plan.search))
+    return needed
+
+
+def tidy(recorder: Recorder) -> None:
+    """Delete what is not needed once `best/` is written: losers' checkpoints, Ray's own files."""
+    for trial in list(recorder.results.trials.values()):
+        drop_checkpoints(recorder, trial, final=True)
+    kept = {
+        (recorder.journal.folder / path).parent.parent
+        for trial in recorder.results.trials.values()
+        for path in trial.checkpoints.values()
+    }
+    for start in (recorder.journal.folder / "ray").glob("*"):
+        for entry in start.iterdir():
+            if entry in kept:
+                continue
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+        if not any(start.iterdir()):
+            start.rmdir()

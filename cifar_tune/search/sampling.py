@@ -1,0 +1,286 @@
+"""Asks a sampler of Optuna for configurations that were not there before, on a study in memory."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.pruners import NopPruner
+from optuna.samplers import BaseSampler, GPSampler, TPESampler
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from cifar_tune.config import Plan
+from cifar_tune.results import Trial
+from cifar_tune.search.optuna_trials import (
+    Parameter,
+    direction_of,
+    optuna_trial,
+    parameters_of,
+    steps_of,
+)
+from cifar_tune.spaces import MAX_GRID_POINTS, Space, Value, grid_points
+
+ATTEMPTS = 4  # to suggest what was not there before; then it is drawn among the points left
+
+
+@dataclass(frozen=True)
+class End:
+    """How a trial ended, for the sampler."""
+
+    status: str
+    epochs: int
+    state: TrialState
+    value: float | None
+
+
+class Sampling:
+    """A study in memory, from which a sampler learns and suggests."""
+
+    def __init__(self, plan: Plan, make_sampler: Callable[[int], BaseSampler]) -> None:
+        self._search = plan.search
+        self._seed = plan.seed
+        self._space = plan.search.parsed_space
+        self._parameters = parameters_of(self._space)
+        self._make_sampler = make_sampler
+        self._guide = _Guide(self._sampler(0, 0))
+        self._study = _Study(plan, self._guide)
+        self._running: dict[str, optuna.Trial] = {}
+        self._asked: tuple[int, optuna.Trial] | None = None  # not created yet: index and trial
+        self._seen: set[_Key] = set()
+        self.steps = 0  # of the search that were taken over
+
+    def _sampler(self, index: int, attempt: int) -> BaseSampler:
+        seed = random.Random(f"{self._seed}:{index}:{attempt}").getrandbits(32)
+        return self._make_sampler(seed)
+
+    def know(self, trial: Trial, end: End | None) -> None:
+        """Add a trial of an earlier search."""
+        if end is not None:
+            steps = self._steps_of(trial)
+            added = optuna_trial(self._parameters, trial.values, end.state, end.value, steps, {})
+            self._study.add_trial(added)
+
+    def _steps_of(self, trial: Trial) -> dict[int, float]:
+        """What a trial reported; nothing if it diverged: TPE takes late reports for a good sign."""
+        return {} if trial.status == "diverged" else steps_of(trial, self._search.metric)
+
+    def suggest(self, index: int, fixed: Mapping[str, Value]) -> dict[str, Value] | None:
+        """The values of a new trial, which `create` will be told of."""
+        if self._study.exhausted:
+            return None
+        trial = self._ask(index)
+        values = self._unseen(index, fixed)
+        if values is None and fixed:  # it was tried before, as it is
+            values = self._unseen(index, {})
+        if values is None:
+            values = self._left_over(index)
+        if values is None:
+            self._study.tell(trial, state=TrialState.FAIL)
+            return None
+        self._give(trial, values)
+        self._asked = index, trial
+        return values
+
+    def create(self, trial: Trial, fixed: Mapping[str, Value]) -> None:
+        """Take over a trial that was created: the one asked for, or one of an earlier start."""
+        asked, self._asked = self._asked, None
+        if asked is not None and asked[0] == trial.index:
+            self._running[trial.trial_id] = asked[1]
+        else:
+            again = self._ask(trial.index)
+            if self._leaves_traces():
+                self._unseen(trial.index, fixed)
+            self._give(again, trial.values)
+            self._running[trial.trial_id] = again
+        self._seen.add(_key(trial.values))
+
+    def _leaves_traces(self) -> bool:
+        """Whether a sampler writes into its study what it needs later, as CMA-ES its optimizer.
+
+        TPE does with conditions: what a running trial would have in the branches it did not take.
+        Such a sampler is asked again in a rebuild; the others' asking would be time lost.
+        """
+        sampler = self._guide.sampler
+        conditional = any(dimension.when for dimension in self._space)
+        if isinstance(sampler, TPESampler):
+            return conditional
+        return not isinstance(sampler, GPSampler)
+
+    def end(self, trial: Trial, end: End) -> None:
+        """Tell how a trial ended."""
+        running = self._running.pop(trial.trial_id)
+        for epoch, value in sorted(self._steps_of(trial).items()):
+            running.report(value, epoch)
+        self._study.tell(running, end.value, end.state)
+
+    def _ask(self, index: int) -> optuna.Trial:
+        self._guide.sampler = self._sampler(index, 0)
+        return self._study.ask()
+
+    def _unseen(self, index: int, fixed: Mapping[str, Value]) -> dict[str, Value] | None:
+        """What the sampler suggests for the trial just asked for, if no trial had it before."""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                self._guide.sampler = self._sampler(index, attempt)
+            values = self._draw(fixed)
+            if _key(values) not in self._seen:
+                return values
+        return None
+
+    def _draw(self, fixed: Mapping[str, Value]) -> dict[str, Value]:
+        """Values as Optuna's `Trial.suggest_...` would give them, but these can be drawn again."""
+        sampler, study = self._guide.sampler, self._study
+        trial = self._asked_for()
+        together = sampler.infer_relative_search_space(study, trial)
+        drawn = sampler.sample_relative(study, trial, together)
+        trial = self._asked_for()  # with what the sampler noted in it
+        values: dict[str, Value] = {}
+        for one in self._parameters:
+            if not one.dimension.active(values):
+                continue
+            field, name = one.dimension.field, one.name
+            if field in fixed:
+                values[field] = fixed[field]
+            elif one.distribution.single():
+                values[field] = one.dimension.values[0]
+            else:
+                alone = name not in drawn
+                given = (
+                    sampler.sample_independent(study, trial, name, one.distribution)
+                    if alone
+                    else drawn[name]
+                )
+                values[field] = one.decode(given)
+            trial.params[name] = one.encode(values[field])
+            trial.distributions[name] = one.distribution
+        return values
+
+    def _asked_for(self) -> FrozenTrial:
+        """The newest trial, as samplers are given it: this copy will hold what is drawn so far."""
+        return copy.deepcopy(self._study.get_trials(deepcopy=False)[-1])
+
+    def _left_over(self, index: int) -> dict[str, Value] | None:
+        """A random point that no trial had, where the sampler insists on old ones."""
+        rng = random.Random(f"{self._seed}:{index}:left over")
+        sizes = [dimension.size for dimension in self._space]
+        if None in sizes:
+            return None
+        if math.prod(size or 0 for size in sizes) <= MAX_GRID_POINTS:
+            points = [point for point in _all_points(self._space) if _key(point) not in self._seen]
+            return rng.choice(points) if points else None
+        while True:  # by far most points are left
+            values: dict[str, Value] = {}
+            for dimension in self._space:
+                if dimension.active(values):
+                    values[dimension.field] = dimension.draw(rng)
+            if _key(values) not in self._seen:
+                return values
+
+    def _give(self, trial: optuna.Trial, values: Mapping[str, Value]) -> None:
+        """Let Optuna's trial have these values."""
+        for one in self._parameters:
+            if one.dimension.field in values:
+                self._guide.params[one.name] = one.encode(values[one.dimension.field])
+                _suggest(trial, one)
+
+
+_Key = tuple[tuple[str, bool, Value], ...]
+
+
+def _key(values: Mapping[str, Value]) -> _Key:
+    """A configuration as a set can hold it; true is not 1 there."""
+    return tuple((name, isinstance(values[name], bool), values[name]) for name in sorted(values))
+
+
+def _all_points(space: Space) -> list[dict[str, Value]]:
+    whole = [
+        dimension
+        if dimension.values
+        else replace(dimension, values=tuple(range(int(dimension.low), int(dimension.high) + 1)))
+        for dimension in space
+    ]
+    return grid_points(tuple(whole))
+
+
+def _suggest(trial: optuna.Trial, parameter: Parameter) -> None:
+    name, distribution = parameter.name, parameter.distribution
+    if isinstance(distribution, CategoricalDistribution):
+        trial.suggest_categorical(name, distribution.choices)
+    elif isinstance(distribution, IntDistribution):
+        trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
+    elif isinstance(distribution, FloatDistribution):
+        trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+
+
+class _Study(optuna.Study):
+    """A study in memory whose sampler may say that there is no more to try."""
+
+    def __init__(self, plan: Plan, sampler: BaseSampler) -> None:
+        storage, name = InMemoryStorage(), "search"
+        storage.create_new_study([direction_of(plan.search)], name)
+        super().__init__(name, storage, sampler, NopPruner())
+        self.exhausted = False
+
+    def stop(self) -> None:
+        """Note it, where Optuna would end its own loop."""
+        self.exhausted = True
+
+
+class _Guide(BaseSampler):
+    """Stands between Optuna's trial and its sampler: the trial gets what was chosen for it.
+
+    Optuna asks a sampler once for each trial. Here it may be asked again, until it suggests what
+    was not there before, without a trial for every attempt.
+    """
+
+    def __init__(self, sampler: BaseSampler) -> None:
+        self.sampler = sampler
+        self.params: dict[str, Any] = {}
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Let the sampler know."""
+        self.sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """None: each parameter is given by itself."""
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """None, as above."""
+        return {}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """The value that was chosen."""
+        return self.params[param_name]
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Let the sampler know."""
+        self.sampler.after_trial(study, trial, state, values)

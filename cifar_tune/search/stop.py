@@ -1,0 +1,64 @@
+"""Ends a whole search early: at a signal, when its time is up, or at a failure if asked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from ray import tune
+
+TIME_BUDGET = "time budget"
+
+
+class StopRequest(tune.Stopper):
+    """Ends the whole search at a signal or when its time is up; trials stay resumable."""
+
+    def __init__(self, budget_seconds: float | None, resume_command: str) -> None:
+        self.reason: str | None = None
+        self.signal: int | None = None
+        self._resume_command = resume_command
+        self._deadline = None if budget_seconds is None else time.monotonic() + budget_seconds
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Single trials are the scheduler's business."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the search ends now."""
+        late = self._deadline is not None and time.monotonic() > self._deadline
+        if late:
+            self.ask(TIME_BUDGET)
+        return self.reason is not None
+
+    def ask(self, reason: str) -> None:
+        """End the search, unless something else ends it already."""
+        self.reason = self.reason or reason
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM ask for the stop; a second one leaves at once."""
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            self.install()
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def install(self) -> None:
+        """Set the handlers; again after `ray.init`, which sets its own for SIGTERM."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if self.signal is not None:
+            # The journal is on disk up to the last acknowledged report: nothing is lost.
+            os.write(2, f"\nLeft at once. Go on with:\n{self._resume_command}\n".encode())
+            os._exit(128 + number)
+        self.signal = number
+        self.reason = signal.Signals(number).name

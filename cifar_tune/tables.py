@@ -1,0 +1,120 @@
+"""The tables of a results folder, made from the journal: `trials.csv` and `summary.json`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from cifar_tune.config import SearchConfig
+from cifar_tune.journal import Event
+from cifar_tune.results import Results, Trial, best_epoch, write_atomically
+
+COLUMNS = (
+    "trial_id", "status", "epochs", "best_epoch", "val_accuracy", "val_loss", "seed",
+    "wall_seconds",
+)  # fmt: skip
+
+
+def write_tables(results: Results) -> None:
+    """Write `trials.csv` and `summary.json`, each by atomic rename."""
+    write_atomically(results.folder / "trials.csv", trials_csv(results))
+    summary = json.dumps(summarise(results), indent=2, ensure_ascii=False) + "\n"
+    write_atomically(results.folder / "summary.json", summary)
+
+
+class TableWriter:
+    """Keeps the tables fresh while a search runs, for at most a twentieth of the time."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def __call__(self, event: Event, results: Results) -> None:
+        """Observe one event of the journal."""
+        began = time.monotonic()
+        if event["event"] not in ("result", "trial_ended") or began < self._next:
+            return
+        write_tables(results)
+        ended = time.monotonic()
+        self._next = ended + max(5.0, 20 * (ended - began))
+
+
+def trials_csv(results: Results) -> str:
+    """A row a trial, in the order of suggestion."""
+    fields = list(results.plan.search.space)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*COLUMNS, *fields])
+    for trial in sorted(results.trials.values(), key=lambda trial: trial.index):
+        row = _row(trial, results.plan.search)
+        values = trial.values_at(row[3] or trial.epochs)
+        writer.writerow([*row, *(values.get(name, "") for name in fields)])
+    return text.getvalue()
+
+
+def _row(trial: Trial, search: SearchConfig) -> list[Any]:
+    best = best_epoch(trial, search) if trial.results else ""
+    metrics: Mapping[str, Any] = trial.results[int(best)] if best else {}
+    wall = trial.ended - trial.created if trial.ended else 0.0
+    return [
+        trial.trial_id, trial.status, trial.epochs, best, metrics.get("val_accuracy", ""),
+        metrics.get("val_loss", ""), trial.seed, round(wall, 3),
+    ]  # fmt: skip
+
+
+def summarise(results: Results) -> dict[str, Any]:
+    """The content of `summary.json`."""
+    return {
+        "name": results.folder.name,
+        "dataset": results.data,
+        "trials": results.counts(),
+        "best": results.winner(),
+        "failures": failures(results),
+        "finals": finals_of(results),
+        "cost": results.cost(),
+        "resources": {
+            "cpus_per_trial": results.plan.resources.cpus_per_trial,
+            "gpus_per_trial": results.plan.resources.gpus_per_trial,
+            "slots": results.starts[-1].slots if results.starts else 0,
+        },
+        "versions": results.environment.get("versions", {}),
+    }
+
+
+def failures(results: Results) -> list[dict[str, Any]]:
+    """The trials that failed or diverged, each with its kind and reason."""
+    return [
+        {
+            "trial_id": trial.trial_id,
+            "kind": trial.failures[-1] if trial.status == "failed" else trial.status,
+            "tries": max(1, len(trial.failures)),
+            "epochs": trial.epochs,
+            "reason": trial.reason,
+        }
+        for trial in results.trials.values()
+        if trial.status in ("failed", "diverged")
+    ]
+
+
+def finals_of(results: Results) -> dict[str, Any] | None:
+    """The winner's test score, or none.
+
+    One score has neither deviation nor interval: those come with more seeds.
+    """
+    scored, winner = results.test_scored, results.winner()
+    if scored is None or winner is None:
+        return None
+    if any(scored[key] != winner[key] for key in ("trial_id", "epoch")):
+        return None  # of a winner that has lost its place since
+    scores = scored["test_accuracy"]
+    return {
+        "seeds": scored["seeds"],
+        "test_accuracy": scores,
+        "mean": math.fsum(scores) / len(scores),
+        "std": None,
+        "ci95": None,
+    }

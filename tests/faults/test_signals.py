@@ -1,0 +1,105 @@
+"""What ends a search from outside: signals, once and twice, and the loss of Ray itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from command_line import command, run, wait_for_results
+
+from cifar_tune.journal import FILE_NAME, read_journal
+from cifar_tune.results import Results
+
+TRIALS, EPOCHS = 4, 6
+
+
+@pytest.fixture
+def arguments(image_folder: Path, tmp_path: Path) -> list[str]:
+    given = [
+        f"data.path={image_folder}", "data.val_size=100", "data.confirm_size=50", "model.width=16",
+        "search.space.data.batch_size={choice: [8, 16]}", f"search.num_samples={TRIALS}",
+        f"train.max_epochs={EPOCHS}", "search.searcher=tpe", "search.scheduler=none",
+    ]  # fmt: skip
+    sets = [word for value in given for word in ("--set", value)]
+    return ["--out", str(tmp_path), "--name", "one", "--resume", "auto", *sets]
+
+
+def begin(arguments: list[str], folder: Path) -> subprocess.Popen[str]:
+    """Start a search in a process group of its own, and wait for its first reports."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(command(*arguments), text=True, start_new_session=True, **pipes)
+    wait_for_results(folder, 3, process)
+    return process
+
+
+def check_that_it_goes_on(arguments: list[str], folder: Path, recorded: bytes) -> None:
+    """The same command ends the search; no report is lost, none comes twice."""
+    done = run(*arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (folder / FILE_NAME).read_bytes().startswith(recorded[: recorded.rfind(b"\n") + 1])
+    reports = Counter(
+        (event["trial_id"], event["metrics"]["epoch"])
+        for event in read_journal(folder).of("result")
+    )
+    assert len(reports) == TRIALS * EPOCHS
+    assert set(reports.values()) == {1}
+    assert Results.read(folder).counts()["completed"] == TRIALS
+
+
+@pytest.mark.faults
+def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing_recorded(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "one"
+    process = begin(arguments, folder)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to the workers as well
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGINT)
+    sent = time.monotonic()
+    output, _ = process.communicate(timeout=60)
+    assert time.monotonic() - sent < 5
+    assert process.returncode == 130
+    assert output.splitlines()[-1].startswith("python -m cifar_tune.tune resume")
+    check_that_it_goes_on(arguments, folder, (folder / FILE_NAME).read_bytes())
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("victim", ["raylet", "gcs_server"])
+def test_a_search_whose_ray_is_killed_goes_on(
+    arguments: list[str], tmp_path: Path, victim: str
+) -> None:
+    folder = tmp_path / "one"
+    process = begin(arguments, folder)
+    for pid in _descendants(process.pid, victim):
+        os.kill(pid, signal.SIGKILL)
+    output, _ = process.communicate(timeout=150)
+    assert process.returncode != 0, output
+    check_that_it_goes_on(arguments, folder, (folder / FILE_NAME).read_bytes())
+
+
+def _descendants(ancestor: int, name: str) -> list[int]:
+    """Processes of this name that descend from another."""
+    parents, named = {}, []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (path / "status").read_text()
+        except OSError:
+            continue  # it ended meanwhile
+        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        parents[int(path.name)] = int(fields["PPid"])
+        if fields["Name"] == name:
+            named.append(int(path.name))
+    found = []
+    for pid in named:
+        above = pid
+        while above > 1 and above != ancestor:
+            above = parents.get(above, 0)
+        if above == ancestor:
+            found.append(pid)
+    assert found, f"there is no {name}"
+    return found

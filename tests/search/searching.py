@@ -1,0 +1,86 @@
+"""Runs searches through a real Ray with objectives that take no time, and goes on with them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from search import objectives
+
+from cifar_tune import preflight
+from cifar_tune.config import Plan
+from cifar_tune.data import SearchData
+from cifar_tune.journal import Event, Journal, read_journal
+from cifar_tune.load import load_plan
+from cifar_tune.machine import read_machine
+from cifar_tune.results import Recorder, Results
+from cifar_tune.search.run import run_search
+from cifar_tune.search.stop import StopRequest
+
+MACHINE = replace(read_machine(), cpus=2, gpus=0)
+Search = Callable[..., tuple[Results, StopRequest]]
+
+
+def no_data() -> SearchData:
+    images, labels = np.zeros((4, 32, 32, 3), np.uint8), np.zeros(4, np.int64)
+    return SearchData(images, labels, images, labels, ("a", "b"), (0.5,) * 3, (0.5,) * 3)
+
+
+def begin(recorder: Recorder, plan: Plan) -> None:
+    """Write a search's first event."""
+    values = plan.model_dump(mode="json")
+    recorder.write("search", version=1, plan=values, data={}, environment={})
+
+
+def searching(folder: Path) -> Search:
+    """A function that runs, or goes on with, the search in `folder` under `--set` values.
+
+    `retry` names trials to run again, and no others; `known` is what a search starts from.
+    """
+
+    def run(
+        *overrides: str,
+        objective: Any = objectives.analytic,
+        retry: Sequence[str] | None = None,
+        known: dict[str, Any] | None = None,
+    ) -> tuple[Results, StopRequest]:
+        folder.mkdir(exist_ok=True)
+        with Journal(folder) as journal:
+            recorder = Recorder(journal)
+            forecast = preflight.check(load_plan(None, overrides), MACHINE)
+            if not recorder.results.events:
+                begin(recorder, forecast.plan)
+                if known is not None:
+                    recorder.write("started_from", **known)
+            elif forecast.plan != recorder.results.plan:
+                recorder.results.plan = forecast.plan
+            for name in retry or ():
+                recorder.write("trial_retried", trial_id=name, kind="code", reason="", by_user=True)
+            stop = run_search(
+                recorder, no_data(), MACHINE, forecast.share, objective=objective, only=retry
+            )
+            return recorder.results, stop
+
+    return run
+
+
+def events(results: Results, *names: str) -> list[Event]:
+    """The recorded events of these names."""
+    return read_journal(results.folder).of(*names)
+
+
+def stop_after(folder: Path, reports: int) -> None:
+    """Send this process SIGTERM when the search in `folder` has so many reports."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        journal = folder / "journal.jsonl"
+        if journal.exists() and len(read_journal(folder).of("result")) >= reports:
+            break
+        time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGTERM)
