@@ -44,8 +44,9 @@ def tune(words: Sequence[str]) -> int:
     preflight.check_folder(folder)
     start_from = read_start_from(plan)
     dataset = preflight.check_data(plan)
-    _print_lines(*preflight.describe(forecast, dataset, folder, disk=arguments.dry_run))
-    _print_lines(*([] if start_from is None else start_from.describe()))
+    known = [] if start_from is None else start_from.describe()
+    described = preflight.describe(forecast, dataset, folder, disk=arguments.dry_run)
+    _print_lines(*described, *known)
     if arguments.dry_run:
         return 0
 

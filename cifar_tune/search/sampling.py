@@ -93,7 +93,7 @@ class Sampling:
         self._asked = index, trial
         return values
 
-    def create(self, trial: Trial, fixed: Mapping[str, Value]) -> None:
+    def create(self, trial: Trial) -> None:
         """Take over a trial that was created: the one asked for, or one of an earlier start."""
         asked, self._asked = self._asked, None
         if asked is not None and asked[0] == trial.index:
@@ -101,7 +101,7 @@ class Sampling:
         else:
             again = self._ask(trial.index)
             if self._leaves_traces():
-                self._unseen(trial.index, fixed)
+                self._unseen(trial.index, {})
             self._give(again, trial.values)
             self._running[trial.trial_id] = again
         self._seen.add(_key(trial.values))
@@ -142,10 +142,10 @@ class Sampling:
     def _draw(self, fixed: Mapping[str, Value]) -> dict[str, Value]:
         """Values as Optuna's `Trial.suggest_...` would give them, but these can be drawn again."""
         sampler, study = self._guide.sampler, self._study
-        trial = self._asked_for()
+        # The newest trial, as samplers are given it; this copy will hold what is drawn so far.
+        trial = copy.deepcopy(study.get_trials(deepcopy=False)[-1])
         together = sampler.infer_relative_search_space(study, trial)
         drawn = sampler.sample_relative(study, trial, together)
-        trial = self._asked_for()  # with what the sampler noted in it
         values: dict[str, Value] = {}
         for one in self._parameters:
             if not one.dimension.active(values):
@@ -166,10 +166,6 @@ class Sampling:
             trial.params[name] = one.encode(values[field])
             trial.distributions[name] = one.distribution
         return values
-
-    def _asked_for(self) -> FrozenTrial:
-        """The newest trial, as samplers are given it: this copy will hold what is drawn so far."""
-        return copy.deepcopy(self._study.get_trials(deepcopy=False)[-1])
 
     def _left_over(self, index: int) -> dict[str, Value] | None:
         """A random point that no trial had, where the sampler insists on old ones."""

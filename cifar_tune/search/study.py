@@ -119,15 +119,11 @@ class OptunaStudy:
         for step in self._steps[self._sampling.steps :]:
             trial = self._told.trials[step.trial_id]
             if step.end is None:
-                self._sampling.create(trial, self._fixed(trial.index))
+                self._sampling.create(trial)
             else:
                 self._sampling.end(trial, step.end)
             self._sampling.steps += 1
         return self._sampling
-
-    def _fixed(self, index: int) -> Mapping[str, Value]:
-        points = self._told.started_from["points"] if self._told.started_from else []
-        return points[index] if index < len(points) else {}
 
 
 @dataclass(frozen=True)
