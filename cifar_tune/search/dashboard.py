@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from cifar_tune.config import Plan
 from cifar_tune.journal import FILE_NAME as JOURNAL_NAME
 from cifar_tune.journal import Event
-from cifar_tune.results import UNFINISHED, Results, Trial
+from cifar_tune.results import Results, Trial
 from cifar_tune.search.optuna_trials import (
     direction_of,
     earlier_trials,
@@ -70,7 +70,7 @@ class StudyFile:
         self._storage: JournalStorage | None = None
         self._study_id = 0
         self._ids: dict[str, int] = {}  # our trial id: Optuna's
-        self._closed: set[str] = set()  # our ids of those finished in the file
+        self._closed: dict[str, TrialState] = {}  # our ids of those finished in the file
         self._off = False
         # Optuna tells its users of each trial, on stderr.
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -146,7 +146,7 @@ class StudyFile:
         frozen = self._frozen(trial, attributes)
         self._ids[trial.trial_id] = self._storage.create_new_trial(self._study_id, frozen)
         if frozen.state.is_finished():
-            self._closed.add(trial.trial_id)
+            self._closed[trial.trial_id] = frozen.state
 
     def _frozen(self, trial: Trial, attributes: dict[str, Any]) -> FrozenTrial:
         frozen = optuna_trial(
@@ -163,12 +163,12 @@ class StudyFile:
         return frozen
 
     def _update(self, event: Event, results: Results) -> None:
+        if event["event"] == "started_from":
+            self._add_earlier(results)
         if event["event"] == "extended":
             self._describe(results.plan)
             for trial in results.trials.values():
                 self._reopen(trial)
-        if event["event"] == "started_from":
-            self._add_earlier(results)
         trial_id = event.get("trial_id")
         if trial_id is None:
             return
@@ -177,39 +177,43 @@ class StudyFile:
             self._add(trial)
             return
         self._reopen(trial)
-        if event["event"] == "result" and trial_id not in self._closed:
-            self._report(trial, event["metrics"]["epoch"])
-        elif event["event"] == "trial_ended":
+        if trial_id in self._closed:
+            return
+        if event["event"] == "result":
+            self._report(event)
+        if event["event"] in ("result", "trial_ended"):
             self._close(trial)
 
     def _reopen(self, trial: Trial) -> None:
-        """A trial that had ended goes on: as another one, for Optuna's can't be reopened."""
-        if trial.trial_id in self._closed and trial.status in UNFINISHED:
-            self._closed.remove(trial.trial_id)
+        """Add a trial that goes on, or ended otherwise, once more: Optuna can't reopen its own."""
+        if self._closed.get(trial.trial_id, state_of(trial)) is not state_of(trial):
+            del self._closed[trial.trial_id]
             self._add(trial, continues="an earlier trial of the same trial_id")
 
-    def _report(self, trial: Trial, epoch: int) -> None:
+    def _report(self, event: Event) -> None:
+        if event["diverged"]:
+            return  # its figures are stand-ins
         assert self._storage is not None
-        steps = steps_of(trial, self._search.metric)
-        if epoch in steps:
-            step = (self._ids[trial.trial_id], epoch, steps[epoch])
-            self._storage.set_trial_intermediate_value(*step)
+        metrics = event["metrics"]
+        self._storage.set_trial_intermediate_value(
+            self._ids[event["trial_id"]], metrics["epoch"], metrics[self._search.metric]
+        )
 
     def _close(self, trial: Trial) -> None:
-        """The trial has ended, unless it was interrupted: then it goes on at the next start."""
+        """Finish a trial that ended, by its last result or later; an interrupted one goes on."""
         state, value = state_of(trial), value_of(trial, self._search)
-        if state is TrialState.RUNNING or trial.trial_id in self._closed:
+        if state is TrialState.RUNNING:
             return
         assert self._storage is not None
         optuna_id = self._ids[trial.trial_id]
         for key, word in _end(trial).items():
             self._storage.set_trial_user_attr(optuna_id, key, word)
         self._storage.set_trial_state_values(optuna_id, state, None if value is None else [value])
-        self._closed.add(trial.trial_id)
+        self._closed[trial.trial_id] = state
 
 
 def _end(trial: Trial) -> dict[str, str]:
     """How a trial ended, where its state does not say it all."""
-    if not trial.reason or trial.status in UNFINISHED:
+    if trial.status not in ("stopped", "diverged", "failed"):
         return {}
-    return {"status": trial.status, "reason": trial.reason}
+    return {"status": trial.status, **({"reason": trial.reason} if trial.reason else {})}

@@ -30,7 +30,7 @@ from cifar_tune.search.optuna_trials import (
     parameters_of,
     steps_of,
 )
-from cifar_tune.spaces import MAX_GRID_POINTS, Space, Value, grid_points
+from cifar_tune.spaces import MAX_GRID_POINTS, Space, Value, count_points, grid_points
 
 ATTEMPTS = 4  # to suggest what was not there before; then it is drawn among the points left
 
@@ -145,7 +145,7 @@ class Sampling:
         # The newest trial, as samplers are given it; this copy will hold what is drawn so far.
         trial = copy.deepcopy(study.get_trials(deepcopy=False)[-1])
         together = sampler.infer_relative_search_space(study, trial)
-        drawn = sampler.sample_relative(study, trial, together)
+        drawn = dict(sampler.sample_relative(study, trial, together))
         values: dict[str, Value] = {}
         for one in self._parameters:
             if not one.dimension.active(values):
@@ -156,27 +156,22 @@ class Sampling:
             elif one.distribution.single():
                 values[field] = one.dimension.values[0]
             else:
-                alone = name not in drawn
-                given = (
-                    sampler.sample_independent(study, trial, name, one.distribution)
-                    if alone
-                    else drawn[name]
-                )
-                values[field] = one.decode(given)
+                if name not in drawn:
+                    drawn[name] = sampler.sample_independent(study, trial, name, one.distribution)
+                values[field] = one.decode(drawn[name])
             trial.params[name] = one.encode(values[field])
             trial.distributions[name] = one.distribution
         return values
 
     def _left_over(self, index: int) -> dict[str, Value] | None:
         """A random point that no trial had, where the sampler insists on old ones."""
-        rng = random.Random(f"{self._seed}:{index}:left over")
-        sizes = [dimension.size for dimension in self._space]
-        if None in sizes:
+        count = count_points(self._space)
+        if count is None or len(self._seen) >= count:
             return None
-        if math.prod(size or 0 for size in sizes) <= MAX_GRID_POINTS:
-            points = [point for point in _all_points(self._space) if _key(point) not in self._seen]
-            return rng.choice(points) if points else None
-        while True:  # by far most points are left
+        rng = random.Random(f"{self._seed}:{index}:left over")
+        if math.prod(dimension.size or 0 for dimension in self._space) <= MAX_GRID_POINTS:
+            return rng.choice([p for p in _all_points(self._space) if _key(p) not in self._seen])
+        while True:  # of so many, most are left
             values: dict[str, Value] = {}
             for dimension in self._space:
                 if dimension.active(values):

@@ -97,6 +97,7 @@ class JournalledSearcher(Searcher):
             self.failure = error  # Ray wraps what is raised here; run_search raises this one
             raise
         except OSError as error:
+            # The journal's own errors are StorageErrors already.
             self.failure = StorageError(
                 f"{error.filename or self._recorder.journal.folder} can't be written:"
                 f" {error.strerror}"

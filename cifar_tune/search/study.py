@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cifar_tune.config import Plan
 from cifar_tune.journal import Event
+from cifar_tune.pairs import STARTUP_TRIALS
 from cifar_tune.results import Results, Trial
 from cifar_tune.search.dashboard import StudyFile
 from cifar_tune.search.optuna_trials import earlier_trials, parameters_of, state_of, value_of
@@ -149,7 +150,9 @@ def sampler_of(plan: Plan) -> Callable[[int], BaseSampler]:
             return TPESampler(group=any(dimension.when for dimension in space), seed=seed)
 
     def gp(seed: int) -> BaseSampler:
-        return _SingleThreadGP(seed=seed, warn_independent_sampling=False)
+        return _SingleThreadGP(
+            seed=seed, n_startup_trials=STARTUP_TRIALS, warn_independent_sampling=False
+        )
 
     def cmaes(seed: int) -> BaseSampler:
         return _CmaEs(space, seed)
@@ -167,8 +170,11 @@ class _SingleThreadGP(GPSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """As the base class."""
-        import torch
+        """As the base class, which draws at random before it has so many trials."""
+        completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if len(completed) < STARTUP_TRIALS:
+            return {}
+        import torch  # it takes seconds, which small searches need not wait for
 
         threads = torch.get_num_threads()
         torch.set_num_threads(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -124,8 +125,6 @@ def shown_study(folder: Path) -> optuna.Study:
 
 def accuracy_of(values: Mapping[str, Any]) -> float:
     """A smooth accuracy with its optimum at lr 0.1 and label smoothing 0.15."""
-    import math
-
     away = math.log10(float(values.get("optim.lr", 0.1)) / 0.1)
     smooth = float(values.get("optim.label_smoothing", 0.15)) - 0.15
     return 0.9 - 0.1 * away**2 - 2 * smooth**2

@@ -16,8 +16,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
-from optuna.storages.journal import JournalFileOpenLock, JournalFileSymlinkLock
+from optuna.storages import JournalStorage
+from optuna.storages.journal import (
+    JournalFileBackend,
+    JournalFileOpenLock,
+    JournalFileSymlinkLock,
+)
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from search.studies import ToldSearch, shown, shown_study
@@ -113,16 +119,27 @@ def test_a_rebuild_leaves_no_running_trial_but_those_that_go_on(tmp_path: Path) 
     assert {trial.state for trial in shown(tmp_path)} == {TrialState.COMPLETE, TrialState.FAIL}
 
 
-def test_a_trial_whose_end_was_not_recorded_any_more_is_shown_by_its_last_report(
+def test_a_trial_ends_with_its_last_report_whether_its_end_is_recorded_or_not(
     tmp_path: Path,
 ) -> None:
     search = tpe(tmp_path)
     name = search.create()
     for accuracy in (0.2, 0.6, 0.5):
         search.report(name, accuracy)
-    assert shown(tmp_path)[0].state is TrialState.RUNNING
+    (at_once,) = shown(tmp_path)
+    assert (at_once.state, at_once.value) == (TrialState.COMPLETE, 0.6)
+    search.end(name, "completed")
+    assert [drawn(trial) for trial in shown(tmp_path)] == [drawn(at_once)]
     search.restart()
-    assert shown(tmp_path)[0].state is TrialState.COMPLETE
+    assert [drawn(trial) for trial in shown(tmp_path)] == [drawn(at_once)]
+
+
+def test_a_trial_that_fails_after_its_last_report_is_shown_as_failed_too(tmp_path: Path) -> None:
+    search = tpe(tmp_path)
+    search.run(search.create(), 0.2, 0.6, 0.5, status="failed")
+    assert [trial.state for trial in shown(tmp_path)] == [TrialState.COMPLETE, TrialState.FAIL]
+    search.restart()
+    assert [trial.state for trial in shown(tmp_path)] == [TrialState.FAIL]
 
 
 def test_a_failed_trial_that_is_tried_again_is_shown_as_another_one(tmp_path: Path) -> None:
@@ -228,10 +245,6 @@ def test_a_fault_of_the_file_ends_the_picture_and_not_the_search(
 def test_a_study_that_is_deleted_at_the_dashboard_ends_the_picture_and_not_the_search(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
     search = tpe(tmp_path)
     search.complete(0.2, 0.6)
     storage = JournalStorage(JournalFileBackend(str(tmp_path / FILE_NAME)))

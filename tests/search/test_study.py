@@ -14,7 +14,7 @@ import pytest
 from optuna.distributions import BaseDistribution
 from optuna.samplers import GPSampler, GridSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
-from search.studies import ToldSearch, accuracy_of, go_on
+from search.studies import ToldSearch, Values, accuracy_of, go_on
 
 from cifar_tune.load import load_plan
 from cifar_tune.search.optuna_trials import parameters_of
@@ -370,6 +370,23 @@ def test_a_space_with_conditions_is_exhausted_when_all_its_branches_are(tmp_path
     assert search.suggest() is None
 
 
+def test_a_space_of_many_combinations_that_are_few_points_is_exhausted_too(tmp_path: Path) -> None:
+    """432,000 combinations are too many to list, but conditions leave 179 points of them."""
+    chain = (("model.width", "optim.name: sgd"), ("model.l1", "model.width: 1"))
+    chain += (("model.l2", "model.l1: 1"),)
+    fields = "".join(f", {field}: {{int: [1, 60], when: {{{when}}}}}" for field, when in chain)
+    space = f"search.space={{optim.name: {{choice: [sgd, adamw]}}{fields}}}"
+    search = ToldSearch(tmp_path, "search.searcher=tpe", space)
+    above: Values = {"optim.name": "sgd"}
+    for field, _ in chain:
+        for number in range(2, 61):
+            search.create({**above, field: number})
+        above[field] = 1
+    search.create(dict(above))
+    assert search.values(search.create()) == {"optim.name": "adamw"}
+    assert search.suggest() is None
+
+
 def test_fixed_values_are_kept_and_the_others_suggested(tmp_path: Path) -> None:
     search = ToldSearch(tmp_path, "search.searcher=tpe", CONDITIONS)
     fixed = {"optim.name": "adamw", "model.l1": 32}
@@ -436,10 +453,10 @@ def test_what_a_users_sampler_keeps_in_its_study_is_there_after_a_restart(tmp_pa
 def test_a_users_sampler_may_say_that_there_is_no_more(
     space: str, field: str, values: list[Any], tmp_path: Path
 ) -> None:
-    grid = {"optim.lr": [0.1], "optim.label_smoothing": [0.1]} if field == "optim.lr" else {}
-    grid = {**(grid or {"log2(model.l1)": [2]}), field: values}
-    sampler = GridSampler(grid, seed=0)
-    words = ("search.searcher=my_code:factory", space)
+    other = {"optim.lr": "optim.label_smoothing", "data.crop_padding": "log2(model.l1)"}[field]
+    sampler = GridSampler({field: values, other: [0.1] if field == "optim.lr" else [2]}, seed=0)
+    single = "search.space.optim.nesterov={choice: [true]}"  # no sampler is asked for it
+    words = ("search.searcher=my_code:factory", space, single)
     search = ToldSearch(tmp_path, *words, sampler=lambda seed: sampler)
     found = [search.values(search.complete(0.5))[field] for _ in values]
     assert sorted(found) == values  # type: ignore[type-var]
