@@ -17,9 +17,9 @@ from cifar_tune.config import Plan, budget_seconds
 from cifar_tune.data import SearchData
 from cifar_tune.errors import CifarTuneError
 from cifar_tune.machine import Machine
-from cifar_tune.preflight import has_own_model
+from cifar_tune.preflight import has_own_model, number_of_trials
 from cifar_tune.resources import Share
-from cifar_tune.results import UNFINISHED, Recorder
+from cifar_tune.results import UNFINISHED, Recorder, Results
 from cifar_tune.search.checkpoints import to_go_on_from
 from cifar_tune.search.driver import JournalCallback
 from cifar_tune.search.methods import build_suggester
@@ -103,6 +103,8 @@ def run_search(
         trainable = tune.with_resources(trainable, {"cpu": share.cpus, "gpu": share.gpus})
         _run_tuner(recorder, searcher, trainable, share, stop)
     recorder.observers.remove(suggester.observe)
+    if only is not None and _more_to_do(recorder.results, only):
+        stop.ask("only the failed trials were tried again")
     _settle(recorder, stop)
     return stop
 
@@ -185,6 +187,13 @@ def local_ray(machine: Machine, plan: Plan) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _more_to_do(results: Results, done: Collection[str]) -> bool:
+    """Whether trials that were not asked for wait to go on, or are still to be created."""
+    waiting = [trial for trial in results.trials.values() if trial.status in UNFINISHED]
+    created = len(results.trials) >= number_of_trials(results.plan)
+    return not created or any(trial.trial_id not in done for trial in waiting)
 
 
 def _settle(recorder: Recorder, stop: StopRequest) -> None:

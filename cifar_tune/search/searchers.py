@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import Searcher
 
-from cifar_tune.errors import CifarTuneError, StorageError
+from cifar_tune.errors import CifarTuneError, PlanError, StorageError
 from cifar_tune.failures import runs_alone
+from cifar_tune.own_code import told
 from cifar_tune.preflight import number_of_trials
 from cifar_tune.results import UNFINISHED, Recorder, Trial
 from cifar_tune.search.exchange import hold_exchange
@@ -91,6 +92,10 @@ class JournalledSearcher(Searcher):
         """The next trial's configuration, none for not now, or Ray's word for none left."""
         try:
             trial = self._next_trial()
+            if trial is None:
+                return str(Searcher.FINISHED)
+            self._live[trial_id] = trial.trial_id
+            return self._hand_out(trial)
         except NotNow:
             return None
         except CifarTuneError as error:
@@ -103,10 +108,6 @@ class JournalledSearcher(Searcher):
                 f" {error.strerror}"
             )
             raise self.failure from None
-        if trial is None:
-            return str(Searcher.FINISHED)
-        self._live[trial_id] = trial.trial_id
-        return self._hand_out(trial)
 
     def _next_trial(self) -> Trial | None:
         trials = self._recorder.results.trials
@@ -139,7 +140,7 @@ class JournalledSearcher(Searcher):
 
     def _create(self, index: int) -> Trial | None:
         results, name = self._recorder.results, id_of(index)
-        values = self._suggester.suggest(index, self._fixed(index))
+        values = self._suggested(index)
         if values is None:
             return None
         seed = results.plan.seed + index
@@ -147,6 +148,20 @@ class JournalledSearcher(Searcher):
         self._next = index + 1
         self._only.add(name)
         return results.trials[name]
+
+    def _suggested(self, index: int) -> dict[str, Value] | None:
+        try:
+            return self._suggester.suggest(index, self._fixed(index))
+        except (NotNow, CifarTuneError, OSError):
+            raise
+        except Exception as error:
+            searcher = self._recorder.results.plan.search.searcher
+            if ":" not in searcher:
+                raise
+            raise PlanError(
+                f"search.searcher is {searcher!r}, which raised {told(error)} when it was asked for"
+                f" trial {index + 1}; mend it, and go on with the search"
+            ) from error
 
     def _fixed(self, index: int) -> dict[str, Value]:
         """What is settled of configuration `index` beforehand: a known good point."""

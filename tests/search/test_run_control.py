@@ -98,6 +98,20 @@ def test_only_the_trials_that_are_asked_for_run(search: Search) -> None:
     assert stop.reason is None
 
 
+def test_failed_trials_of_a_search_that_is_not_over_leave_the_rest_to_resume(
+    search: Search,
+) -> None:
+    given = (*FULL, "search.num_samples=5", "search.max_failures=0")
+    search(*given, "search.fail_fast=true", objective=objectives.failing)
+    results, stop = search(*given, objective=objectives.analytic, retry=["t0002"])
+    assert stop.reason == "only the failed trials were tried again"
+    assert results.trials["t0002"].status == "completed"
+    assert len(results.trials) < 5
+    results, stop = search(*given, objective=objectives.analytic)
+    assert stop.reason is None
+    assert results.counts()["completed"] == 5
+
+
 def test_a_trial_that_comes_back_trains_on_from_its_newest_checkpoint(
     search: Search, noting: Callable[[Any], Any]
 ) -> None:
