@@ -21,8 +21,10 @@ MOST_LOST_NODES = 3
 # CUDA) and Ray's own words for memory; then our data errors; then the ways in which Ray tells that
 # a worker is gone: with its node or alone.
 SIGNS = (
-    (OUT_OF_MEMORY, r"MemoryError|out of memory|can't allocate memory|low on memory"),
-    (LOST_NODE, r"node has died|node was terminated|NodeDiedError|node .* was marked dead"),
+    (OUT_OF_MEMORY, r"MemoryError|out of memory|(can't|cannot) allocate memory|low on memory"),
+    (OUT_OF_MEMORY, r"bad_alloc|ALLOC_FAILED"),
+    (LOST_NODE, r"node has (died|crashed)|node was terminated|NodeDiedError|node .* marked dead"),
+    (LOST_NODE, r"owner has died"),  # this machine's own Ray was killed
     (LOST_PROCESS, r"ActorDiedError|RayActorError|ActorUnavailableError|worker .*(died|crashed)"),
     (DATA, r"\bDataError\b"),
 )  # fmt: skip
@@ -30,7 +32,9 @@ SIGNS = (
 
 def kind_of(error: str) -> str:
     """The kind of a crash, by the text of its error: `Type: message`, or Ray's own words."""
-    return next((kind for kind, sign in SIGNS if re.search(sign, error)), CODE)
+    # Indented are the lines of code in a traceback, which may name any error.
+    told = "\n".join(line for line in error.splitlines() if line and not line[0].isspace())
+    return next((kind for kind, sign in SIGNS if re.search(sign, told, re.IGNORECASE)), CODE)
 
 
 def may_retry(failures: list[str], search: SearchConfig) -> bool:
@@ -39,13 +43,13 @@ def may_retry(failures: list[str], search: SearchConfig) -> bool:
     Out of memory: once more, alone. Damaged data stay damaged: never. A node that is lost is not
     the trial's fault: `MOST_LOST_NODES` times. All else: `search.max_failures` times.
     """
-    if not search.max_failures or failures[-1] == DATA:
+    if failures[-1] == DATA:
         return False
     if failures[-1] == LOST_NODE:
         return failures.count(LOST_NODE) <= MOST_LOST_NODES
     if failures[-1] == OUT_OF_MEMORY:
         return failures.count(OUT_OF_MEMORY) <= 1
-    own = [kind for kind in failures if kind != LOST_NODE]
+    own = [kind for kind in failures if kind not in (LOST_NODE, OUT_OF_MEMORY)]
     return len(own) <= search.max_failures
 
 

@@ -13,6 +13,7 @@ import errno
 import fcntl
 import json
 import os
+import shlex
 import time
 import zlib
 from collections.abc import Mapping
@@ -131,7 +132,7 @@ class Journal:
             self._take_back()
             raise StorageError(
                 f"{self.folder / FILE_NAME} can't be written: {error.strerror}; free space or"
-                f" bring the storage back, then: cifar-tune resume {self.folder}"
+                f" bring the storage back, then: cifar-tune resume {shlex.quote(str(self.folder))}"
             ) from None
         self.records.events.append(event)
         self.records.good_bytes += len(line)

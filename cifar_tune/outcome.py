@@ -9,6 +9,7 @@ from pathlib import Path
 from cifar_tune.data import Dataset, SearchData
 from cifar_tune.errors import NoUsableTrialError
 from cifar_tune.results import Recorder, Results
+from cifar_tune.search.bohb import NOT_RESUMABLE
 from cifar_tune.search.checkpoints import tidy
 from cifar_tune.search.stop import TIME_BUDGET, StopRequest
 from cifar_tune.tables import failures, finals_of, write_tables
@@ -40,15 +41,25 @@ def finish(
         recorder.write("finished")
     write_tables(results)
     _show_outcome(results, say)
-    if stop.signal is not None:
-        say(f"Stopped by {stop.reason}; everything reported is saved. Go on with:")
-        say(resume_command(results.folder))
-        return 128 + stop.signal
     if stop.reason is not None:
-        say(f"Stopped: {stop.reason}. Go on with: {resume_command(results.folder)}")
+        _show_way_on(results, stop, say)
+    if stop.signal is not None:
+        return 128 + stop.signal
+    if stop.error is not None:
+        raise stop.error
     if results.best() is None and (stop.reason is None or results.counts()["failed"]):
         raise NoUsableTrialError("no trial is usable; the table above has the reasons")
     return 3 if results.counts()["failed"] else 0
+
+
+def _show_way_on(results: Results, stop: StopRequest, say: Say) -> None:
+    """How a search that was stopped can go on; the command is the last line."""
+    cause = f"Stopped by {stop.reason}" if stop.signal is not None else f"Stopped: {stop.reason}"
+    if results.plan.search.scheduler == "bohb":
+        say(f"{cause}; everything reported is saved. The search can't go on: {NOT_RESUMABLE}")
+        return
+    say(f"{cause}; everything reported is saved. Go on with:")
+    say(resume_command(results.folder))
 
 
 def _write_winner(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import shlex
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -220,8 +221,8 @@ def check_folder(folder: Path) -> None:
                 f"{folder} is in use by a search that is running; choose another --name, or wait"
             )
         raise ResultsError(
-            f"{folder} holds a search already; go on with it: cifar-tune resume {folder}, or"
-            " choose another --name"
+            f"{folder} holds a search already; go on with it: cifar-tune resume"
+            f" {shlex.quote(str(folder))}, or choose another --name"
         )
     try:
         ours = {FILE_NAME, LOCK_NAME}  # what a start leaves that died before its first event

@@ -106,11 +106,10 @@ def read_trial(folder: Path, trial_id: str, data_path: str | None = None) -> Rec
     records = read_journal(folder)
     results = Results.from_records(folder, records)
     trial = _find(results, trial_id)
-    plan = _plan_of_first_report(records, trial) or results.plan
+    plan, limit = _before_extension(records, trial)
     if data_path is not None:
         data = plan.data.model_copy(update={"path": data_path})
         plan = plan.model_copy(update={"data": data})
-    limit = plan.train.max_epochs
     note = ""
     if trial.epochs > limit:
         note = (
@@ -147,12 +146,14 @@ def _find(results: Results, trial_id: str) -> Trial:
     return trial
 
 
-def _plan_of_first_report(records: Records, trial: Trial) -> Plan | None:
-    """The plan that held when a trial began to report; the search may have been extended since."""
-    newest = None
+def _before_extension(records: Records, trial: Trial) -> tuple[Plan, int]:
+    """The plan that held when a trial began to report, and its last epoch before that changed."""
+    newest, first, limit = None, None, 0
     for event in records.of("search", "start", "extended", "result"):
         if event["event"] != "result":
-            newest = event
-        elif event["trial_id"] == trial.trial_id:
-            break
-    return None if newest is None else plan_from(newest["plan"], "the recorded plan")
+            newest = event["plan"]
+        elif event["trial_id"] == trial.trial_id and newest is not None:
+            first = first or newest
+            if newest["train"]["max_epochs"] == first["train"]["max_epochs"]:
+                limit = max(limit, int(event["metrics"]["epoch"]))
+    return plan_from(first or newest or {}, "the recorded plan"), limit

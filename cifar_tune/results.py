@@ -32,6 +32,7 @@ class Trial:
         inherited: epoch and path of the checkpoint taken over from another trial, if that is what
             it goes on from.
         failures: kinds of its crashes, the newest last; a user's retry forgets them.
+        completed_epochs: where it was complete before the search was extended; 0 if it was not.
     """
 
     trial_id: str
@@ -46,6 +47,7 @@ class Trial:
     earlier_values: dict[int, dict[str, Value]] = field(default_factory=dict)
     inherited: tuple[int, str] | None = None
     failures: list[str] = field(default_factory=list)
+    completed_epochs: int = 0
     ended: float | None = None
     spans: dict[float, float] = field(default_factory=dict)
     """First step to last report (worker's clock, Unix seconds), one entry an attempt."""
@@ -63,9 +65,16 @@ class Trial:
         return self.values
 
     @property
+    def judged(self) -> list[int]:
+        """The epochs that it may win by: of one that failed or diverged only completed ones."""
+        if self.status in ("failed", "diverged"):
+            return [epoch for epoch in self.results if epoch <= self.completed_epochs]
+        return list(self.results)
+
+    @property
     def usable(self) -> bool:
-        """Whether it may be the winner: it reported, and neither failed nor diverged."""
-        return bool(self.results) and self.status not in ("failed", "diverged")
+        """Whether it may be the winner."""
+        return bool(self.judged)
 
     @property
     def busy_seconds(self) -> float:
@@ -156,7 +165,7 @@ class Results:
         self.finished = False
         for trial in self.trials.values():
             if trial.status == "completed" and trial.epochs < self.plan.train.max_epochs:
-                trial.status = "pending"
+                trial.status, trial.completed_epochs = "pending", trial.epochs
         self._find_leaders()
 
     def _on_trial_created(self, event: Event) -> None:
@@ -194,7 +203,15 @@ class Results:
         for epoch in event["epochs"]:
             self.trials[event["trial_id"]].checkpoints.pop(epoch, None)
 
-    _on_checkpoints_lost = _on_checkpoints_dropped
+    def _on_checkpoints_lost(self, event: Event) -> None:
+        self._on_checkpoints_dropped(event)
+        trial = self.trials[event["trial_id"]]
+        if event.get("inherited") and trial.inherited is not None:
+            # It goes on from its own checkpoint, with the values of now.
+            before = trial.earlier_values.pop(trial.inherited[0])
+            if event["from_epoch"]:
+                trial.earlier_values[event["from_epoch"]] = before
+            trial.inherited = None
 
     def _on_trial_ended(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]
@@ -335,12 +352,11 @@ class Recorder:
 
 def best_epoch(trial: Trial, search: SearchConfig) -> int:
     """The epoch that a trial is judged by: its best, the earliest of equals, or its last."""
+    epochs = trial.judged or list(trial.results)
     if search.winner_by == "last":
-        return trial.epochs
+        return max(epochs)
     sign = 1 if search.mode == "max" else -1
-    return max(
-        trial.results, key=lambda epoch: (sign * trial.results[epoch][search.metric], -epoch)
-    )
+    return max(epochs, key=lambda epoch: (sign * trial.results[epoch][search.metric], -epoch))
 
 
 def pick_best(trials: Iterable[Trial], search: SearchConfig) -> Trial | None:

@@ -20,7 +20,8 @@ from cifar_tune.resources import Share
 from cifar_tune.results import Recorder, Results
 from cifar_tune.search.bohb import NOT_RESUMABLE
 from cifar_tune.search.trainable import Objective, fit_objective
-from cifar_tune.session import carry_out, load_data
+from cifar_tune.session import carry_out, load_data, record_start_from
+from cifar_tune.start_from import read_start_from
 from cifar_tune.tables import failures
 
 Say = Callable[[str], None]
@@ -122,25 +123,31 @@ def extend_search(
         recorder, results = opened.recorder, opened.recorder.results
         old_epochs, plan = _recorded_epochs(recorder), results.plan
         recorder.write("extended", plan=plan.model_dump(mode="json"))
+        epochs = plan.train.max_epochs
+        say(
+            f"The search grows to {plan.search.num_samples} trials of at most {epochs} epochs; if"
+            f" it is interrupted, go on with: {resume_command(folder)}"
+        )
         say(standing(results))
-        if plan.train.max_epochs > old_epochs:
+        if epochs > old_epochs:
             say(
-                f"Completed trials train on from epoch {old_epochs} to {plan.train.max_epochs}; the"
-                f" learning rate's schedule ({plan.optim.schedule}) is computed anew for the new"
-                " length, so that it jumps to where a training of that length would be."
+                f"Trials that go on, completed ones included, train to epoch {epochs} instead of"
+                f" {old_epochs}; the learning rate's schedule ({plan.optim.schedule}) is computed"
+                " anew for the new length, and jumps to where a training of that length would be."
             )
         return _carry_out(opened, machine, say, objective)
 
 
 def _carry_out(
-    opened: _Opened, machine: Machine, say: Say, objective: Objective, *, only: Any = None
+    opened: _Opened,
+    machine: Machine,
+    say: Say,
+    objective: Objective,
+    *,
+    only: Collection[str] | None = None,
 ) -> int:
-    recorder, dataset, data, share = (
-        opened.recorder,
-        opened.dataset,
-        opened.data,
-        opened.share,
-    )
+    recorder, share = opened.recorder, opened.share
+    dataset, data = opened.dataset, opened.data
     return carry_out(recorder, dataset, data, machine, share, say, objective, only=only)
 
 
@@ -165,6 +172,8 @@ def _open(
         drawn = results.data["kind"] == "drawn"
         dataset, data = load_data(forecast.plan, say, drawn=drawn)
         _check_same_data(dataset, results)
+        if results.started_from is None and (known := read_start_from(results.plan)) is not None:
+            record_start_from(recorder, known, dataset, say)  # a crash came between two lines
         yield _Opened(recorder=recorder, dataset=dataset, data=data, share=forecast.share)
 
 

@@ -68,19 +68,22 @@ def start_search(
             environment=environment,
         )
         if start_from is not None:
-            recorder.write("started_from", **_known(start_from, dataset, say))
+            record_start_from(recorder, start_from, dataset, say)
         return carry_out(recorder, dataset, data, machine, forecast.share, say, objective)
 
 
-def _known(start_from: StartFrom, dataset: Dataset, say: Say) -> dict[str, Any]:
-    """What is known beforehand, for the journal: the other search may be gone when this goes on."""
+def record_start_from(
+    recorder: Recorder, start_from: StartFrom, dataset: Dataset, say: Say
+) -> None:
+    """Write down what is known beforehand: the other search may be gone when this one goes on."""
     trials = list(start_from.trials)
     if trials and start_from.fingerprint != dataset.fingerprint:
         say(
             f"{start_from.source} was judged on other data: its points are tried, no more is learnt"
         )
         trials = []
-    return {"source": start_from.source, "points": list(start_from.points), "trials": trials}
+    points = list(start_from.points)
+    recorder.write("started_from", source=start_from.source, points=points, trials=trials)
 
 
 def load_data(plan: Plan, say: Say, *, drawn: bool = False) -> tuple[Dataset, SearchData]:
@@ -161,7 +164,7 @@ def carry_out(
         )
     finally:
         tensorboard.close()
-    with _storage_errors(folder):
+    with _storage_errors(folder), stop.on_signals():
         return finish(recorder, dataset, data, stop, say)
 
 

@@ -56,6 +56,25 @@ def test_the_best_epoch_is_the_earliest_of_the_best_or_the_last(tmp_path: Path) 
     assert best_epoch(trial, search.model_copy(update={"metric": "val_loss"})) == 3
 
 
+def test_what_a_trial_completed_counts_although_it_fails_in_an_extension(tmp_path: Path) -> None:
+    recorder = begin(tmp_path)
+    results = recorder.results
+    epochs = results.plan.train.max_epochs
+    for index, accuracy in enumerate((0.9, 0.5)):
+        create(recorder, index)
+        report(recorder, index, epochs, accuracy, done=True)
+        end(recorder, index, "completed")
+    plan = results.plan.model_dump(mode="json")
+    plan["train"]["max_epochs"] = epochs + 5
+    recorder.write("extended", plan=plan)
+    assert {trial.status for trial in results.trials.values()} == {"pending"}
+    report(recorder, 0, epochs + 1, 0.95)
+    end(recorder, 0, "failed")
+    best = results.best()
+    assert best is not None
+    assert (best.trial_id, best_epoch(best, results.plan.search)) == ("t0001", epochs)
+
+
 def test_equals_are_told_apart_by_loss_then_by_age(tmp_path: Path) -> None:
     recorder = begin(tmp_path)
     for index, loss in enumerate((2.0, 1.0, 1.0)):

@@ -20,7 +20,7 @@ from command_line import command, run, wait_for_results
 
 from cifar_tune.journal import FILE_NAME, read_journal
 from cifar_tune.load import load_plan
-from cifar_tune.results import Results
+from cifar_tune.results import Results, best_epoch
 from cifar_tune.search.configurations import Configurations
 
 TRIALS, EPOCHS = 5, 6
@@ -162,7 +162,7 @@ def test_the_tables_count_what_ran(story: Story) -> None:
         assert [row["epochs"] for row in csv.DictReader(file)] == [str(EPOCHS)] * TRIALS
 
 
-def test_completed_trials_keep_their_newest_checkpoint_and_nothing_else_is_left(
+def test_completed_trials_keep_their_newest_checkpoint_the_winner_its_best_and_no_more(
     story: Story,
 ) -> None:
     results = Results.read(story.folder)
@@ -173,7 +173,11 @@ def test_completed_trials_keep_their_newest_checkpoint_and_nothing_else_is_left(
         for path in trial.checkpoints.values()
     }
     assert files == named
-    assert {tuple(trial.checkpoints) for trial in results.trials.values()} == {(EPOCHS,)}
+    best = results.best()
+    assert best is not None
+    winning = best_epoch(best, results.plan.search)
+    for trial in results.trials.values():
+        assert set(trial.checkpoints) == {EPOCHS} | ({winning} if trial is best else set())
 
 
 def test_tensorboard_files_hold_every_epoch_of_every_trial(story: Story) -> None:

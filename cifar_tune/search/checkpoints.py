@@ -13,26 +13,32 @@ def to_go_on_from(recorder: Recorder, trial: Trial) -> list[str]:
 
     Those that are damaged or gone are given up, and the journal says so.
     """
-    folder = recorder.journal.folder
+    folder, name = recorder.journal.folder, trial.trial_id
     lost = [epoch for epoch, path in trial.checkpoints.items() if not is_whole(folder / path)]
     if lost:
-        recorder.write("checkpoints_lost", trial_id=trial.trial_id, epochs=lost)
-    began = trial.inherited[0] if trial.inherited else 0
+        recorder.write("checkpoints_lost", trial_id=name, epochs=lost)
+    began, inherited = trial.inherited or (0, "")
     own = sorted((epoch for epoch in trial.checkpoints if epoch > began), reverse=True)
     paths = [folder / trial.checkpoints[epoch] for epoch in own]
-    if trial.inherited and is_whole(folder / trial.inherited[1]):
-        paths.append(folder / trial.inherited[1])
+    if trial.inherited and is_whole(folder / inherited):
+        paths.append(folder / inherited)
+    elif trial.inherited and not own:
+        newest = max(trial.checkpoints, default=0)
+        recorder.write(
+            "checkpoints_lost", trial_id=name, epochs=[], inherited=True, from_epoch=newest
+        )
+        return to_go_on_from(recorder, trial)
     return [str(path) for path in paths]
 
 
-def drop_checkpoints(recorder: Recorder, record: Trial, *, final: bool) -> None:
+def drop_checkpoints(recorder: Recorder, record: Trial) -> None:
     """Delete the checkpoints of a trial that nothing needs any more.
 
     A trial that may go on needs its newest, the one before it, and its best. A completed one keeps
-    its newest, so that it can be trained longer. One that ended otherwise is only needed as long
-    as it leads. `final`: the winner's weights lie in `best/` already.
+    its newest, so that it can be trained longer, and a failed one, so that it can be tried again.
+    One that ended otherwise is only needed as long as it leads.
     """
-    needed = _needed_epochs(recorder, record, final=final)
+    needed = _needed_epochs(recorder, record)
     dropped = {epoch: path for epoch, path in record.checkpoints.items() if epoch not in needed}
     if not dropped:
         return
@@ -42,25 +48,30 @@ def drop_checkpoints(recorder: Recorder, record: Trial, *, final: bool) -> None:
         shutil.rmtree((recorder.journal.folder / path).parent, ignore_errors=True)
 
 
-def _needed_epochs(recorder: Recorder, record: Trial, *, final: bool) -> set[int]:
+def _needed_epochs(recorder: Recorder, record: Trial) -> set[int]:
     results = recorder.results
     epochs = sorted(record.checkpoints)
     if record.status not in ENDED:
         return {*epochs[-2:], best_epoch(record, results.plan.search)} if epochs else set()
-    needed = set(epochs[-1:]) if record.status == "completed" else set()
-    if not final and record.usable and results.best_ended() is record:
+    needed = set(epochs[-1:]) if record.status in ("completed", "failed") else set()
+    if record.usable and results.best_ended() is record:
         needed.add(best_epoch(record, results.plan.search))
     return needed
+
+
+def _inherited_by_failed(trial: Trial) -> list[str]:
+    """What a member of a population would go on from if it is tried again."""
+    return [trial.inherited[1]] if trial.inherited and trial.status == "failed" else []
 
 
 def tidy(recorder: Recorder) -> None:
     """Delete what is not needed once `best/` is written: losers' checkpoints, Ray's own files."""
     for trial in list(recorder.results.trials.values()):
-        drop_checkpoints(recorder, trial, final=True)
+        drop_checkpoints(recorder, trial)
     kept = {
         (recorder.journal.folder / path).parent.parent
         for trial in recorder.results.trials.values()
-        for path in trial.checkpoints.values()
+        for path in (*trial.checkpoints.values(), *_inherited_by_failed(trial))
     }
     for start in (recorder.journal.folder / "ray").glob("*"):
         for entry in start.iterdir():

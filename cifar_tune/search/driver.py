@@ -58,7 +58,9 @@ class JournalCallback(tune.Callback):
         try:
             self._recorder.write(event, **values)
         except StorageError as error:
-            self.failure = error  # Ray wraps what is raised here; run_search raises this one
+            # Ray wraps or swallows what is raised here; run_search raises this one.
+            self.failure = error
+            self._stop.ask("the journal can't be written")
             raise
 
     def on_trial_start(self, *, trial: Any, **_: Any) -> None:
@@ -115,6 +117,8 @@ class JournalCallback(tune.Callback):
         if self._stop.reason is not None:
             return  # what stops the search may well be what ended it, and it goes on later
         record = self._recorder.results.trials[trial.config["trial_id"]]
+        if record.status in ENDED:
+            return  # it had ended, and Ray failed at what comes after
         kind, reason, traceback = self._failure(trial)
         told = {"trial_id": record.trial_id, "kind": kind, "reason": reason, "traceback": traceback}
         if may_retry([*record.failures, kind], self._search):
@@ -140,7 +144,7 @@ class JournalCallback(tune.Callback):
             self._stop.ask(f"{record.trial_id} failed, and --fail-fast was given")
 
     def _drop_checkpoints(self, record: Trial) -> None:
-        drop_checkpoints(self._recorder, record, final=False)
+        drop_checkpoints(self._recorder, record)
 
 
 def _reason(record: Trial) -> str:

@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from cifar_tune.results import Recorder, Trial
+from cifar_tune.results import Recorder
 from cifar_tune.search.population import Clone, clones
 from cifar_tune.search.trainable import CHECKPOINT_NAME, is_whole
 
@@ -48,19 +48,14 @@ def _hand_over(recorder: Recorder, clone: Clone, epoch: int) -> str | None:
     A copy, because each trial deletes its own files when it needs them no more.
     """
     folder = recorder.journal.folder
-    path = _checkpoint_at(recorder.results.trials[clone.source], epoch)
+    path = recorder.results.trials[clone.source].checkpoints.get(epoch)
     if path is None or not is_whole(folder / path):
         return None
     start = Path("ray", str(recorder.results.starts[-1].number))
     target = start / f"{clone.trial_id}-from-{clone.source}" / f"epoch-{epoch}" / CHECKPOINT_NAME
     (folder / target).parent.mkdir(parents=True, exist_ok=True)
-    (folder / target).unlink(missing_ok=True)  # of an exchange that a crash cut off
     try:
         os.link(folder / path, folder / target)
     except OSError:  # a file system without hard links
         shutil.copyfile(folder / path, folder / target)
     return str(target)
-
-
-def _checkpoint_at(trial: Trial, epoch: int) -> str | None:
-    return trial.checkpoints.get(epoch)

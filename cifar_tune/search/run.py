@@ -15,8 +15,10 @@ from ray.tune.error import TuneError
 
 from cifar_tune.config import Plan, budget_seconds
 from cifar_tune.data import SearchData
-from cifar_tune.errors import CifarTuneError
+from cifar_tune.errors import CifarTuneError, PlanError
+from cifar_tune.journal import Event
 from cifar_tune.machine import Machine
+from cifar_tune.own_code import told
 from cifar_tune.preflight import has_own_model, number_of_trials
 from cifar_tune.resources import Share
 from cifar_tune.results import UNFINISHED, Recorder, Results
@@ -26,6 +28,7 @@ from cifar_tune.search.methods import build_suggester
 from cifar_tune.search.schedulers import build_scheduler, refill
 from cifar_tune.search.searchers import JournalledSearcher, PausingSearcher
 from cifar_tune.search.stop import StopRequest
+from cifar_tune.search.suggester import Suggester
 from cifar_tune.search.trainable import Objective, train_trial
 from cifar_tune.search.watchdog import Watchdog
 
@@ -83,7 +86,8 @@ def run_search(
     searcher = kind(recorder, suggester, partial(to_go_on_from, recorder), only=only)
     if searcher.nothing_to_do():
         return stop
-    recorder.observers.append(suggester.observe)
+    learning = _Learning(suggester, stop, plan)
+    recorder.observers.append(learning)
     recorder.write(
         "start",
         number=len(recorder.results.starts) + 1,
@@ -102,11 +106,32 @@ def run_search(
         )
         trainable = tune.with_resources(trainable, {"cpu": share.cpus, "gpu": share.gpus})
         _run_tuner(recorder, searcher, trainable, share, stop)
-    recorder.observers.remove(suggester.observe)
+    recorder.observers.remove(learning)
     if only is not None and _more_to_do(recorder.results, only):
         stop.ask("only the failed trials were tried again")
     _settle(recorder, stop)
     return stop
+
+
+class _Learning:
+    """Tells a suggester what happens; if it can't take that in, the search ends and says so."""
+
+    def __init__(self, suggester: Suggester, stop: StopRequest, plan: Plan) -> None:
+        self._suggester = suggester
+        self._stop = stop
+        self._searcher = plan.search.searcher
+
+    def __call__(self, event: Event, results: Results) -> None:
+        """Observe one event of the journal."""
+        if self._stop.error is not None:
+            return
+        try:
+            self._suggester.observe(event, results)
+        except Exception as error:  # a user's own code may raise anything
+            what = f"raised {told(error)} when it was told of {event['event']}"
+            told_so = PlanError(f"search.searcher is {self._searcher!r}, which {what}; mend it")
+            told_so.__cause__ = error
+            self._stop.fail(told_so)
 
 
 def _run_tuner(
@@ -117,7 +142,7 @@ def _run_tuner(
     stop: StopRequest,
 ) -> None:
     plan, number = recorder.results.plan, recorder.results.starts[-1].number
-    scheduler = build_scheduler(plan)
+    scheduler = build_scheduler(plan, recorder.results.exchanges)
     refill(scheduler, recorder.journal.records.of("result"))
     timeout = plan.search.trial_timeout
     watchdog = Watchdog(None if timeout is None else budget_seconds(timeout))
@@ -149,10 +174,14 @@ def _run_tuner(
     try:
         tuner.fit()
     except (TuneError, CifarTuneError):
-        failure = callback.failure or searcher.failure
-        if failure is not None:
-            raise failure from None
-        raise
+        if callback.failure is None and searcher.failure is None:
+            raise
+    if callback.failure is not None:
+        raise callback.failure
+    if isinstance(searcher.failure, PlanError):
+        stop.fail(searcher.failure)  # what is recorded gets its outcome first
+    elif searcher.failure is not None:
+        raise searcher.failure
 
 
 def _trial_name(trial: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,19 +154,26 @@ class JournalledMedian(MedianStoppingRule):
 class ExchangeStops(FIFOScheduler):
     """Ends a trial for Ray where its population exchanges; the searcher hands it out again then."""
 
-    def __init__(self, plan: Plan) -> None:
-        """Exchanges by the plan's `perturbation_interval`."""
+    def __init__(self, plan: Plan, held: Collection[int]) -> None:
+        """Exchanges by the plan's `perturbation_interval`; `held`: the epochs of past ones."""
         super().__init__()
         self._plan = plan
+        self._held = held
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Stop at the epoch of an exchange."""
-        stop = is_exchange(self._plan, result["epoch"])
+        """Stop at the epoch of an exchange, unless a straggler comes by when it is over."""
+        epoch = result["epoch"]
+        stop = is_exchange(self._plan, epoch) and epoch not in self._held
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
 
 
-def build_scheduler(plan: Plan) -> TrialScheduler:
-    """The scheduler of a plan. Metric and mode go here and nowhere else."""
+def build_scheduler(plan: Plan, held: Collection[int] = ()) -> TrialScheduler:
+    """The scheduler of a plan. Metric and mode go here and nowhere else.
+
+    Args:
+        plan: of the search.
+        held: epochs of the population's exchanges so far; it may grow meanwhile.
+    """
     match plan.search.scheduler:
         case "asha":
             return JournalledASHA(plan)
@@ -177,7 +184,7 @@ def build_scheduler(plan: Plan) -> TrialScheduler:
         case "bohb":
             return BohbBrackets(plan)
         case "pbt":
-            return ExchangeStops(plan)
+            return ExchangeStops(plan, held)
         case "none":
             return FIFOScheduler()
 

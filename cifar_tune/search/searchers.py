@@ -55,6 +55,7 @@ class JournalledSearcher(Searcher):
         plan = recorder.results.plan
         super().__init__(metric=plan.search.metric, mode=plan.search.mode)
         self._recorder = recorder
+        self._searcher_name = plan.search.searcher
         self._suggester = suggester
         self._checkpoints = checkpoints
         self._live: dict[str, str] = {}  # Ray's trial id: ours
@@ -84,7 +85,7 @@ class JournalledSearcher(Searcher):
         name = trial.trial_id
         if self._by_population and waits(self._recorder.results, trial):
             return  # the exchange brings it back
-        if name in self._queue or name in self._live.values():
+        if name in (*self._queue, *self._alone, *self._live.values()):
             return  # Ray may ask for the next trial before it tells of an end, which comes then
         (self._alone if runs_alone(trial.failures) else self._queue).append(name)
 
@@ -118,7 +119,17 @@ class JournalledSearcher(Searcher):
         if self._queue:
             return trials[self._queue.popleft()]
         if self._next < self._count:
-            created = self._create(self._next)
+            try:
+                created = self._create(self._next)
+            except NotNow:
+                if self._live:
+                    raise
+                if not self._alone:
+                    raise PlanError(
+                        f"search.searcher is {self._searcher_name!r}, which has no configuration"
+                        " now, and no trial runs that it could wait for; mend it"
+                    ) from None
+                return trials[self._alone.popleft()]
             if created is not None:
                 return created
             self._count = self._next  # the space holds no more
@@ -155,12 +166,11 @@ class JournalledSearcher(Searcher):
         except (NotNow, CifarTuneError, OSError):
             raise
         except Exception as error:
-            searcher = self._recorder.results.plan.search.searcher
-            if ":" not in searcher:
+            if ":" not in self._searcher_name:
                 raise
             raise PlanError(
-                f"search.searcher is {searcher!r}, which raised {told(error)} when it was asked for"
-                f" trial {index + 1}; mend it, and go on with the search"
+                f"search.searcher is {self._searcher_name!r}, which raised {told(error)} when it"
+                f" was asked for trial {index + 1}; mend it"
             ) from error
 
     def _fixed(self, index: int) -> dict[str, Value]:

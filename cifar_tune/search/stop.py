@@ -12,6 +12,8 @@ from typing import Any
 
 from ray import tune
 
+from cifar_tune.errors import PlanError
+
 TIME_BUDGET = "time budget"
 
 
@@ -21,6 +23,7 @@ class StopRequest(tune.Stopper):
     def __init__(self, budget_seconds: float | None, resume_command: str) -> None:
         self.reason: str | None = None
         self.signal: int | None = None
+        self.error: PlanError | None = None
         self._resume_command = resume_command
         self._deadline = None if budget_seconds is None else time.monotonic() + budget_seconds
 
@@ -38,6 +41,11 @@ class StopRequest(tune.Stopper):
     def ask(self, reason: str) -> None:
         """End the search, unless something else ends it already."""
         self.reason = self.reason or reason
+
+    def fail(self, error: PlanError) -> None:
+        """End the search with an error, once what is recorded has its outcome."""
+        self.error = self.error or error
+        self.ask(str(error))
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:

@@ -8,6 +8,9 @@ from typing import Any
 import ray
 from ray import tune
 
+START_SECONDS = 60.0  # more for the first report: imports took 20 s on two busy cores
+STALL_SECONDS = 5.0  # Ray's loop comes by many times a second
+
 
 class Watchdog(tune.Callback):
     """Kills the process of a trial that hangs; Ray then tells of a crash like any other.
@@ -20,6 +23,7 @@ class Watchdog(tune.Callback):
         """`timeout_seconds` without a report; none: for ever."""
         self.hung: dict[str, str] = {}
         self._timeout_seconds = timeout_seconds
+        self._looked = time.monotonic()
         self._reported: dict[str, tuple[Any, float]] = {}  # Ray's trial and when it did, monotonic
 
     def __getstate__(self) -> dict[str, Any]:
@@ -27,8 +31,8 @@ class Watchdog(tune.Callback):
         return {}
 
     def on_trial_start(self, *, trial: Any, **_: Any) -> None:
-        """A trial has its process."""
-        self._reported[trial.trial_id] = trial, time.monotonic()
+        """A trial has its process, which may have to import torch first."""
+        self._reported[trial.trial_id] = trial, time.monotonic() + START_SECONDS
 
     def on_trial_result(self, *, trial: Any, **_: Any) -> None:
         """It is alive."""
@@ -44,7 +48,11 @@ class Watchdog(tune.Callback):
         """Look at all that run; Ray's loop comes by many times a second."""
         if self._timeout_seconds is None:
             return
-        now = time.monotonic()
+        now, looked = time.monotonic(), self._looked
+        self._looked = now
+        if now - looked > STALL_SECONDS:  # this process stood still, not its trials
+            late = now - looked
+            self._reported = {key: (one, at + late) for key, (one, at) in self._reported.items()}
         for trial, reported in list(self._reported.values()):
             silent = now - reported
             actor = trial.temporary_state.ray_actor

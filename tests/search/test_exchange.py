@@ -99,5 +99,31 @@ def test_a_restart_in_the_middle_leads_to_the_same_population(
     assert len(set(reported)) == len(reported) == 36
 
 
+def test_a_lost_checkpoint_of_a_clone_costs_its_epochs_and_not_the_end_of_the_search(
+    tmp_path: Path,
+) -> None:
+    def slow_with_file(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> None:
+        time.sleep(0.3)
+        objectives.with_file(run, data, reporter, resume_from)
+
+    folder = tmp_path / "results"
+    search = searching(folder)
+    stopper = threading.Thread(target=stop_after, args=(folder, 13))
+    stopper.start()
+    search(*PLAN, objective=slow_with_file)
+    stopper.join()
+    inherited = list((folder / "ray" / "1").glob("*-from-*/*/model.ckpt"))
+    assert inherited
+    for path in inherited:
+        path.write_bytes(path.read_bytes()[:50])
+    results, stop = search(*PLAN, objective=objectives.with_file)
+    assert stop.reason is None
+    assert results.counts()["completed"] == 6
+    assert len(events(results, "result")) <= 36 + 2 * len(inherited)
+    lost = [e for e in events(results, "checkpoints_lost") if e.get("inherited")]
+    assert lost
+    assert all(results.trials[event["trial_id"]].values_at(6) for event in lost)
+
+
 def _without_path(clone: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in clone.items() if key != "checkpoint"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import threading
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import optuna
 import pytest
 from search import objectives
-from search.searching import Search, searching, stop_after
+from search.searching import Search, events, searching, stop_after
 
 from cifar_tune.errors import PlanError
 
@@ -106,7 +108,7 @@ def test_known_good_points_come_first_and_their_results_are_learnt_from(search: 
 
 OWN = """
 import optuna
-from ray.tune.search import Searcher
+from ray.tune.search import ConcurrencyLimiter, Searcher
 
 def sampler(plan):
     return optuna.samplers.RandomSampler(seed=plan.seed)
@@ -126,6 +128,16 @@ class Broken(Fixed):
 
 def broken(plan):
     return Broken(metric=plan.search.metric, mode=plan.search.mode)
+
+class Deaf(Fixed):
+    def on_trial_complete(self, trial_id, result=None, error=False):
+        raise ValueError("I can't hear")
+
+def deaf(plan):
+    return Deaf(metric=plan.search.metric, mode=plan.search.mode)
+
+def one_at_a_time(plan):
+    return ConcurrencyLimiter(searcher(plan), max_concurrent=1)
 
 def nothing(plan):
     return 7
@@ -152,8 +164,35 @@ def test_a_searcher_of_the_users_own_takes_part(search: Search, factory: str) ->
 
 @pytest.mark.usefixtures("own_module")
 def test_a_searcher_that_raises_is_named(search: Search) -> None:
-    with pytest.raises(PlanError, match=r"which raised KeyError: 'the third bolt' .*my_search.py"):
-        search("search.searcher=my_search:broken", "search.num_samples=3")
+    _, stop = search("search.searcher=my_search:broken", "search.num_samples=3")
+    assert re.search(r"which raised KeyError: 'the third bolt' .*my_search.py", str(stop.error))
+
+
+@pytest.mark.usefixtures("own_module")
+def test_a_searcher_that_can_not_take_in_results_ends_the_search_and_is_named(
+    search: Search,
+) -> None:
+    given = ["search.searcher=my_search:deaf", "search.num_samples=30", "train.max_epochs=1"]
+    results, stop = search(*given)
+    assert "which raised ValueError: I can't hear" in str(stop.error)
+    assert 0 < results.counts()["total"] < 30
+
+
+@pytest.mark.usefixtures("own_module")
+def test_a_searcher_that_waits_for_a_trial_which_waits_to_run_alone_does_not_wait_for_ever(
+    search: Search, tmp_path: Path
+) -> None:
+    notes = str(tmp_path)
+
+    def hungry(*arguments: Any) -> None:
+        os.environ["CIFAR_TUNE_TEST_NOTES"] = notes
+        objectives.hungry(*arguments)
+
+    given = ["search.searcher=my_search:one_at_a_time", "search.num_samples=3", "seed=1"]
+    results, stop = search(*given, "train.max_epochs=1", objective=hungry)
+    assert stop.reason is None
+    assert results.counts()["completed"] == 3
+    assert [e["kind"] for e in events(results, "trial_retried")] == ["out of memory"]
 
 
 @pytest.mark.usefixtures("own_module")

@@ -112,6 +112,24 @@ def test_failed_trials_of_a_search_that_is_not_over_leave_the_rest_to_resume(
     assert results.counts()["completed"] == 5
 
 
+def test_a_failed_trial_is_tried_again_from_its_newest_checkpoint(
+    search: Search, noting: Callable[[Any], Any]
+) -> None:
+    def failing_late(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> None:
+        if resume_from is None and run.seed == 0:
+            short = run.model_copy(update={"train": run.train.model_copy(update={"max_epochs": 2})})
+            objectives.with_file(short, data, reporter, None)
+            raise RuntimeError("the third bolt is loose")
+        objectives.with_file(run, data, reporter, resume_from)
+
+    given = (*FULL, "search.num_samples=2", "search.max_failures=0")
+    results, _ = search(*given, objective=failing_late)
+    assert results.trials["t0001"].status == "failed"
+    results, _ = search(*given, objective=failing_late, retry=["t0001"])
+    reports = [e for e in events(results, "result") if e["trial_id"] == "t0001"]
+    assert [event["metrics"]["epoch"] for event in reports] == [1, 2, 3]
+
+
 def test_a_trial_that_comes_back_trains_on_from_its_newest_checkpoint(
     search: Search, noting: Callable[[Any], Any]
 ) -> None:
