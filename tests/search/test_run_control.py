@@ -85,6 +85,7 @@ def test_a_failed_trial_ends_the_search_only_if_asked(search: Search) -> None:
     assert results.counts()["completed"] == 3
 
 
+@pytest.mark.faults  # the test after it has it as well, and takes less for granted
 def test_only_the_trials_that_are_asked_for_run(search: Search) -> None:
     given = (*FULL, "search.num_samples=4", "search.max_failures=0")
     results, _ = search(*given, objective=objectives.failing)
