@@ -12,7 +12,7 @@ tune: install
 	$(BIN)/python -m cifar_tune.tune --config configs/quickstart.yaml
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The long ones among the tests that kill, damage and fill up; -m here wins over pyproject.toml's.
 faults: install

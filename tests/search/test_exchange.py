@@ -74,6 +74,7 @@ def test_the_values_of_an_epoch_are_those_it_was_trained_with(unbroken: Results)
     assert trial.values_at(3) == clone["values"]
 
 
+@pytest.mark.faults
 def test_a_restart_in_the_middle_leads_to_the_same_population(
     unbroken: Results, tmp_path: Path
 ) -> None:

@@ -79,6 +79,7 @@ def test_a_restart_leaves_no_stale_trial_and_ends_with_all_of_them(
     assert [trial.user_attrs["trial_id"] for trial in study.trials] == list(results.trials)
 
 
+@pytest.mark.faults
 def test_a_small_space_is_searched_once_and_then_the_search_is_over(search: Search) -> None:
     results, stop = search(
         "search.searcher=tpe", "search.num_samples=40", "train.max_epochs=1",

@@ -73,6 +73,7 @@ def test_a_trial_that_hangs_is_ended_and_the_others_go_on(search: Search) -> Non
     assert results.counts()["completed"] == 3
 
 
+@pytest.mark.faults
 def test_a_failed_trial_ends_the_search_only_if_asked(search: Search) -> None:
     given = (*FULL, "search.num_samples=5", "search.max_failures=0")
     results, stop = search(*given, "search.fail_fast=true", objective=objectives.failing)
