@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from cifar_tune.config import Plan, RunConfig, SearchConfig, Section, known_fields
 from cifar_tune.errors import PlanError
-from cifar_tune.spaces import SpaceError, Value, check_point
+from cifar_tune.points import check_point
+from cifar_tune.spaces import SpaceError, Value
 from cifar_tune.strict_yaml import Lines, parse_yaml, read_yaml
 
 SPACE = "search.space."

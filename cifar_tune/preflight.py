@@ -16,10 +16,11 @@ from cifar_tune.journal import FILE_NAME, LOCK_NAME, is_running, read_journal
 from cifar_tune.machine import Machine, settle
 from cifar_tune.models import check_model_name
 from cifar_tune.pairs import check_pair, is_model_based
+from cifar_tune.points import count_points, grid_points
 from cifar_tune.resources import Share, share_of
 from cifar_tune.results import Results
 from cifar_tune.rungs import expected_epochs, rung_epochs, rung_table, rungs_below
-from cifar_tune.spaces import SpaceError, Value, count_points, grid_points
+from cifar_tune.spaces import SpaceError, Value
 from cifar_tune.start_from import check_number_of_points
 
 DEFAULT_STEM = "asha"  # without a config, the plan is that of configs/asha.yaml

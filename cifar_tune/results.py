@@ -11,6 +11,7 @@ from typing import Any
 
 from cifar_tune.config import Plan, SearchConfig
 from cifar_tune.errors import JournalError
+from cifar_tune.failures import CODE
 from cifar_tune.journal import VERSION, Event, Journal, Records, read_journal
 from cifar_tune.load import plan_from
 from cifar_tune.spaces import Value
@@ -217,7 +218,7 @@ class Results:
         trial = self.trials[event["trial_id"]]
         trial.status, trial.reason = event["status"], event["reason"]
         if event["status"] == "failed":
-            trial.failures.append(event.get("kind", "code"))
+            trial.failures.append(event.get("kind", CODE))
         self._touch(event, trial)
         self._update_leaders(trial)
 
@@ -226,7 +227,7 @@ class Results:
         if event.get("by_user"):
             trial.failures.clear()
         else:
-            trial.failures.append(event.get("kind", "code"))
+            trial.failures.append(event.get("kind", CODE))
         trial.status, trial.reason = "pending", ""
         self.finished = False
         self._touch(event, trial)
@@ -265,6 +266,15 @@ class Results:
         for trial in self.trials.values():
             counts[trial.status] += 1
         return {"total": len(self.trials), **counts}
+
+    def unfinished(self) -> list[Trial]:
+        """The trials that are still to run, or to go on."""
+        return [trial for trial in self.trials.values() if trial.status in UNFINISHED]
+
+    def known_point(self, index: int) -> dict[str, Value]:
+        """What is settled of configuration `index` (from 0) beforehand; empty if nothing is."""
+        points = self.started_from["points"] if self.started_from else []
+        return dict(points[index]) if index < len(points) else {}
 
     def best(self) -> Trial | None:
         """The winner by validation so far, or none."""
@@ -321,17 +331,21 @@ class Results:
 Observer = Callable[[Event, Results], None]
 
 
-class Recorder:
+class PicklesAsNothing:
+    """What lives in the driver alone: Ray pickles a Tuner with its parts, and nobody reads it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+
+class Recorder(PicklesAsNothing):
     """The one way to add to a search: the journal first, then the results, then who looks on."""
 
     def __init__(self, journal: Journal, observers: Sequence[Observer] = ()) -> None:
         self.journal = journal
         self.observers = list(observers)
         self.results = Results.from_records(journal.folder, journal.records)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Ray pickles a Tuner with all its parts at its start, and nobody reads that."""
-        return {}
 
     def write(self, event: str, **values: Any) -> None:
         """Append one event; it is on the disk when this returns.

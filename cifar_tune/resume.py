@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +15,14 @@ from cifar_tune.errors import DataError, PlanError, ResultsError
 from cifar_tune.journal import Journal
 from cifar_tune.load import plan_from
 from cifar_tune.machine import Machine
-from cifar_tune.outcome import resume_command
+from cifar_tune.outcome import Say, resume_command
 from cifar_tune.resources import Share
 from cifar_tune.results import Recorder, Results
 from cifar_tune.search.bohb import NOT_RESUMABLE
 from cifar_tune.search.trainable import Objective, fit_objective
 from cifar_tune.session import carry_out, load_data, record_start_from
 from cifar_tune.start_from import read_start_from
-from cifar_tune.tables import failures
 
-Say = Callable[[str], None]
 # What a resumed search may change: where and how it runs, not what it compares.
 FREE_FIELDS = {
     "data.path", "data.fallback", "search.time_budget", "search.max_failures",
@@ -37,8 +35,12 @@ GROWING = {"search.num_samples", "train.max_epochs"}  # what `extend` is for
 
 @dataclass(frozen=True, kw_only=True)
 class _Opened:
-    """A search that is about to go on: locked, its plan settled, its data loaded and compared."""
+    """A search that is about to go on: locked, its plan settled, its data loaded and compared.
 
+    `recorded_plan` is what the journal has; the results have the one that counts from now on.
+    """
+
+    recorded_plan: Plan
     recorder: Recorder
     dataset: Dataset
     data: SearchData
@@ -84,19 +86,20 @@ def retry_failed(
         ResultsError: no trial has failed.
     """
     with _open(folder, machine, say, changes) as opened:
-        failed = [one for one in failures(opened.recorder.results) if one["kind"] != "diverged"]
+        trials = opened.recorder.results.trials.values()
+        failed = [trial for trial in trials if trial.status == "failed"]
         if not failed:
             raise ResultsError(
                 f"{folder} has no failed trial to try again; go on with it:"
                 f" {resume_command(folder)}"
             )
-        for one in failed:
-            trial_id, kind, reason = one["trial_id"], one["kind"], one["reason"]
+        for trial in failed:
+            trial_id, kind, reason = trial.trial_id, trial.failures[-1], trial.reason
             say(f"{trial_id} is tried again; it had failed ({kind}): {reason}")
             opened.recorder.write(
                 "trial_retried", trial_id=trial_id, kind=kind, reason=reason, by_user=True
             )
-        only = [one["trial_id"] for one in failed]
+        only = [trial.trial_id for trial in failed]
         return _carry_out(opened, machine, say, objective, only=only)
 
 
@@ -121,7 +124,7 @@ def extend_search(
     """
     with _open(folder, machine, say, wanted, growing=True) as opened:
         recorder, results = opened.recorder, opened.recorder.results
-        old_epochs, plan = _recorded_epochs(recorder), results.plan
+        old_epochs, plan = opened.recorded_plan.train.max_epochs, results.plan
         recorder.write("extended", plan=plan.model_dump(mode="json"))
         epochs = plan.train.max_epochs
         say(
@@ -165,8 +168,9 @@ def _open(
             raise ResultsError(f"{folder} can't go on: {NOT_RESUMABLE}")
         if journal.records.torn_lines:
             say("The journal's last line was torn by a crash and is dropped.")
-        wanted = changes or results.plan
-        plan = _grown(results, wanted) if growing else results.plan
+        recorded = results.plan
+        wanted = changes or recorded
+        plan = _grown(recorded, wanted) if growing else recorded
         forecast = preflight.check(_with_changes(plan, wanted), machine)
         results.plan = forecast.plan
         drawn = results.data["kind"] == "drawn"
@@ -174,22 +178,21 @@ def _open(
         _check_same_data(dataset, results)
         if results.started_from is None and (known := read_start_from(results.plan)) is not None:
             record_start_from(recorder, known, dataset, say)  # a crash came between two lines
-        yield _Opened(recorder=recorder, dataset=dataset, data=data, share=forecast.share)
+        yield _Opened(
+            recorded_plan=recorded,
+            recorder=recorder,
+            dataset=dataset,
+            data=data,
+            share=forecast.share,
+        )
 
 
-def _recorded_epochs(recorder: Recorder) -> int:
-    """`train.max_epochs` as the journal has it last."""
-    plans = recorder.journal.records.of("search", "start", "extended")
-    return int(plans[-1]["plan"]["train"]["max_epochs"])
-
-
-def _grown(results: Results, wanted: Plan) -> Plan:
+def _grown(recorded: Plan, wanted: Plan) -> Plan:
     """The recorded plan with the wanted number of trials and epochs.
 
     Raises:
         PlanError: as `extend_search`.
     """
-    recorded = results.plan
     check_same_plan(recorded, wanted, wanted, free=GROWING)
     samples, epochs = wanted.search.num_samples, wanted.train.max_epochs
     for field, old, new in (

@@ -7,7 +7,7 @@ import json
 import platform
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
@@ -20,7 +20,7 @@ from cifar_tune.data import Dataset, SearchData, prepare, prepare_drawn, search_
 from cifar_tune.errors import ResultsError, StorageError
 from cifar_tune.journal import VERSION, Event, Journal
 from cifar_tune.machine import Machine
-from cifar_tune.outcome import finish, resume_command
+from cifar_tune.outcome import Say, finish, resume_command
 from cifar_tune.preflight import Forecast
 from cifar_tune.resources import Share
 from cifar_tune.results import Recorder, Results, write_atomically
@@ -31,7 +31,6 @@ from cifar_tune.start_from import StartFrom
 from cifar_tune.tables import TableWriter
 from cifar_tune.tracking.tensorboard import TensorBoardFiles
 
-Say = Callable[[str], None]
 PACKAGES = (
     "lightning", "numpy", "optuna", "ray", "tensorboardX", "torch", "torchmetrics", "torchvision",
     "wandb",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,20 @@ def small_plan(image_folder: Path) -> list[str]:
         "model.width=2",
         "search.space.data.batch_size={choice: [16, 32]}",
     ]
+
+
+@pytest.fixture
+def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Puts a module into the current directory, which is not on the path; gives its name."""
+
+    def write(text: str) -> str:
+        name = f"own_{tmp_path.name.replace('-', '_')}"
+        (tmp_path / f"{name}.py").write_text(text)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+        return name
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,13 +29,9 @@ def own(name: str) -> OwnCode:
 
 
 @pytest.fixture
-def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A module in the current directory, which is not on the path; its name."""
-    name = f"own_{tmp_path.name.replace('-', '_')}"
-    (tmp_path / f"{name}.py").write_text(MODULE)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
-    return name
+def module(own_code: Callable[[str], str]) -> str:
+    """The name of a module in the current directory, which is not on the path."""
+    return own_code(MODULE)
 
 
 def test_a_function_or_class_in_the_current_directory_is_loaded(module: str) -> None:

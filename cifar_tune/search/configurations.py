@@ -8,9 +8,10 @@ from typing import Any
 
 from cifar_tune.config import Plan
 from cifar_tune.journal import Event
+from cifar_tune.points import draw_random, fill, grid_of, grid_points
 from cifar_tune.preflight import number_of_trials
 from cifar_tune.results import Results
-from cifar_tune.spaces import Dimension, Space, Value, draw_random, fill, grid_of, grid_points
+from cifar_tune.spaces import Dimension, Space, Value
 
 
 class Configurations(Sequence[dict[str, Value]]):

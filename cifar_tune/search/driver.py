@@ -9,7 +9,7 @@ from ray import tune
 
 from cifar_tune.errors import StorageError
 from cifar_tune.failures import CODE, HUNG, kind_of, may_retry
-from cifar_tune.results import ENDED, Recorder, Trial
+from cifar_tune.results import ENDED, PicklesAsNothing, Recorder, Trial
 from cifar_tune.search.checkpoints import drop_checkpoints
 from cifar_tune.search.population import is_exchange
 from cifar_tune.search.searchers import JournalledSearcher
@@ -18,7 +18,7 @@ from cifar_tune.search.trainable import CHECKPOINT_NAME, CLOCK, REPORTED
 from cifar_tune.search.watchdog import Watchdog
 
 
-class JournalCallback(tune.Callback):
+class JournalCallback(PicklesAsNothing, tune.Callback):
     """Writes what happens to trials; keeps the checkpoints that are needed and deletes the rest.
 
     Ray calls `on_trial_result` before the trial's `report` returns, when the scheduler has decided
@@ -50,10 +50,6 @@ class JournalCallback(tune.Callback):
         self._search = recorder.results.plan.search
         self.failure: StorageError | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Ray pickles a Tuner with all its parts at its start, and nobody reads that."""
-        return {}
-
     def _write(self, event: str, **values: Any) -> None:
         try:
             self._recorder.write(event, **values)
@@ -82,7 +78,7 @@ class JournalCallback(tune.Callback):
             diverged=diverged,
             **({"paused": True} if paused else {}),
         )
-        self._drop_checkpoints(self._recorder.results.trials[name])
+        drop_checkpoints(self._recorder, self._recorder.results.trials[name])
 
     def _checkpoint_of(self, trial: Any, result: dict[str, Any]) -> str | None:
         folder = result.get("checkpoint_dir_name")
@@ -100,7 +96,7 @@ class JournalCallback(tune.Callback):
         status, reason = self._judge(record)
         more = {"kind": CODE} if status == "failed" else {}
         self._write("trial_ended", trial_id=record.trial_id, status=status, reason=reason, **more)
-        self._drop_checkpoints(record)
+        drop_checkpoints(self._recorder, record)
         self._stop_if_asked(record)
 
     def _judge(self, record: Trial) -> tuple[str, str]:
@@ -126,7 +122,7 @@ class JournalCallback(tune.Callback):
             self._searcher.again(record)
             return
         self._write("trial_ended", status="failed", **told)
-        self._drop_checkpoints(record)
+        drop_checkpoints(self._recorder, record)
         self._stop_if_asked(record)
 
     def _failure(self, trial: Any) -> tuple[str, str, str]:
@@ -142,9 +138,6 @@ class JournalCallback(tune.Callback):
     def _stop_if_asked(self, record: Trial) -> None:
         if record.status == "failed" and self._search.fail_fast:
             self._stop.ask(f"{record.trial_id} failed, and --fail-fast was given")
-
-    def _drop_checkpoints(self, record: Trial) -> None:
-        drop_checkpoints(self._recorder, record)
 
 
 def _reason(record: Trial) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from cifar_tune.config import Plan
 from cifar_tune.pairs import PBT_MUTABLE
-from cifar_tune.results import UNFINISHED, Results, Trial
+from cifar_tune.results import Results, Trial
 from cifar_tune.rungs import exchange_epochs
 from cifar_tune.spaces import Dimension, Space, Value
 
@@ -49,7 +49,7 @@ def due_exchange(results: Results) -> int | None:
     epoch = next((epoch for epoch in exchange_epochs(plan) if epoch not in held), None)
     if epoch is None or len(results.trials) < plan.search.num_samples:
         return None
-    members = _members(results)
+    members = results.unfinished()
     return epoch if members and all(epoch in member.results for member in members) else None
 
 
@@ -63,7 +63,7 @@ def clones(results: Results, epoch: int) -> list[Clone]:
 
     A quarter is rounded up and at most half: of two or three members one, of a single one none.
     """
-    ranked = sorted(_members(results), key=lambda member: _rank(results, member, epoch))
+    ranked = sorted(results.unfinished(), key=lambda member: _rank(results, member, epoch))
     count = min(math.ceil(TRUNCATION * len(ranked)), len(ranked) // 2)
     space, best = results.plan.search.parsed_space, ranked[:count]
     exchanged = []
@@ -73,10 +73,6 @@ def clones(results: Results, epoch: int) -> list[Clone]:
         values = explore(space, source.values, rng)
         exchanged.append(Clone(trial_id=loser.trial_id, source=source.trial_id, values=values))
     return exchanged
-
-
-def _members(results: Results) -> list[Trial]:
-    return [trial for trial in results.trials.values() if trial.status in UNFINISHED]
 
 
 def _rank(results: Results, trial: Trial, epoch: int) -> tuple[float, int]:

@@ -21,7 +21,7 @@ from cifar_tune.machine import Machine
 from cifar_tune.own_code import told
 from cifar_tune.preflight import has_own_model, number_of_trials
 from cifar_tune.resources import Share
-from cifar_tune.results import UNFINISHED, Recorder, Results
+from cifar_tune.results import Recorder, Results
 from cifar_tune.search.checkpoints import to_go_on_from
 from cifar_tune.search.driver import JournalCallback
 from cifar_tune.search.methods import build_suggester
@@ -81,11 +81,11 @@ def run_search(
     plan = recorder.results.plan
     limit = plan.search.time_budget
     stop = StopRequest(None if limit is None else budget_seconds(limit), resume_command)
+    if not _more_to_do(recorder.results, only):
+        return stop
     suggester = build_suggester(recorder)
     kind: Any = PausingSearcher if plan.search.searcher == "bohb" else JournalledSearcher
     searcher = kind(recorder, suggester, partial(to_go_on_from, recorder), only=only)
-    if searcher.nothing_to_do():
-        return stop
     learning = _Learning(suggester, stop, plan)
     recorder.observers.append(learning)
     recorder.write(
@@ -107,7 +107,7 @@ def run_search(
         trainable = tune.with_resources(trainable, {"cpu": share.cpus, "gpu": share.gpus})
         _run_tuner(recorder, searcher, trainable, share, stop)
     recorder.observers.remove(learning)
-    if only is not None and _more_to_do(recorder.results, only):
+    if only is not None and _more_to_do(recorder.results):
         stop.ask("only the failed trials were tried again")
     _settle(recorder, stop)
     return stop
@@ -218,11 +218,12 @@ def local_ray(machine: Machine, plan: Plan) -> Iterator[None]:
         ray.shutdown()
 
 
-def _more_to_do(results: Results, done: Collection[str]) -> bool:
-    """Whether trials that were not asked for wait to go on, or are still to be created."""
-    waiting = [trial for trial in results.trials.values() if trial.status in UNFINISHED]
-    created = len(results.trials) >= number_of_trials(results.plan)
-    return not created or any(trial.trial_id not in done for trial in waiting)
+def _more_to_do(results: Results, only: Collection[str] | None = None) -> bool:
+    """Whether trials are still to run or to be created; with `only`, whether one of these is."""
+    unfinished = results.unfinished()
+    if only is not None:
+        return any(trial.trial_id in only for trial in unfinished)
+    return bool(unfinished) or len(results.trials) < number_of_trials(results.plan)
 
 
 def _settle(recorder: Recorder, stop: StopRequest) -> None:
@@ -230,8 +231,8 @@ def _settle(recorder: Recorder, stop: StopRequest) -> None:
     results = recorder.results
     if stop.reason is not None:
         recorder.write("stopped", reason=stop.reason)
-    for trial in list(results.trials.values()):
-        if trial.status in UNFINISHED and trial.status != "interrupted":
+    for trial in results.unfinished():
+        if trial.status != "interrupted":
             recorder.write(
                 "trial_ended",
                 trial_id=trial.trial_id,

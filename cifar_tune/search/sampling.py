@@ -22,6 +22,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from cifar_tune.config import Plan
+from cifar_tune.points import MAX_GRID_POINTS, count_points, grid_points
 from cifar_tune.results import Trial
 from cifar_tune.search.optuna_trials import (
     Parameter,
@@ -30,7 +31,7 @@ from cifar_tune.search.optuna_trials import (
     parameters_of,
     steps_of,
 )
-from cifar_tune.spaces import MAX_GRID_POINTS, Space, Value, count_points, grid_points
+from cifar_tune.spaces import Space, Value
 
 ATTEMPTS = 4  # to suggest what was not there before; then it is drawn among the points left
 

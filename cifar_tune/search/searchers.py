@@ -12,7 +12,7 @@ from cifar_tune.errors import CifarTuneError, PlanError, StorageError
 from cifar_tune.failures import runs_alone
 from cifar_tune.own_code import told
 from cifar_tune.preflight import number_of_trials
-from cifar_tune.results import UNFINISHED, Recorder, Trial
+from cifar_tune.results import PicklesAsNothing, Recorder, Trial
 from cifar_tune.search.exchange import hold_exchange
 from cifar_tune.search.population import due_exchange, waits
 from cifar_tune.search.suggester import NotNow, Suggester
@@ -27,7 +27,7 @@ def id_of(index: int) -> str:
     return f"t{index + 1:04d}"
 
 
-class JournalledSearcher(Searcher):
+class JournalledSearcher(PicklesAsNothing, Searcher):
     """Ray's source of trials: the journal's unfinished ones, then new ones, each journalled first.
 
     For Ray every hand-out is a trial of its own: one that crashed, or that stands at an exchange of
@@ -67,18 +67,9 @@ class JournalledSearcher(Searcher):
         self._next = len(trials)  # trials are created in the order of their index
         self._count = number_of_trials(plan) if only is None else 0
         self._by_population = plan.search.scheduler == "pbt"
-        for trial in trials.values():
-            if trial.status in UNFINISHED and trial.trial_id in self._only:
-                self.again(trial)
+        for trial in self._unfinished():
+            self.again(trial)
         self.failure: CifarTuneError | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Ray pickles a Tuner with all its parts at its start, and nobody reads that."""
-        return {}
-
-    def nothing_to_do(self) -> bool:
-        """Whether every trial has ended."""
-        return self._next >= self._count and not self._unfinished()
 
     def again(self, trial: Trial) -> None:
         """Hand a trial out once more, when its turn comes."""
@@ -146,8 +137,8 @@ class JournalledSearcher(Searcher):
                 self.again(trial)
 
     def _unfinished(self) -> list[Trial]:
-        trials = self._recorder.results.trials.values()
-        return [t for t in trials if t.status in UNFINISHED and t.trial_id in self._only]
+        unfinished = self._recorder.results.unfinished()
+        return [trial for trial in unfinished if trial.trial_id in self._only]
 
     def _create(self, index: int) -> Trial | None:
         results, name = self._recorder.results, id_of(index)
@@ -162,7 +153,7 @@ class JournalledSearcher(Searcher):
 
     def _suggested(self, index: int) -> dict[str, Value] | None:
         try:
-            return self._suggester.suggest(index, self._fixed(index))
+            return self._suggester.suggest(index, self._recorder.results.known_point(index))
         except (NotNow, CifarTuneError, OSError):
             raise
         except Exception as error:
@@ -172,12 +163,6 @@ class JournalledSearcher(Searcher):
                 f"search.searcher is {self._searcher_name!r}, which raised {told(error)} when it"
                 f" was asked for trial {index + 1}; mend it"
             ) from error
-
-    def _fixed(self, index: int) -> dict[str, Value]:
-        """What is settled of configuration `index` beforehand: a known good point."""
-        event = self._recorder.results.started_from
-        points = event["points"] if event else []
-        return dict(points[index]) if index < len(points) else {}
 
     def _hand_out(self, trial: Trial) -> dict[str, Any]:
         name = trial.trial_id
@@ -201,38 +186,28 @@ class JournalledSearcher(Searcher):
 class PausingSearcher(JournalledSearcher):
     """For BOHB, whose scheduler pauses trials and tells the searcher, under Ray's trial ids."""
 
-    def __init__(
-        self,
-        recorder: Recorder,
-        suggester: BohbSuggester,
-        checkpoints: Callable[[Trial], list[str]],
-        *,
-        only: Collection[str] | None = None,
-    ) -> None:
-        """As `JournalledSearcher`."""
-        super().__init__(recorder, suggester, checkpoints, only=only)
-        self._bohb = suggester
+    _suggester: BohbSuggester
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
         """BOHB counts those that run itself; Ray's limit would count the paused ones too."""
-        return self._bohb.set_max_concurrency(max_concurrent)
+        return self._suggester.set_max_concurrency(max_concurrent)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """A report after which the trial goes on or pauses."""
-        self._bohb.on_trial_result(self._live[trial_id], result)
+        self._suggester.on_trial_result(self._live[trial_id], result)
 
     def on_pause(self, trial_id: str) -> None:
         """The trial waits at a rung."""
-        self._bohb.on_pause(self._live[trial_id])
+        self._suggester.on_pause(self._live[trial_id])
 
     def on_unpause(self, trial_id: str) -> None:
         """The trial has passed its rung."""
-        self._bohb.on_unpause(self._live[trial_id])
+        self._suggester.on_unpause(self._live[trial_id])
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         """The trial has ended."""
         if trial_id in self._live:
-            self._bohb.on_trial_complete(self._live[trial_id], result, error)
+            self._suggester.on_trial_complete(self._live[trial_id], result, error)
         super().on_trial_complete(trial_id, result, error)

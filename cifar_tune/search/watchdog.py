@@ -8,11 +8,13 @@ from typing import Any
 import ray
 from ray import tune
 
+from cifar_tune.results import PicklesAsNothing
+
 START_SECONDS = 60.0  # more for the first report: imports took 20 s on two busy cores
 STALL_SECONDS = 5.0  # Ray's loop comes by many times a second
 
 
-class Watchdog(tune.Callback):
+class Watchdog(PicklesAsNothing, tune.Callback):
     """Kills the process of a trial that hangs; Ray then tells of a crash like any other.
 
     Attributes:
@@ -25,10 +27,6 @@ class Watchdog(tune.Callback):
         self._timeout_seconds = timeout_seconds
         self._looked = time.monotonic()
         self._reported: dict[str, tuple[Any, float]] = {}  # Ray's trial and when it did, monotonic
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Ray pickles a Tuner with all its parts at its start, and nobody reads that."""
-        return {}
 
     def on_trial_start(self, *, trial: Any, **_: Any) -> None:
         """A trial has its process, which may have to import torch first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,13 +34,9 @@ not_callable = 3
 
 
 @pytest.fixture
-def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A module in the current directory, which is not on the path; its name."""
-    name = f"own_{tmp_path.name.replace('-', '_')}"
-    (tmp_path / f"{name}.py").write_text(OWN)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
-    return name
+def own_module(own_code: Callable[[str], str]) -> str:
+    """The name of a module in the current directory, which is not on the path."""
+    return own_code(OWN)
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)

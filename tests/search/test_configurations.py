@@ -17,9 +17,9 @@ from scipy.stats import qmc
 from cifar_tune.config import Plan
 from cifar_tune.journal import Journal
 from cifar_tune.load import load_plan, plan_from
+from cifar_tune.points import lies_in
 from cifar_tune.results import Recorder
 from cifar_tune.search.configurations import Configurations
-from cifar_tune.spaces import lies_in
 
 SQUARE = {
     "optim.lr": {"loguniform": [0.001, 1.0]},
