@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from cifar_tune import __version__
 from cifar_tune.errors import exit_code_of
@@ -21,6 +23,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     command = words.pop(0) if words and words[0] in COMMANDS else "tune"
     return exit_code_of(lambda: COMMANDS[command](words))
+
+
+def command_line() -> NoReturn:
+    """Run `main`, and end this process with its exit code.
+
+    Where Ray ran, the process ends without tearing down the interpreter: while it does that, a
+    thread that Ray leaves behind now and then ends it with 1, after a search that went well.
+    """
+    code = main()
+    if "ray" not in sys.modules:
+        sys.exit(code)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def tune(words: Sequence[str]) -> int:
@@ -205,4 +222,4 @@ def _print_progress(done_bytes: int, total_bytes: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line()
