@@ -169,6 +169,18 @@ class SearchConfig(Section):
         return parse_space(self.space)
 
 
+class FinalsConfig(Section):
+    """What comes after the search: the best are confirmed, the chosen one is trained for good."""
+
+    candidates: PositiveInt = 3
+    """How many of the best trials are trained anew and compared on the confirmation images."""
+    seeds: Count = 5
+    """Fresh seeds of each of them, and of the final trainings; 0: no finals, the winner alone is
+    scored on the test split."""
+    flip_averaging: bool = False
+    """Whether the test score averages the logits of an image and its mirror image."""
+
+
 class ResourcesConfig(Section):
     """What each trial gets, and how many run at once."""
 
@@ -221,6 +233,7 @@ class Plan(RunConfig):
     out: str = "results"
     """Folder that holds the results of searches."""
     search: SearchConfig = SearchConfig()
+    finals: FinalsConfig = FinalsConfig()
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
 

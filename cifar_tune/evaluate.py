@@ -24,8 +24,10 @@ def load_classifier(checkpoint: Path, device: torch.device) -> Classifier:
     return module.eval()
 
 
-def predict_logits(checkpoint: Path, images: Images, *, gpu: bool) -> Tensor:
-    """Logits of all images.
+def predict_logits(
+    checkpoint: Path, images: Images, *, gpu: bool, flip_averaging: bool = False
+) -> Tensor:
+    """Logits of all images; with `flip_averaging` their mean over an image and its mirror image.
 
     With the precision, layout, threads and batch size of the run in the checkpoint, on the same
     kind of machine, they are those of its validation bit for bit.
@@ -51,9 +53,16 @@ def predict_logits(checkpoint: Path, images: Images, *, gpu: bool) -> Tensor:
     torch.set_num_threads(threads if run.train.threads == "auto" else run.train.threads)
     try:
         with torch.inference_mode(), _autocast(run.train.precision, device):
-            return torch.cat([module(batch).float().cpu() for batch, _ in loader])
+            return torch.cat([_logits(module, batch, flip_averaging) for batch, _ in loader])
     finally:
         torch.set_num_threads(threads)
+
+
+def _logits(module: Classifier, batch: Tensor, flip_averaging: bool) -> Tensor:
+    logits: Tensor = module(batch).float()
+    if flip_averaging:
+        logits = (logits + module(batch.flip(3)).float()) / 2  # [batch, 3, height, width]
+    return logits.cpu()
 
 
 def _autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

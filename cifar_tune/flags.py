@@ -30,6 +30,17 @@ FLAGS: dict[str, tuple[str, str | None, str]] = {
     ),
     "--fail-fast": ("search.fail_fast", None, "end the search when a trial fails (off)"),
     "--max-epochs": ("train.max_epochs", "N", "epochs of a full training (9)"),
+    "--candidates": (
+        "finals.candidates",
+        "K",
+        "the best so many trials are compared in the finals (3)",
+    ),
+    "--final-seeds": ("finals.seeds", "N", "fresh seeds of the finals; 0: no finals (5)"),
+    "--flip-averaging": (
+        "finals.flip_averaging",
+        None,
+        "score an image and its mirror image on the test split (off)",
+    ),
     "--gpus-per-trial": ("resources.gpus_per_trial", "X", "0, a share such as 0.5, or 1 (auto)"),
     "--cpus-per-trial": ("resources.cpus_per_trial", "N", "CPUs of a trial (1 without a GPU)"),
     "--max-concurrent": (

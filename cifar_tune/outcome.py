@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cifar_tune.data import Dataset, SearchData
 from cifar_tune.errors import NoUsableTrialError
-from cifar_tune.results import Recorder, Results
+from cifar_tune.finals.final import score_winner
+from cifar_tune.finals.retraining import Workplace
+from cifar_tune.finals.stages import Finals
+from cifar_tune.results import Recorder, Results, Say
 from cifar_tune.search.bohb import NOT_RESUMABLE
 from cifar_tune.search.checkpoints import tidy
-from cifar_tune.search.stop import TIME_BUDGET, StopRequest
+from cifar_tune.search.stop import ASKED_FOR, TIME_BUDGET, StopRequest
 from cifar_tune.tables import failures, finals_of, write_tables
-
-Say = Callable[[str], None]
 
 
 def resume_command(folder: Path) -> str:
@@ -23,9 +24,27 @@ def resume_command(folder: Path) -> str:
 
 
 def finish(
-    recorder: Recorder, dataset: Dataset, data: SearchData, stop: StopRequest, say: Say
+    recorder: Recorder,
+    dataset: Dataset,
+    data: SearchData,
+    stop: StopRequest,
+    say: Say,
+    place: Workplace,
+    *,
+    seconds_left: float | None = None,
+    asked: bool = False,
+    again: bool = False,
 ) -> int:
-    """Write winner, test score and tables, show the outcome, and return the exit code.
+    """Write the winner, hold the finals, write the tables, show it all; returns the exit code.
+
+    Args:
+        recorder, dataset, data: of the search.
+        stop: what ended it, if anything did.
+        say: shows a line.
+        place: where the finals train.
+        seconds_left: for the finals; none: as long as they take.
+        asked: whether it is the finals that the user asked for.
+        again: whether the test split may be opened once more.
 
     Raises:
         NoUsableTrialError: the search is over, and no trial is usable.
@@ -34,8 +53,23 @@ def finish(
     if results.counts()["interrupted"]:
         stop.ask("Ray, without a reason")
     if stop.signal is None:
+        checkpoint = _write_winner(recorder, data, say)
         # A time budget buys an answer; what else stops a search leaves it to whoever goes on.
-        _write_winner(recorder, dataset, data, say, score=stop.reason in (None, TIME_BUDGET))
+        if checkpoint is not None and stop.reason in (None, TIME_BUDGET, ASKED_FOR):
+            finals = Finals(
+                recorder=recorder,
+                dataset=dataset,
+                data=data,
+                place=place,
+                stop=stop,
+                say=say,
+                asked=asked,
+                again=again,
+            )
+            if results.plan.finals.seeds:
+                finals.run(seconds_left)
+            else:
+                score_winner(recorder, dataset, checkpoint, say, again=again)
     if stop.reason is None:
         tidy(recorder)
         recorder.write("finished")
@@ -62,26 +96,17 @@ def _show_way_on(results: Results, stop: StopRequest, say: Say) -> None:
     say(resume_command(results.folder))
 
 
-def _write_winner(
-    recorder: Recorder, dataset: Dataset, data: SearchData, say: Say, *, score: bool
-) -> None:
-    """Write `best/`; `score` it on the test split unless the search may still find a better one."""
+def _write_winner(recorder: Recorder, data: SearchData, say: Say) -> Path | None:
+    """Write `best/`; its checkpoint, or none where there is no winner or it has none."""
     if recorder.results.best() is None:
-        return
-    # These import torch, which costs seconds that the start and a stopped search do not have.
+        return None
+    # It imports torch, which costs seconds that the start and a stopped search do not have.
     from cifar_tune.best import write_best
-    from cifar_tune.finals import score_test_split
 
     checkpoint = write_best(recorder.results, data)
     if checkpoint is None:
         say("The winner has no checkpoint, so there is no best/ and no test score.")
-    elif score and score_test_split(recorder, dataset, checkpoint) is None:
-        opened = recorder.results.test_opened
-        assert opened is not None
-        say(
-            f"The test split was opened for {opened['trial_id']} before, and stays closed: a second"
-            " look would make its score a choice."
-        )
+    return checkpoint
 
 
 def _show_outcome(results: Results, say: Say) -> None:
@@ -99,11 +124,43 @@ def _show_outcome(results: Results, say: Say) -> None:
         f" {winner['val_accuracy']:.4f}, loss {winner['val_loss']:.4f}"
     )
     say("  " + "  ".join(f"{field}={value}" for field, value in winner["config"].items()))
-    finals = finals_of(results)
-    if finals is not None:
-        kind = " on the DRAWN set, not CIFAR-10" if results.data["kind"] == "drawn" else ""
-        say(f"test accuracy {finals['mean']:.4f}{kind}")
+    for line in finals_lines(results):
+        say(line)
     say(f"results in {results.folder}")
+
+
+def finals_lines(results: Results) -> list[str]:
+    """What the finals came to, in sentences; empty without any."""
+    finals = finals_of(results)
+    if finals is None:
+        return []
+    lines = []
+    if finals["confirm"]:
+        lines.append(finals["confirm"]["statement"])
+    if finals["optimism"] is not None:
+        lines.append(
+            f"optimism of the search: {finals['optimism']:+.4f} (validation accuracy of the winner,"
+            " less the mean of its new trainings on the confirmation images)"
+        )
+    if finals["mean"] is not None:
+        lines.append(_test_line(results, finals))
+    return lines
+
+
+def _test_line(results: Results, finals: dict[str, Any]) -> str:
+    kind = " on the DRAWN set, not CIFAR-10" if results.data["kind"] == "drawn" else ""
+    line = f"test accuracy {finals['mean']:.4f}{kind}"
+    count = len(finals["seeds"])
+    if count > 1:
+        line += f", mean of {count} seeds of {finals['trial_id']}'s configuration"
+    if finals["std"] is not None:
+        line += f", standard deviation {finals['std']:.4f}"
+    if finals["ci95"]:
+        low, high = finals["ci95"]
+        line += f"; 95 % interval for a new training on new images: {low:.4f} to {high:.4f}"
+    if finals["openings"] > 1:
+        line += f"; the test split was opened {finals['openings']} times"
+    return line
 
 
 def failure_table(results: Results) -> list[str]:

@@ -297,11 +297,32 @@ def describe(forecast: Forecast, dataset: str, folder: Path, *, disk: bool) -> l
         f"epochs      at most {forecast.most_epochs}"
         + (f", about {forecast.expected_epochs} if halving is ideal" if forecast.rungs else "")
     )
+    lines.append(f"finals      {_finals(plan)}")
     if disk:
         need = _checkpoint_need(forecast)
         lines.append(f"disk        {need}; {forecast.free_bytes / 1e9:.1f} GB are free")
     lines.append(f"results     {folder}")
     return lines + [f"note        {note}" for note in forecast.notes]
+
+
+def _finals(plan: Plan) -> str:
+    """What comes after the search, in a line."""
+    finals, epochs = plan.finals, plan.train.max_epochs
+    if not finals.seeds:
+        return "none; the winner is scored on the test split once"
+    last = f"{_counted(finals.seeds, 'seed')} of the best on all training images"
+    if not compares(plan):
+        return f"{last}, {finals.seeds * epochs} epochs"
+    trainings = (finals.candidates + 1) * finals.seeds
+    return (
+        f"the best {finals.candidates} with {_counted(finals.seeds, 'fresh seed')} each, then"
+        f" {last}: at most {trainings * epochs} epochs more"
+    )
+
+
+def compares(plan: Plan) -> bool:
+    """Whether the finals compare candidates: that takes two, and images that no trial saw."""
+    return plan.finals.candidates > 1 and plan.data.confirm_size > 0
 
 
 def _counted(count: int, noun: str) -> str:

@@ -111,6 +111,9 @@ class Results:
     exchanges: list[int] = field(default_factory=list)
     started_from: Event | None = None
     epochs_run: int = 0
+    finals_began: Event | None = None
+    confirmed: Event | None = None
+    test_openings: int = 0
     test_opened: Event | None = None
     test_scored: Event | None = None
     finished: bool = False
@@ -242,8 +245,15 @@ class Results:
             trial.values = clone["values"]
             trial.inherited = epoch, clone["checkpoint"]
 
+    def _on_finals_began(self, event: Event) -> None:
+        self.finals_began, self.confirmed = event, None
+
+    def _on_confirmed(self, event: Event) -> None:
+        self.confirmed = event
+
     def _on_test_opened(self, event: Event) -> None:
-        self.test_opened = event
+        self.test_opened, self.test_scored = event, None
+        self.test_openings += 1
 
     def _on_test_scored(self, event: Event) -> None:
         self.test_scored = event
@@ -329,6 +339,8 @@ class Results:
 
 
 Observer = Callable[[Event, Results], None]
+Say = Callable[[str], None]
+"""Shows a line to whoever gave the command."""
 
 
 class PicklesAsNothing:
@@ -374,14 +386,19 @@ def best_epoch(trial: Trial, search: SearchConfig) -> int:
 
 
 def pick_best(trials: Iterable[Trial], search: SearchConfig) -> Trial | None:
-    """The best usable trial by the plan's metric; equals are told apart by loss, then by age."""
+    """The best usable trial by the plan's metric, or none."""
+    return next(iter(ranked(trials, search)), None)
+
+
+def ranked(trials: Iterable[Trial], search: SearchConfig) -> list[Trial]:
+    """The usable trials, best first; equals are told apart by loss, then by age."""
     sign = 1 if search.mode == "max" else -1
 
     def rank(trial: Trial) -> tuple[float, float, int]:
         metrics = trial.results[best_epoch(trial, search)]
         return sign * metrics[search.metric], -metrics["val_loss"], -trial.index
 
-    return max((trial for trial in trials if trial.usable), key=rank, default=None)
+    return sorted((trial for trial in trials if trial.usable), key=rank, reverse=True)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -15,12 +15,19 @@ from cifar_tune.errors import DataError, PlanError, ResultsError
 from cifar_tune.journal import Journal
 from cifar_tune.load import plan_from
 from cifar_tune.machine import Machine
-from cifar_tune.outcome import Say, resume_command
+from cifar_tune.outcome import finish, resume_command
 from cifar_tune.resources import Share
-from cifar_tune.results import Recorder, Results
+from cifar_tune.results import Recorder, Results, Say
 from cifar_tune.search.bohb import NOT_RESUMABLE
+from cifar_tune.search.stop import ASKED_FOR, StopRequest
 from cifar_tune.search.trainable import Objective, fit_objective
-from cifar_tune.session import carry_out, load_data, record_start_from
+from cifar_tune.session import (
+    carry_out,
+    load_data,
+    record_start_from,
+    storage_errors,
+    workplace,
+)
 from cifar_tune.start_from import read_start_from
 
 # What a resumed search may change: where and how it runs, not what it compares.
@@ -28,7 +35,7 @@ FREE_FIELDS = {
     "data.path", "data.fallback", "search.time_budget", "search.max_failures",
     "search.checkpoint_every_epochs", "search.fail_fast", "search.trial_timeout",
 }  # fmt: skip
-FREE_SECTIONS = ("resources", "tracking")
+FREE_SECTIONS = ("finals", "resources", "tracking")
 PLACE = {"name", "out"}  # the folder itself is the search, wherever it was moved
 GROWING = {"search.num_samples", "train.max_epochs"}  # what `extend` is for
 
@@ -103,6 +110,41 @@ def retry_failed(
         return _carry_out(opened, machine, say, objective, only=only)
 
 
+def confirm_search(
+    folder: Path,
+    machine: Machine,
+    say: Say,
+    *,
+    changes: Plan | None = None,
+    again: bool = False,
+    objective: Objective = fit_objective,
+) -> int:
+    """Hold the finals of the search in `folder`, finished or not; else as `resume_search`.
+
+    Args:
+        folder, machine, say, changes, objective: as in `resume_search`.
+        again: whether the test split may be opened once more; it is recorded.
+
+    Raises:
+        ResultsError: the test split was opened before, and `again` is not given.
+        NoUsableTrialError: there is nothing to confirm.
+    """
+    with _open(folder, machine, say, changes, training=False) as opened:
+        recorder, results = opened.recorder, opened.recorder.results
+        stop = StopRequest(None, resume_command(folder))
+        if results.unfinished() or not results.finished:
+            say(f"{standing(results)} The finals compare what is known so far.")
+            stop.ask(ASKED_FOR)
+        with (
+            workplace(folder, machine, opened.share, say, objective) as place,
+            storage_errors(folder),
+            stop.on_signals(),
+        ):
+            return finish(
+                recorder, opened.dataset, opened.data, stop, say, place, asked=True, again=again
+            )
+
+
 def extend_search(
     folder: Path,
     machine: Machine,
@@ -156,7 +198,13 @@ def _carry_out(
 
 @contextmanager
 def _open(
-    folder: Path, machine: Machine, say: Say, changes: Plan | None, *, growing: bool = False
+    folder: Path,
+    machine: Machine,
+    say: Say,
+    changes: Plan | None,
+    *,
+    growing: bool = False,
+    training: bool = True,
 ) -> Iterator[_Opened]:
     """Lock the folder, and make sure that its search can go on under this plan on this data."""
     with Journal(folder) as journal:
@@ -164,7 +212,8 @@ def _open(
         results = recorder.results
         if not results.events:
             raise ResultsError(f"{folder} holds no search; start one with --name {folder.name}")
-        if results.plan.search.scheduler == "bohb" and not (results.finished and not growing):
+        over = (results.finished and not growing) or not training
+        if results.plan.search.scheduler == "bohb" and not over:
             raise ResultsError(f"{folder} can't go on: {NOT_RESUMABLE}")
         if journal.records.torn_lines:
             say("The journal's last line was torn by a crash and is dropped.")

@@ -7,23 +7,25 @@ import json
 import platform
 import sys
 import threading
+import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from cifar_tune import __version__, preflight
-from cifar_tune.config import Plan, dump_yaml
+from cifar_tune.config import Plan, budget_seconds, dump_yaml
 from cifar_tune.data import Dataset, SearchData, prepare, prepare_drawn, search_data
 from cifar_tune.errors import ResultsError, StorageError
+from cifar_tune.finals.retraining import Workplace
 from cifar_tune.journal import VERSION, Event, Journal
 from cifar_tune.machine import Machine
-from cifar_tune.outcome import Say, finish, resume_command
+from cifar_tune.outcome import finish, resume_command
 from cifar_tune.preflight import Forecast
 from cifar_tune.resources import Share
-from cifar_tune.results import Recorder, Results, write_atomically
+from cifar_tune.results import Recorder, Results, Say, write_atomically
 from cifar_tune.search.progress import ProgressLines
 from cifar_tune.search.run import run_search
 from cifar_tune.search.trainable import Objective, fit_objective
@@ -145,30 +147,65 @@ def carry_out(
     """
     folder = recorder.journal.folder
     environment = json.dumps(_environment(machine, share), indent=2) + "\n"
-    with _storage_errors(folder):
+    with storage_errors(folder):
         write_atomically(folder / "plan.yaml", dump_yaml(recorder.results.plan))
         write_atomically(folder / "environment.json", environment)
-    tensorboard = TensorBoardFiles(folder / "tensorboard")
-    recorder.observers = [ProgressLines(say), tensorboard, TableWriter(), ImportsAhead()]
-    command = resume_command(folder)
-    try:
-        stop = run_search(
-            recorder,
-            data,
-            machine,
-            share,
-            objective=objective,
-            resume_command=command,
-            only=only,
-        )
-    finally:
-        tensorboard.close()
-    with _storage_errors(folder), stop.on_signals():
-        return finish(recorder, dataset, data, stop, say)
+    began, budget = time.monotonic(), recorder.results.plan.search.time_budget
+    with workplace(folder, machine, share, say, objective) as place:
+        with _watching(recorder, folder / "tensorboard", say):
+            recorder.observers += [TableWriter(), ImportsAhead()]
+            stop = run_search(
+                recorder,
+                data,
+                machine,
+                share,
+                objective=objective,
+                resume_command=place.resume_command,
+                only=only,
+                ray_scope=place.ray_scope,
+            )
+        used = time.monotonic() - began
+        left = None if budget is None else budget_seconds(budget) - used
+        with storage_errors(folder), stop.on_signals():
+            return finish(recorder, dataset, data, stop, say, place, seconds_left=left)
 
 
 @contextmanager
-def _storage_errors(folder: Path) -> Iterator[None]:
+def workplace(
+    folder: Path, machine: Machine, share: Share, say: Say, objective: Objective
+) -> Iterator[Workplace]:
+    """Where trainings of the search in `folder` run; Ray ends with it, if it was started."""
+
+    def watch(recorder: Recorder, title: str) -> AbstractContextManager[None]:
+        tensorboard = folder / "tensorboard" / f"finals-{title}"
+        return _watching(recorder, tensorboard, lambda line: say(f"{title}  {line}"))
+
+    with ExitStack() as ray_scope:
+        yield Workplace(
+            machine=machine,
+            share=share,
+            objective=objective,
+            ray_scope=ray_scope,
+            resume_command=resume_command(folder),
+            watch=watch,
+        )
+
+
+@contextmanager
+def _watching(recorder: Recorder, tensorboard_folder: Path, say: Say) -> Iterator[None]:
+    """Show what is recorded: as lines, and in TensorBoard's files."""
+    tensorboard = TensorBoardFiles(tensorboard_folder)
+    recorder.observers = [ProgressLines(say), tensorboard]
+    try:
+        yield
+    finally:
+        recorder.observers = []
+        tensorboard.close()
+
+
+@contextmanager
+def storage_errors(folder: Path) -> Iterator[None]:
+    """Turn what the disk raises into a `StorageError` with the way on."""
     try:
         yield
     except OSError as error:

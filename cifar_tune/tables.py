@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -101,20 +100,34 @@ def failures(results: Results) -> list[dict[str, Any]]:
 
 
 def finals_of(results: Results) -> dict[str, Any] | None:
-    """The winner's test score, or none.
+    """What the finals came to: the comparison, and the test scores; none before either.
 
     One score has neither deviation nor interval: those come with more seeds.
     """
-    scored, winner = results.test_scored, results.winner()
-    if scored is None or winner is None:
+    scored, confirmed, winner = results.test_scored, results.confirmed, results.winner()
+    told = scored or confirmed
+    if told is None or winner is None or not _is_current(results, winner, told):
         return None
-    if any(scored[key] != winner[key] for key in ("trial_id", "epoch")):
-        return None  # of a winner that has lost its place since
-    scores = scored["test_accuracy"]
+    trial = results.trials[told["trial_id"]]
+    score: Mapping[str, Any] = scored or {"seeds": [], "test_accuracy": []}
+    keys = ("seeds", "test_accuracy", "mean", "std", "ci95", "test_images", "flip_averaging")
     return {
-        "seeds": scored["seeds"],
-        "test_accuracy": scores,
-        "mean": math.fsum(scores) / len(scores),
-        "std": None,
-        "ci95": None,
+        "trial_id": told["trial_id"],
+        **{key: score.get(key) for key in keys},
+        "config": trial.values_at(told["epoch"]),
+        "openings": results.test_openings,
+        "optimism": confirmed["optimism"] if confirmed else None,
+        "confirm": confirmed["confirm"] if confirmed else None,
     }
+
+
+def _is_current(results: Results, winner: Mapping[str, Any], told: Event) -> bool:
+    """Whether finals were held for the winner of now: a search that goes on may find another."""
+    if not told.get("number"):  # the winner alone was scored, without finals
+        return all(told[key] == winner[key] for key in ("trial_id", "epoch"))
+    began = results.finals_began
+    assert began is not None, "finals that are told of began"
+    first = began["candidates"][0]
+    return began["number"] == told["number"] and all(
+        first[key] == winner[key] for key in ("trial_id", "epoch")
+    )

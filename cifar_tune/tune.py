@@ -87,7 +87,7 @@ def _go_on(folder: Path, machine: Machine, wanted: Plan, settled: Plan, *, dry_r
 def resume(words: Sequence[str]) -> int:
     """`cifar-tune resume DIR`: go on with a search that was stopped or killed."""
     parser = _folder_parser("resume", "Go on with a search that was stopped or killed.")
-    folder, changes = _recorded(parser, words)
+    folder, changes = _recorded(parser.parse_args(words))
 
     from cifar_tune.resume import resume_search
 
@@ -97,11 +97,35 @@ def resume(words: Sequence[str]) -> int:
 def retry_failed(words: Sequence[str]) -> int:
     """`cifar-tune retry-failed DIR`: try the failed trials of a search again, and no others."""
     parser = _folder_parser("retry-failed", "Try the failed trials of a search again.")
-    folder, changes = _recorded(parser, words)
+    folder, changes = _recorded(parser.parse_args(words))
 
     from cifar_tune.resume import retry_failed
 
     return retry_failed(folder, _machine(), _print_lines, changes=changes)
+
+
+def confirm(words: Sequence[str]) -> int:
+    """`cifar-tune confirm DIR`: the finals of a search."""
+    from cifar_tune.flags import add_flags
+
+    parser = _folder_parser(
+        "confirm",
+        "Compare a search's best trials on fresh images, train the best for good, and open the"
+        " test split once.",
+    )
+    add_flags(parser, ("--candidates", "--final-seeds", "--flip-averaging"))
+    parser.add_argument(
+        "--open-test-again",
+        action="store_true",
+        help="look at the test split once more, which is recorded",
+    )
+    arguments = parser.parse_args(words)
+    folder, changes = _recorded(arguments)
+
+    from cifar_tune.resume import confirm_search
+
+    again = arguments.open_test_again
+    return confirm_search(folder, _machine(), _print_lines, changes=changes, again=again)
 
 
 def extend(words: Sequence[str]) -> int:
@@ -114,17 +138,15 @@ def extend(words: Sequence[str]) -> int:
     )
     add_flags(parser, ("--num-samples", "--max-epochs"))
     add_set(parser)
-    folder, wanted = _recorded(parser, words)
+    folder, wanted = _recorded(parser.parse_args(words))
 
     from cifar_tune.resume import extend_search
 
     return extend_search(folder, _machine(), _print_lines, wanted=wanted)
 
 
-def _recorded(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[Path, Plan]:
+def _recorded(arguments: argparse.Namespace) -> tuple[Path, Plan]:
     """The folder that is named, and its recorded plan with the flags of this start."""
-    arguments = parser.parse_args(words)
-
     from cifar_tune.flags import change_plan
     from cifar_tune.results import Results
 
@@ -168,6 +190,7 @@ COMMANDS = {
     "resume": resume,
     "extend": extend,
     "retry-failed": retry_failed,
+    "confirm": confirm,
     "train": train,
     "data": data,
 }

@@ -47,6 +47,7 @@ def small_plan(image_folder: Path) -> list[str]:
         "data.batch_size=32",
         "model.width=2",
         "search.space.data.batch_size={choice: [16, 32]}",
+        "finals.seeds=0",
     ]
 
 

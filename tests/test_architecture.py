@@ -16,8 +16,8 @@ ORDER = (
     "errors", "own_code", "spaces", "points", "strict_yaml", "config", "load", "flags", "machine", "resources",
     "journal",
     "data", "models", "optim", "module", "failures", "results", "tables", "repeat",
-    "tracking", "train", "evaluate", "best",
-    "rungs", "pairs", "start_from", "preflight", "search", "finals", "outcome", "session", "resume",
+    "uncertainty", "tracking", "train", "evaluate", "portable", "best",
+    "rungs", "pairs", "start_from", "preflight", "search", "report", "finals", "outcome", "session", "resume", "predict", "api",
     "tune",
 )  # fmt: skip
 ONE_PLACE = {"ray": "search", "wandb": "tracking", "tensorboardX": "tracking"}

@@ -170,9 +170,13 @@ def test_a_test_score_is_not_shown_beside_another_winner(tmp_path: Path) -> None
     recorder = begin(tmp_path)
     create(recorder, 0)
     report(recorder, 0, 1, 0.5)
-    recorder.write("test_scored", trial_id="t0001", epoch=1, seeds=[0], test_accuracy=[0.4])
+    recorder.write(
+        "test_scored", trial_id="t0001", epoch=1, number=0, seeds=[0], test_accuracy=[0.4],
+        mean=0.4, std=None, ci95=None, test_images=100, flip_averaging=False,
+    )  # fmt: skip
     finals = summarise(recorder.results)["finals"]
-    assert finals == {"seeds": [0], "test_accuracy": [0.4], "mean": 0.4, "std": None, "ci95": None}
+    shown = ("seeds", "test_accuracy", "mean", "std", "ci95")
+    assert [finals[key] for key in shown] == [[0], [0.4], 0.4, None, None]
     create(recorder, 1)
     report(recorder, 1, 1, 0.9)
     assert summarise(recorder.results)["finals"] is None

@@ -54,7 +54,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Story
         f"data.path={image_folder}", "data.val_size=100", "data.confirm_size=50",
         "model.name=my_net:build", "search.space={model.width: {grid: [2, 3]}, optim.lr: {grid: [0.01, 0.02]}}",
         "search.searcher=random", "search.num_samples=4", "search.scheduler=none",
-        "search.max_failures=0", "train.max_epochs=2", "resources.max_concurrent=1",
+        "search.max_failures=0", "train.max_epochs=2", "resources.max_concurrent=1", "finals.seeds=0",
     ]  # fmt: skip
     sets = [word for value in given for word in ("--set", value)]
     folder, counts, done = here / "results" / "one", [], []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ from cifar_tune.search.suggester import Suggester
 from cifar_tune.search.trainable import Objective, train_trial
 from cifar_tune.search.watchdog import Watchdog
 
+FINALS_PART = 1 / 3  # of a time budget
 RAY_SETTINGS = {
     # Prestarted workers are not the ones that trials get here: on two cores four processes would
     # import torch at once, and the first step would come twice as late.
@@ -59,6 +60,7 @@ def run_search(
     objective: Objective,
     resume_command: str = "",
     only: Collection[str] | None = None,
+    ray_scope: ExitStack | None = None,
 ) -> StopRequest:
     """Run the search in the recorder's folder until it is done or told to stop.
 
@@ -70,6 +72,8 @@ def run_search(
         objective: what trains.
         resume_command: shown when a second signal ends the program at once.
         only: the trials to run; none: all that are unfinished, and new ones.
+        ray_scope: Ray, once started, ends with it, so that more can run there; none: with
+            the search.
 
     Returns:
         The request that ended it early, or one whose `reason` is None.
@@ -79,8 +83,7 @@ def run_search(
         PlanError: a searcher of the user's own can't be used.
     """
     plan = recorder.results.plan
-    limit = plan.search.time_budget
-    stop = StopRequest(None if limit is None else budget_seconds(limit), resume_command)
+    stop = StopRequest(_search_seconds(plan), resume_command)
     if not _more_to_do(recorder.results, only):
         return stop
     suggester = build_suggester(recorder)
@@ -95,7 +98,8 @@ def run_search(
         process=os.getpid(),
         plan=plan.model_dump(mode="json"),
     )
-    with stop.on_signals(), local_ray(machine, plan):
+    with stop.on_signals(), ExitStack() as own_scope:
+        (ray_scope or own_scope).enter_context(local_ray(machine, plan))
         stop.install()
         trainable = tune.with_parameters(
             train_trial,
@@ -111,6 +115,14 @@ def run_search(
         stop.ask("only the failed trials were tried again")
     _settle(recorder, stop)
     return stop
+
+
+def _search_seconds(plan: Plan) -> float | None:
+    """How long the search itself may take: of a time budget, the finals get a part."""
+    if plan.search.time_budget is None:
+        return None
+    part = 1 - FINALS_PART if plan.finals.seeds else 1.0
+    return part * budget_seconds(plan.search.time_budget)
 
 
 class _Learning:

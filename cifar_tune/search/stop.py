@@ -14,6 +14,7 @@ from ray import tune
 
 from cifar_tune.errors import PlanError
 
+ASKED_FOR = "the search is not finished, and its finals were asked for"
 TIME_BUDGET = "time budget"
 
 

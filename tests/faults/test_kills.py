@@ -30,7 +30,7 @@ def test_ten_kills_lose_no_result_and_run_no_trial_twice(
     given = [
         f"data.path={image_folder}", "data.val_size=100", "data.confirm_size=50", "model.width=16",
         "search.space.data.batch_size={choice: [8, 16]}", f"search.num_samples={TRIALS}",
-        f"train.max_epochs={EPOCHS}",
+        f"train.max_epochs={EPOCHS}", "finals.seeds=0",
     ]  # fmt: skip
     sets = [word for value in given for word in ("--set", value)]
     arguments = ["--out", str(tmp_path), "--name", "one", "--resume", "auto", *sets]

@@ -23,7 +23,7 @@ def arguments(image_folder: Path, tmp_path: Path) -> list[str]:
     given = [
         f"data.path={image_folder}", "data.val_size=100", "data.confirm_size=50", "model.width=16",
         "search.space.data.batch_size={choice: [8, 16]}", f"search.num_samples={TRIALS}",
-        f"train.max_epochs={EPOCHS}", "search.searcher=tpe", "search.scheduler=none",
+        f"train.max_epochs={EPOCHS}", "finals.seeds=0", "search.searcher=tpe", "search.scheduler=none",
     ]  # fmt: skip
     sets = [word for value in given for word in ("--set", value)]
     return ["--out", str(tmp_path), "--name", "one", "--resume", "auto", *sets]

@@ -1,0 +1,78 @@
+"""Which trials enter the finals, and how many trainings of them fit into a time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from cifar_tune.config import FinalsConfig
+from cifar_tune.preflight import compares
+from cifar_tune.results import Results, best_epoch, ranked
+from cifar_tune.spaces import Value
+
+START_SECONDS = 20.0  # until a cold worker trains: imports of torch and Lightning
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A trial that enters the finals: its configuration, and what it was chosen by."""
+
+    trial_id: str
+    epoch: int
+    val_accuracy: float
+    values: dict[str, Value]
+
+    def as_event(self) -> dict[str, Any]:
+        """As the journal holds it."""
+        return dict(self.__dict__)
+
+
+def pick_candidates(results: Results, count: int) -> list[Candidate]:
+    """The best `count` trials by the plan's metric, best first, each configuration once."""
+    search, candidates = results.plan.search, list[Candidate]()
+    for trial in ranked(results.trials.values(), search):
+        epoch = best_epoch(trial, search)
+        values = trial.values_at(epoch)
+        if all(values != other.values for other in candidates):
+            candidates.append(
+                Candidate(
+                    trial_id=trial.trial_id,
+                    epoch=epoch,
+                    val_accuracy=trial.results[epoch]["val_accuracy"],
+                    values=values,
+                )
+            )
+        if len(candidates) == count:
+            break
+    return candidates
+
+
+def fitting(results: Results, seconds: float, slots: int) -> FinalsConfig | None:
+    """The largest finals that a time holds by the search's own speed; none if not even one seed.
+
+    Candidates are given up before seeds: an interval needs seeds.
+
+    Args:
+        results: of the search, with at least one report.
+        seconds: what is left.
+        slots: trainings at once.
+    """
+    wanted = results.plan.finals
+    sizes = [(k, wanted.seeds) for k in range(wanted.candidates, 0, -1)]
+    sizes += [(1, n) for n in range(wanted.seeds - 1, 0, -1)]
+    for candidates, seeds in sizes:
+        if forecast_seconds(results, candidates, seeds, slots) <= seconds:
+            return wanted.model_copy(update={"candidates": candidates, "seeds": seeds})
+    return None
+
+
+def forecast_seconds(results: Results, candidates: int, seeds: int, slots: int) -> float:
+    """How long finals of this size would take, by the mean epoch of the search."""
+    plan, cost, data = results.plan, results.cost(), results.data
+    training = float(plan.train.max_epochs * cost["busy_seconds"] / max(1, cost["epochs_run"]))
+    whole = float((data["train"] + data["val"] + data["confirm"]) / data["train"])
+    seconds = START_SECONDS + math.ceil(seeds / slots) * training * whole
+    if candidates > 1 and compares(plan):
+        seconds += START_SECONDS + math.ceil(candidates * seeds / slots) * training
+    return seconds

@@ -1,0 +1,104 @@
+"""Trains given configurations with fresh seeds: a search of its own, without choice or stopping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cifar_tune.config import FinalsConfig, Plan
+from cifar_tune.data import SearchData
+from cifar_tune.journal import VERSION, Journal
+from cifar_tune.machine import Machine
+from cifar_tune.resources import Share
+from cifar_tune.results import Recorder, Results
+from cifar_tune.search.run import run_search
+from cifar_tune.search.stop import StopRequest
+from cifar_tune.search.trainable import Objective
+from cifar_tune.spaces import Value
+
+# The search's seeds begin at the plan's; nobody runs two thousand million trials.
+FRESH_SEEDS = {"confirm": 2**31, "final": 2**31 + 2**30}
+SEEDS = 2**32 - 2**24  # seeds are below 2**32, and a trial's index is added
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workplace:
+    """Where and how trainings run.
+
+    Attributes:
+        machine, share: where, and what each training gets.
+        objective: what trains.
+        ray_scope: Ray starts in it when it is needed, and ends with it.
+        resume_command: shown when a second signal ends the program at once.
+        watch: shows what a recorder writes, under a title, while its context lasts.
+    """
+
+    machine: Machine
+    share: Share
+    objective: Objective
+    ray_scope: ExitStack
+    resume_command: str
+    watch: Callable[[Recorder, str], AbstractContextManager[None]]
+
+
+def retraining_plan(plan: Plan, stage: str, trainings: int) -> Plan:
+    """The plan of so many trainings to the full length, with seeds that the search never used."""
+    search = plan.search.model_copy(
+        update={
+            "searcher": "random", "scheduler": "none", "num_samples": trainings,
+            "start_from": None, "time_budget": None, "fail_fast": False,
+        }
+    )  # fmt: skip
+    seed = (plan.seed + FRESH_SEEDS[stage]) % SEEDS
+    return plan.model_copy(update={"search": search, "seed": seed, "finals": FinalsConfig(seeds=0)})
+
+
+def retrain(
+    place: Workplace,
+    folder: Path,
+    plan: Plan,
+    points: Sequence[dict[str, Value]],
+    data: SearchData,
+    described: dict[str, Any],
+) -> tuple[Results, StopRequest]:
+    """Train each of the points, or go on with it; number i has point i and seed `plan.seed + i`.
+
+    Args:
+        place: where they run.
+        folder: gets a journal of its own, and `ray/` with the checkpoints.
+        plan: as `retraining_plan` gives it.
+        points: a value for each searched field.
+        data: what they train on.
+        described: the data, for the journal.
+
+    Returns:
+        The trainings as a search's trials, and what stopped them, if anything did.
+
+    Raises:
+        StorageError: the journal can't be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with Journal(folder) as journal:
+        recorder = Recorder(journal)
+        if not recorder.results.events:
+            values = plan.model_dump(mode="json")
+            recorder.write("search", version=VERSION, plan=values, data=described, environment={})
+        if recorder.results.started_from is None:
+            recorder.write("started_from", source="finals", points=list(points), trials=[])
+        recorder.results.plan = plan
+        with place.watch(recorder, folder.name):
+            stop = run_search(
+                recorder,
+                data,
+                place.machine,
+                place.share,
+                objective=place.objective,
+                resume_command=place.resume_command,
+                ray_scope=place.ray_scope,
+            )
+        if stop.reason is None and recorder.results.unfinished():
+            stop.ask("Ray, without a reason")
+        return recorder.results, stop

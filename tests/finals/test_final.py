@@ -1,0 +1,198 @@
+"""The test split is opened once, for the models that were named first, whatever is interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import LambdaCallback
+
+from cifar_tune.data import Dataset, Images, prepare_drawn, search_data
+from cifar_tune.data.held_out import open_test_split
+from cifar_tune.data.stored import open_images
+from cifar_tune.errors import ResultsError
+from cifar_tune.evaluate import accuracy, predict_logits
+from cifar_tune.finals.final import all_training_images, score_models, score_winner
+from cifar_tune.journal import Journal
+from cifar_tune.load import load_plan
+from cifar_tune.results import Recorder
+from cifar_tune.train import fit
+
+PLAN = load_plan(None, [
+    "data.val_size=60", "data.confirm_size=20", "data.batch_size=32", "model.width=2",
+    "train.max_epochs=1", "train.threads=1",
+])  # fmt: skip
+
+
+@pytest.fixture
+def drawn() -> Dataset:
+    return prepare_drawn(lambda note: None, 200, 100)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, drawn: Dataset) -> Path:
+    """A trained network, small and bad."""
+    path = tmp_path / "model.ckpt"
+    save = LambdaCallback(on_validation_end=lambda trainer, module: trainer.save_checkpoint(path))
+    fit(PLAN.run({}, 0), search_data(drawn, PLAN.data), callbacks=[save])
+    return path
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Iterator[Recorder]:
+    """A search of two trials of which the second leads."""
+    with Journal(tmp_path) as journal:
+        recorder = Recorder(journal)
+        recorder.write(
+            "search", version=1, plan=PLAN.model_dump(mode="json"), data={}, environment={}
+        )
+        for index in range(2):
+            name = f"t000{index + 1}"
+            created = {"trial_id": name, "index": index, "seed": index, "values": {}}
+            recorder.write("trial_created", **created)
+            report(recorder, name, 0.1 + 0.1 * index)
+        yield recorder
+
+
+def report(recorder: Recorder, name: str, accuracy: float) -> None:
+    metrics = {"epoch": 1, "val_accuracy": accuracy, "val_loss": 1.0}
+    clock = {"first_step_at": 1.0, "reported_at": 2.0}
+    event: dict[str, Any] = {"trial_id": name, "metrics": {**metrics, **clock}, "checkpoint": None}
+    recorder.write("result", **event, done=True, diverged=False)
+
+
+def openings(recorder: Recorder) -> list[str]:
+    return [event["event"] for event in recorder.journal.records.of("test_opened", "test_scored")]
+
+
+def refuse(line: str) -> None:
+    raise AssertionError(line)
+
+
+def model_of(recorder: Recorder, checkpoint: Path, name: str, seed: int) -> dict[str, Any]:
+    """A copy of the checkpoint as a final model."""
+    path = recorder.journal.folder / "finals" / name / "model.ckpt"
+    path.parent.mkdir(parents=True)
+    shutil.copy(checkpoint, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"file": f"finals/{name}/model.ckpt", "sha256": digest, "seed": seed}
+
+
+SUBJECT = {"trial_id": "t0002", "epoch": 1, "number": 1}
+
+
+def test_the_winner_is_scored_on_all_test_images_and_once(
+    recorder: Recorder, drawn: Dataset, checkpoint: Path
+) -> None:
+    score_winner(recorder, drawn, checkpoint, refuse)
+    test, scored = open_test_split(drawn), recorder.results.test_scored
+    assert scored is not None
+    assert scored["test_accuracy"] == [accuracy(predict_logits(checkpoint, test, gpu=False), test)]
+    assert (scored["trial_id"], scored["std"], scored["ci95"]) == ("t0002", None, None)
+    score_winner(recorder, drawn, checkpoint, refuse)
+    assert openings(recorder) == ["test_opened", "test_scored"]
+
+
+def test_the_test_split_stays_closed_for_another_winner_and_it_is_said(
+    recorder: Recorder, drawn: Dataset, checkpoint: Path
+) -> None:
+    score_winner(recorder, drawn, checkpoint, refuse)
+    report(recorder, "t0001", 0.9)
+    said: list[str] = []
+    score_winner(recorder, drawn, checkpoint, said.append)
+    assert openings(recorder) == ["test_opened", "test_scored"]
+    assert "was opened for t0002" in said[0]
+    assert "--open-test-again" in said[0]
+
+
+def test_another_look_that_was_asked_for_is_recorded(
+    recorder: Recorder, drawn: Dataset, checkpoint: Path
+) -> None:
+    score_winner(recorder, drawn, checkpoint, refuse)
+    report(recorder, "t0001", 0.9)
+    score_winner(recorder, drawn, checkpoint, refuse, again=True)
+    opened = recorder.journal.records.of("test_opened")
+    assert [event["again"] for event in opened] == [False, True]
+    assert recorder.results.test_openings == 2
+
+
+def test_all_models_are_scored_in_one_opening(
+    recorder: Recorder, drawn: Dataset, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+
+    def counting(dataset: Dataset, split: str) -> Any:
+        reads.append(split)
+        return open_images(dataset, split)
+
+    monkeypatch.setattr("cifar_tune.data.held_out.open_images", counting)
+    models = [model_of(recorder, checkpoint, f"seed-{n}", n) for n in (1, 2, 3)]
+    score_models(recorder, drawn, SUBJECT, models)
+    assert reads == ["test"]
+    scored = recorder.results.test_scored
+    assert scored is not None
+    assert scored["seeds"] == [1, 2, 3]
+    assert scored["std"] == pytest.approx(0)
+    low, high = scored["ci95"]
+    assert low < scored["mean"] < high
+    opened = recorder.results.test_opened
+    assert opened is not None
+    assert (opened["models"], opened["fingerprint"]) == (models, drawn.fingerprint)
+
+
+def test_an_opening_that_was_interrupted_is_finished_as_the_same_opening(
+    recorder: Recorder, drawn: Dataset, checkpoint: Path
+) -> None:
+    models = [model_of(recorder, checkpoint, "seed-1", 1)]
+    recorder.write("test_opened", **SUBJECT, fingerprint="", models=models, again=False)
+    score_models(recorder, drawn, SUBJECT, models)
+    assert openings(recorder) == ["test_opened", "test_scored"]
+
+
+def test_an_interrupted_opening_is_not_finished_with_other_models(
+    recorder: Recorder, drawn: Dataset, checkpoint: Path
+) -> None:
+    models = [model_of(recorder, checkpoint, "seed-1", 1)]
+    recorder.write("test_opened", **SUBJECT, fingerprint="", models=models, again=False)
+    others = [model_of(recorder, checkpoint, "seed-2", 2)]
+    with pytest.raises(ResultsError, match=r"was opened for t0002 on .* stays closed"):
+        score_models(recorder, drawn, SUBJECT, others)
+    assert openings(recorder) == ["test_opened"]
+
+
+def test_a_model_that_was_changed_is_not_scored(
+    recorder: Recorder, drawn: Dataset, checkpoint: Path
+) -> None:
+    models = [model_of(recorder, checkpoint, "seed-1", 1)]
+    (recorder.journal.folder / models[0]["file"]).write_bytes(b"another")
+    with pytest.raises(ResultsError, match=r"seed-1/model.ckpt is gone or not the model"):
+        score_models(recorder, drawn, SUBJECT, models)
+    assert openings(recorder) == []
+
+
+def test_flip_averaging_is_the_mean_over_an_image_and_its_mirror_image(
+    drawn: Dataset, checkpoint: Path
+) -> None:
+    test = open_test_split(drawn)
+    mirrored = Images(np.ascontiguousarray(test.images[:, :, ::-1]), test.labels)
+    plain = [predict_logits(checkpoint, images, gpu=False) for images in (test, mirrored)]
+    averaged = predict_logits(checkpoint, test, gpu=False, flip_averaging=True)
+    assert torch.equal(averaged, (plain[0] + plain[1]) / 2)
+    assert not torch.equal(plain[0], plain[1])
+
+
+def test_final_models_train_on_all_training_images_and_no_test_image(
+    recorder: Recorder, drawn: Dataset
+) -> None:
+    data = all_training_images(drawn, search_data(drawn, PLAN.data), recorder.results)
+    stored = open_images(drawn, "train")
+    assert len(data.train_labels) == 200
+    assert {image.tobytes() for image in data.train_images} == {
+        image.tobytes() for image in stored.images
+    }

@@ -1,0 +1,192 @@
+"""Real finals of a real search: interrupted, gone on with, and the test split opened once."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from search.searching import stop_after
+
+from cifar_tune import preflight
+from cifar_tune.config import Plan
+from cifar_tune.errors import ResultsError
+from cifar_tune.flags import change_plan
+from cifar_tune.journal import read_journal
+from cifar_tune.load import load_plan
+from cifar_tune.machine import read_machine
+from cifar_tune.results import Results
+from cifar_tune.resume import confirm_search, resume_search
+from cifar_tune.session import start_search
+
+MACHINE = replace(read_machine(), cpus=2, gpus=0)
+SEEDS, CANDIDATES = 3, 2
+
+
+@dataclass
+class Story:
+    """What happened: exit codes, lines, and how often each split's arrays were read."""
+
+    folder: Path
+    codes: list[int] = field(default_factory=list)
+    lines: list[list[str]] = field(default_factory=list)
+    events: list[int] = field(default_factory=list)
+    reads: list[str] = field(default_factory=list)
+
+    def note(self, run: Any, *args: Any, **kwargs: Any) -> None:
+        self.lines.append([])
+        self.codes.append(run(*args, say=self.lines[-1].append, **kwargs))
+        self.events.append(len(read_journal(self.folder).events))
+
+
+@pytest.fixture(scope="module")
+def story(
+    tmp_path_factory: pytest.TempPathFactory,
+    ray_session: None,
+    image_folder: Path,
+    small_plan: list[str],
+) -> Story:
+    """SIGTERM while the candidates train, `resume`, and `resume` once more."""
+    from cifar_tune.data import held_out
+
+    folder = tmp_path_factory.mktemp("finals") / "one"
+    plan = load_plan(None, [
+        *small_plan, "search.num_samples=3", "search.scheduler=none", "train.max_epochs=2",
+        f"finals.seeds={SEEDS}", f"finals.candidates={CANDIDATES}",
+        f"out={folder.parent}", "name=one", f"data.path={image_folder}",
+    ])  # fmt: skip
+    story = Story(folder)
+    opening = held_out.open_images
+
+    def counting(dataset: Any, split: str) -> Any:
+        story.reads.append(split)
+        return opening(dataset, split)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(held_out, "open_images", counting)
+        stopper = threading.Thread(target=stop_after, args=(folder / "finals" / "confirm-1", 3))
+        stopper.start()
+        story.note(start_search, preflight.check(plan, MACHINE), folder, MACHINE)
+        stopper.join()
+        story.note(resume_search, folder, MACHINE)
+        story.note(resume_search, folder, MACHINE)
+    return story
+
+
+def test_finals_that_are_interrupted_save_and_name_the_command_to_go_on(story: Story) -> None:
+    assert story.codes == [143, 0, 0], story.lines
+    assert "Stopped by SIGTERM; everything reported is saved. Go on with:" in story.lines[0]
+    assert story.lines[0][-1] == f"python -m cifar_tune.tune resume {story.folder}"
+
+
+def test_each_candidate_and_the_chosen_one_get_fresh_seeds(story: Story) -> None:
+    plan = Results.read(story.folder).plan
+    used = {plan.seed + index for index in range(plan.search.num_samples)}
+    for stage, count in (("confirm-1", CANDIDATES * SEEDS), ("final-1", SEEDS)):
+        trainings = Results.read(story.folder / "finals" / stage)
+        seeds = {trial.seed for trial in trainings.trials.values()}
+        assert trainings.counts()["completed"] == len(seeds) == count
+        assert not used & seeds
+        used |= seeds
+
+
+def test_no_training_of_the_finals_runs_twice(story: Story) -> None:
+    events = read_journal(story.folder / "finals" / "confirm-1").of("result")
+    reported = Counter((event["trial_id"], event["metrics"]["epoch"]) for event in events)
+    assert set(reported.values()) == {1}
+    assert len(reported) == CANDIDATES * SEEDS * 2
+
+
+def test_the_test_split_is_read_once_and_the_confirmation_images_by_the_finals_alone(
+    story: Story,
+) -> None:
+    assert Counter(story.reads) == {"test": 1, "train": 2}  # to compare, and to train for good
+    names = [event["event"] for event in read_journal(story.folder).events]
+    assert Counter(names)["test_opened"] == Counter(names)["test_scored"] == 1
+    assert names.index("confirmed") < names.index("test_opened")
+
+
+def test_a_finished_search_goes_through_nothing_again(story: Story) -> None:
+    assert story.events[1:] == [story.events[1]] * 2 or story.events[2] - story.events[1] <= 1
+    assert any(line.startswith("test accuracy") for line in story.lines[2])
+
+
+def test_the_summary_holds_the_answer_with_its_interval(story: Story) -> None:
+    summary = json.loads((story.folder / "summary.json").read_text())
+    finals = summary["finals"]
+    assert len(finals["seeds"]) == len(finals["test_accuracy"]) == SEEDS
+    assert finals["mean"] == pytest.approx(np.mean(finals["test_accuracy"]))
+    assert finals["std"] == pytest.approx(np.std(finals["test_accuracy"], ddof=1))
+    low, high = finals["ci95"]
+    assert low < finals["mean"] < high
+    assert finals["test_images"] == 100
+    assert finals["trial_id"] == finals["confirm"]["chosen"]
+    first = {one["trial_id"]: one for one in finals["confirm"]["candidates"]}[
+        summary["best"]["trial_id"]
+    ]
+    assert finals["optimism"] == pytest.approx(summary["best"]["val_accuracy"] - first["mean"])
+
+
+def test_the_answer_is_printed_with_its_interval(story: Story) -> None:
+    text = "\n".join(story.lines[1])
+    assert "Finals, 1 of 2: the best 2 are trained with 3 fresh seeds each" in text
+    assert "95 % interval for a new training on new images" in text
+    assert "optimism of the search" in text
+
+
+def test_final_models_are_kept_and_score_what_was_recorded(story: Story) -> None:
+    from cifar_tune.data import prepare
+    from cifar_tune.data.held_out import open_test_split
+    from cifar_tune.evaluate import accuracy, predict_logits
+
+    results = Results.read(story.folder)
+    test = open_test_split(prepare(results.plan.data, print))
+    homes = sorted((story.folder / "finals").glob("seed-*"))
+    assert [home.name for home in homes] == ["seed-1", "seed-2", "seed-3"]
+    scores = [accuracy(predict_logits(h / "model.ckpt", test, gpu=False), test) for h in homes]
+    assert results.test_scored is not None
+    assert scores == results.test_scored["test_accuracy"]
+    figures = json.loads((homes[0] / "metrics.json").read_text())
+    assert figures["train"] == 400
+    assert not list((story.folder / "finals").glob("*/ray"))
+
+
+def test_confirming_again_shows_what_is_known(story: Story) -> None:
+    lines: list[str] = []
+    events = len(read_journal(story.folder).events)
+    assert confirm_search(story.folder, MACHINE, lines.append) == 0
+    assert any(line.startswith("test accuracy") for line in lines)
+    assert len(read_journal(story.folder).of("test_opened")) == 1
+    assert len(read_journal(story.folder).events) - events <= 1
+
+
+def test_finals_of_another_size_are_refused_once_the_test_split_was_opened(story: Story) -> None:
+    wanted = changed(story, "finals.seeds=4")
+    before = (story.folder / "journal.jsonl").read_bytes()
+    with pytest.raises(ResultsError, match=r"was opened for t000\d on .*--open-test-again"):
+        confirm_search(story.folder, MACHINE, [].append, changes=wanted)
+    assert (story.folder / "journal.jsonl").read_bytes() == before
+
+
+def changed(story: Story, override: str) -> Plan:
+    import argparse
+
+    return change_plan(Results.read(story.folder).plan, argparse.Namespace(set=[override]))
+
+
+def test_another_look_scores_the_same_models_and_is_recorded(story: Story) -> None:
+    lines: list[str] = []
+    old = Results.read(story.folder).test_scored
+    assert confirm_search(story.folder, MACHINE, lines.append, again=True) == 0
+    opened = read_journal(story.folder).of("test_opened")
+    assert [event["again"] for event in opened] == [False, True]
+    new = Results.read(story.folder).test_scored
+    assert old is not None
+    assert new is not None
+    assert new["test_accuracy"] == old["test_accuracy"]
+    assert any("the test split was opened 2 times" in line for line in lines)
