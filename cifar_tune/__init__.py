@@ -1,3 +1,39 @@
-"""cifar_tune: one command tunes a CIFAR-10 classifier with PyTorch Lightning and Ray Tune."""
+"""cifar_tune: one command tunes a CIFAR-10 classifier with PyTorch Lightning and Ray Tune.
+
+From Python: `load_plan`, `run_search`, `Results`, `frame`; `load_model` and `read_image`. Each is
+imported when it is first asked for, so that this module itself imports nothing.
+"""
 
 __version__ = "0.1.0"
+
+__all__ = ["load_plan", "run_search", "Results", "frame", "load_model", "read_image"]
+
+_HOMES = {
+    "load_plan": "load",
+    "run_search": "api",
+    "Results": "results",
+    "frame": "api",
+    "load_model": "predict",
+    "read_image": "predict",
+}
+
+TYPE_CHECKING = False  # what type checkers take for True, without importing typing
+if TYPE_CHECKING:
+    from cifar_tune.api import frame, run_search
+    from cifar_tune.load import load_plan
+    from cifar_tune.predict import load_model, read_image
+    from cifar_tune.results import Results
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for from its module (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """All names, those to come as well."""
+    return sorted({*globals(), *__all__})

@@ -199,6 +199,8 @@ class TrackingConfig(Section):
 
     wandb: Annotated[str, Field(min_length=1)] | None = None
     """Weights & Biases project; none: off. The key comes from the environment or wandb's login."""
+    quiet: bool = False
+    """Whether only warnings and the outcome are printed, and no progress."""
     watch: bool = False
     """Whether wandb records histograms of the gradients."""
 

@@ -53,6 +53,7 @@ FLAGS: dict[str, tuple[str, str | None, str]] = {
     "--out": ("out", "DIR", "folder for results (results)"),
     "--name": ("name", "NAME", "name of this search's folder in it (<config>-<n>)"),
     "--seed": ("seed", "N", "seed of configurations and trainings (0)"),
+    "--quiet": ("tracking.quiet", None, "show no progress, only warnings and the outcome (off)"),
     "--wandb": ("tracking.wandb", "PROJECT", "log to this Weights & Biases project (off)"),
 }
 WORDS = {
@@ -66,7 +67,7 @@ WORDS = {
 }
 RESUME_FLAGS = (
     "--time-budget", "--trial-timeout", "--fail-fast", "--gpus-per-trial", "--cpus-per-trial",
-    "--max-concurrent", "--data-dir", "--wandb",
+    "--max-concurrent", "--data-dir", "--quiet", "--wandb",
 )  # fmt: skip
 
 
@@ -111,14 +112,15 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
 def change_plan(plan: Plan, arguments: argparse.Namespace) -> Plan:
     """A recorded plan with flags of this start.
 
-    A time budget and `--fail-fast` count for one start only. `--num-samples +20` means twenty more
-    than recorded.
+    A time budget, `--fail-fast` and `--quiet` count for one start only. `--num-samples +20` means
+    twenty more than recorded.
 
     Raises:
         PlanError: as `load_plan`, naming the flag.
     """
     raw = plan.model_dump(mode="json")
     raw["search"].update(time_budget=None, fail_fast=False)
+    raw["tracking"].update(quiet=False)
     samples = getattr(arguments, "num_samples", None) or ""
     if samples.startswith("+") and samples[1:].isdecimal():
         arguments.num_samples = str(plan.search.num_samples + int(samples[1:]))

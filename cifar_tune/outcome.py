@@ -11,6 +11,7 @@ from cifar_tune.errors import NoUsableTrialError
 from cifar_tune.finals.final import score_winner
 from cifar_tune.finals.retraining import Workplace
 from cifar_tune.finals.stages import Finals
+from cifar_tune.report.writer import write_in_process
 from cifar_tune.results import Recorder, Results, Say
 from cifar_tune.search.bohb import NOT_RESUMABLE
 from cifar_tune.search.checkpoints import tidy
@@ -74,7 +75,9 @@ def finish(
         tidy(recorder)
         recorder.write("finished")
     write_tables(results)
+    page = stop.signal is None and _write_page(results.folder, say)
     _show_outcome(results, say)
+    say(f"results in {results.folder}" + ("; the page is report.html there" if page else ""))
     if stop.reason is not None:
         _show_way_on(results, stop, say)
     if stop.signal is not None:
@@ -103,10 +106,19 @@ def _write_winner(recorder: Recorder, data: SearchData, say: Say) -> Path | None
     # It imports torch, which costs seconds that the start and a stopped search do not have.
     from cifar_tune.best import write_best
 
-    checkpoint = write_best(recorder.results, data)
+    checkpoint = write_best(recorder.results, data, say)
     if checkpoint is None:
         say("The winner has no checkpoint, so there is no best/ and no test score.")
     return checkpoint
+
+
+def _write_page(folder: Path, say: Say) -> bool:
+    """Whether there is a new page: a signal leaves no time for one, and a fault costs nothing."""
+    fault = write_in_process(folder)
+    if fault is not None:
+        again = f"cifar-tune report {shlex.quote(str(folder))}"
+        say(f"No page was written ({fault}); try again: {again}")
+    return fault is None
 
 
 def _show_outcome(results: Results, say: Say) -> None:
@@ -126,7 +138,6 @@ def _show_outcome(results: Results, say: Say) -> None:
     say("  " + "  ".join(f"{field}={value}" for field, value in winner["config"].items()))
     for line in finals_lines(results):
         say(line)
-    say(f"results in {results.folder}")
 
 
 def finals_lines(results: Results) -> list[str]:

@@ -24,9 +24,10 @@ from cifar_tune.journal import VERSION, Event, Journal
 from cifar_tune.machine import Machine
 from cifar_tune.outcome import finish, resume_command
 from cifar_tune.preflight import Forecast
+from cifar_tune.report.writer import ReportWriter
 from cifar_tune.resources import Share
 from cifar_tune.results import Recorder, Results, Say, write_atomically
-from cifar_tune.search.progress import ProgressLines
+from cifar_tune.search.progress import progress_for
 from cifar_tune.search.run import run_search
 from cifar_tune.search.trainable import Objective, fit_objective
 from cifar_tune.start_from import StartFrom
@@ -153,7 +154,8 @@ def carry_out(
     began, budget = time.monotonic(), recorder.results.plan.search.time_budget
     with workplace(folder, machine, share, say, objective) as place:
         with _watching(recorder, folder / "tensorboard", say):
-            recorder.observers += [TableWriter(), ImportsAhead()]
+            page = ReportWriter()
+            recorder.observers += [TableWriter(), ImportsAhead(), page]
             stop = run_search(
                 recorder,
                 data,
@@ -164,6 +166,7 @@ def carry_out(
                 only=only,
                 ray_scope=place.ray_scope,
             )
+        page.close()
         used = time.monotonic() - began
         left = None if budget is None else budget_seconds(budget) - used
         with storage_errors(folder), stop.on_signals():
@@ -178,7 +181,7 @@ def workplace(
 
     def watch(recorder: Recorder, title: str) -> AbstractContextManager[None]:
         tensorboard = folder / "tensorboard" / f"finals-{title}"
-        return _watching(recorder, tensorboard, lambda line: say(f"{title}  {line}"))
+        return _watching(recorder, tensorboard, lambda line: say(f"{title}  {line}"), title)
 
     with ExitStack() as ray_scope:
         yield Workplace(
@@ -192,14 +195,19 @@ def workplace(
 
 
 @contextmanager
-def _watching(recorder: Recorder, tensorboard_folder: Path, say: Say) -> Iterator[None]:
-    """Show what is recorded: as lines, and in TensorBoard's files."""
+def _watching(
+    recorder: Recorder, tensorboard_folder: Path, say: Say, title: str = ""
+) -> Iterator[None]:
+    """Show what is recorded: as a table or as lines, and in TensorBoard's files."""
+    quiet = recorder.results.plan.tracking.quiet
+    progress = progress_for(say, sys.stdout, quiet=quiet, title=title)
     tensorboard = TensorBoardFiles(tensorboard_folder)
-    recorder.observers = [ProgressLines(say), tensorboard]
+    recorder.observers = [progress, tensorboard]
     try:
         yield
     finally:
         recorder.observers = []
+        progress.close()
         tensorboard.close()
 
 

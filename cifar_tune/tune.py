@@ -167,6 +167,30 @@ def train(words: Sequence[str]) -> int:
     return train_main(words)
 
 
+def report(words: Sequence[str]) -> int:
+    """`cifar-tune report DIR`: write the page of a search, running or not."""
+    parser = argparse.ArgumentParser(
+        prog="cifar-tune report", description="Write the page of a search: DIR/report.html."
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="its results folder")
+    parser.add_argument("--quiet", action="store_true", help="do not print where it lies")
+    arguments = parser.parse_args(words)
+
+    from cifar_tune.report.page import write_report
+
+    page = write_report(arguments.folder.expanduser().absolute())
+    if not arguments.quiet:
+        _print_lines(str(page))
+    return 0
+
+
+def predict(words: Sequence[str]) -> int:
+    """`cifar-tune predict --model DIR IMAGE...`: what is on an image."""
+    from cifar_tune.predict import main as predict_main
+
+    return predict_main(words)
+
+
 def data(words: Sequence[str]) -> int:
     """`cifar-tune data`: where the cache is, what it holds; fills and empties it."""
     arguments = _data_parser().parse_args(words)
@@ -192,6 +216,8 @@ COMMANDS = {
     "retry-failed": retry_failed,
     "confirm": confirm,
     "train": train,
+    "report": report,
+    "predict": predict,
     "data": data,
 }
 

@@ -15,7 +15,7 @@ from cifar_tune.tune import main
 
 PINNED = {
     "--config", "--set", "--num-samples", "--searcher", "--scheduler", "--time-budget",
-    "--trial-timeout", "--fail-fast", "--candidates", "--final-seeds", "--flip-averaging",
+    "--trial-timeout", "--fail-fast", "--candidates", "--final-seeds", "--flip-averaging", "--quiet",
     "--max-epochs", "--gpus-per-trial", "--cpus-per-trial", "--max-concurrent", "--address",
     "--data-dir", "--out", "--name", "--seed", "--wandb", "--dry-run", "--resume",
     "--wait-for-resources", "--version",

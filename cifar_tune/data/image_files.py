@@ -76,7 +76,7 @@ class ImageFiles:
                     raise ValueError(f"{image.width} x {image.height} pixels, at most 16 million")
                 self._sizes[image.size] += 1
                 self._modes[image.mode] += 1
-                return _to_rgb(image).tobytes()
+                return to_rgb(image).tobytes()
         # Pillow raises half a dozen kinds of error, and damaged files now and then find another.
         except Exception as error:
             raise DataError(
@@ -128,7 +128,7 @@ class ImageFiles:
         return tuple(notes)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """Decodes to 32 x 32 RGB; a large JPEG at a fraction of its size, which is quicker."""
     if image.size == (IMAGE_SIDE, IMAGE_SIDE):
         return image.convert("RGB")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,9 @@ class StopRequest(tune.Stopper):
     @contextmanager
     def on_signals(self) -> Iterator[None]:
         """SIGINT and SIGTERM ask for the stop; a second one leaves at once."""
+        if not _in_main_thread():
+            yield
+            return
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             self.install()
@@ -61,8 +65,9 @@ class StopRequest(tune.Stopper):
 
     def install(self) -> None:
         """Set the handlers; again after `ray.init`, which sets its own for SIGTERM."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
+        if _in_main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None:
@@ -71,3 +76,8 @@ class StopRequest(tune.Stopper):
             os._exit(128 + number)
         self.signal = number
         self.reason = signal.Signals(number).name
+
+
+def _in_main_thread() -> bool:
+    """Python takes signal handlers there alone; elsewhere signals are the caller's business."""
+    return threading.current_thread() is threading.main_thread()

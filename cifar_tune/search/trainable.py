@@ -85,7 +85,7 @@ def fit_objective(
     from cifar_tune.train import fit
 
     plan = reporter.plan
-    trackers = trial_trackers(plan, reporter.folder, reporter.trial_id, reporter.values)
+    trackers = trial_trackers(plan, reporter.folder, reporter.trial_id, reporter.values, run)
     # The report comes last: Ray ends a trial inside it.
     fit(run, data, callbacks=[*trackers, EpochReport(reporter)], resume_from=resume_from)
 

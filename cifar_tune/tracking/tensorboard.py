@@ -2,75 +2,118 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import ParamSpec
 
 from cifar_tune.journal import Event
+from cifar_tune.results import ENDED, STATUSES, Results, Trial, write_atomically
+from cifar_tune.spaces import Space
+from cifar_tune.tracking.event_files import FAILURE, RUNNING, SUCCESS, EventFiles, in_column
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+
+# What ends the names of the files for the HPARAMS page.
+ROW, COLUMNS = "row", "columns"
+METRICS = ("val_accuracy", "val_loss", "best_val_accuracy", "epoch")
+
 
 class TensorBoardFiles:
-    """Writes `tensorboard/<trial>/` from journal events; a disk fault ends it with one warning.
+    """Writes `<folder>/<trial>/` from journal events; a disk fault ends it with one warning.
 
-    The driver writes them, since a worker on another node can't write the driver's folder.
+    The driver writes them, since a worker on another node can't write the driver's folder. Each
+    start of a search adds a file of scalars to a trial. The HPARAMS page has a row for each trial,
+    with the last scalars as its metrics. A row has a file of its own, which is replaced, because
+    TensorBoard believes the first row of a trial that it finds; and so have the columns. A search's
+    finals (`<search>/finals/<kind>-1`) add rows and no columns to those of the search.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._writers: dict[str, Any] = {}
+        self._files = EventFiles()
+        self._name = _file_name("scalars")
+        self._newest: dict[str, int] = {}
+        self._without_row: dict[str, tuple[Trial, Space]] = {}
         self._broken = False
 
-    def __call__(self, event: Event, results: Any) -> None:
-        """Observe one event of the journal (`results` is the search's `Results`)."""
-        if self._broken or event["event"] not in ("result", "trial_ended"):
+    def __call__(self, event: Event, results: Results) -> None:
+        """Observe one event of the journal."""
+        if event["event"] == "start" and results.folder.parent.name != "finals":
+            self._safely(self._write_columns, results)
+        elif event["event"] == "result":
+            self._safely(self._write_scalars, event, results)
+        elif event["event"] == "trial_ended":
+            trial = results.trials[event["trial_id"]]
+            self._safely(self._write_row, trial, results.plan.search.parsed_space)
+
+    def close(self) -> None:
+        """Write the rows of trials that did not end."""
+        for trial, space in list(self._without_row.values()):
+            self._safely(self._write_row, trial, space)
+
+    def _safely(self, write: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        if self._broken:
             return
-        trial = results.trials[event["trial_id"]]
         try:
-            if event["event"] == "result":
-                self._write_scalars(trial.trial_id, event["metrics"])
-            else:
-                self._write_hyperparameters(trial)
+            write(*args, **kwargs)
         except OSError as error:
             self._broken = True
             log.warning("TensorBoard files can't be written any more: %s", error)
 
-    def close(self) -> None:
-        """Close the files of trials that did not end."""
-        for writer in self._writers.values():
-            with contextlib.suppress(OSError):  # a full disk; the journal has the figures
-                writer.close()
-        self._writers.clear()
+    def _write_scalars(self, event: Event, results: Results) -> None:
+        name, metrics, seconds = event["trial_id"], event["metrics"], event["time"]
+        epoch = int(metrics["epoch"])
+        shown = {key: value for key, value in metrics.items() if not key.endswith("_at")}
+        events = [self._files.scalars(shown, epoch, seconds)]
+        if epoch <= self._newest.get(
+            name, epoch
+        ):  # it was reported before a crash, or may have been
+            events.insert(0, self._files.restart(epoch, seconds))
+        self._files.append(self._folder / name / self._name, *events)
+        self._newest[name] = epoch
+        self._without_row[name] = results.trials[name], results.plan.search.parsed_space
 
-    def _writer(self, trial_id: str) -> Any:
-        from tensorboardX import SummaryWriter
+    def _write_columns(self, results: Results) -> None:
+        space = results.plan.search.parsed_space
+        self._replace(self._folder, COLUMNS, self._files.experiment(space, STATUSES, METRICS))
 
-        if trial_id not in self._writers:
-            folder = str(self._folder / trial_id)
-            self._writers[trial_id] = SummaryWriter(folder, flush_secs=10, write_to_disk=True)
-        return self._writers[trial_id]
+    def _write_row(self, trial: Trial, space: Space) -> None:
+        """The trial's hyperparameters and status."""
+        self._without_row.pop(trial.trial_id, None)
+        values = trial.values_at(trial.epochs)
+        cells = {
+            field.field: in_column(field, values[field.field])
+            for field in space
+            if field.field in values
+        }
+        ended = trial.created if trial.ended is None else trial.ended
+        self._replace(
+            self._folder / trial.trial_id,
+            ROW,
+            self._files.session_start({**cells, "status": trial.status}, trial.created),
+            self._files.session_end(_mark(trial), ended),
+        )
 
-    def _write_scalars(self, trial_id: str, metrics: Mapping[str, float]) -> None:
-        writer = self._writer(trial_id)
-        for name, value in metrics.items():
-            if not name.endswith("_at"):
-                writer.add_scalar(name, value, global_step=int(metrics["epoch"]))
+    def _replace(self, folder: Path, kind: str, *events: object) -> None:
+        """Write a file in place of those of its kind."""
+        before, path = list(folder.glob(f"*.{kind}")), folder / _file_name(kind)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, self._files.whole(*events))
+        for old in before:
+            if old != path:
+                old.unlink()
 
-    def _write_hyperparameters(self, trial: Any) -> None:
-        """The trial's row on the HPARAMS page, with its last metrics."""
-        from tensorboardX.summary import hparams
 
-        if not trial.results:
-            return
-        last = trial.results[trial.epochs]
-        metrics = {f"final/{name}": last[name] for name in ("val_accuracy", "val_loss")}
-        values = {key: str(v) if v is None else v for key, v in trial.values.items()}
-        writer = self._writer(trial.trial_id)
-        for summary in hparams(values, metrics):
-            writer.file_writer.add_summary(summary)
-        for name, value in metrics.items():
-            writer.add_scalar(name, value, global_step=trial.epochs)
-        self._writers.pop(trial.trial_id).close()
+def _mark(trial: Trial) -> str:
+    if trial.status not in ENDED:
+        return RUNNING
+    return FAILURE if trial.status in ("failed", "diverged") else SUCCESS
+
+
+def _file_name(kind: str) -> str:
+    """TensorBoard reads what has `tfevents` in its name, in the order of the names."""
+    return f"events.out.tfevents.{int(time.time()):010d}.{kind}"

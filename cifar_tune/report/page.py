@@ -1,0 +1,199 @@
+"""Puts the page together: all of a search's folder in one self-contained file, `report.html`."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup, escape
+from plotly.io.json import to_json_plotly
+from plotly.offline import get_plotlyjs
+
+from cifar_tune import __version__
+from cifar_tune.journal import Records, is_running, read_journal
+from cifar_tune.report import curves, pictures, plots
+from cifar_tune.report.answer import answer_of, commands_of
+from cifar_tune.report.ledger import compute_unit, ledger, nested_searches
+from cifar_tune.report.style import caption_of, plain
+from cifar_tune.report.trials import trial_rows
+from cifar_tune.results import Results, write_atomically
+from cifar_tune.tables import failures
+
+FILE_NAME = "report.html"
+FINISHED, STOPPED, RUNNING, KILLED = "finished", "stopped", "running", "killed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """A plot on the page, or the reason why it is missing."""
+
+    name: str
+    title: str
+    caption: str
+    height: int = 0
+    content: Markup | None = None
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html` into a results folder, from what lies there and the data cache alone.
+
+    Returns:
+        Its path.
+
+    Raises:
+        ResultsError, JournalError: the folder holds no search that can be read.
+        OSError: the page can't be written.
+    """
+    folder = folder.absolute()
+    records = read_journal(folder)
+    results = Results.from_records(folder, records)
+    path = folder / FILE_NAME
+    write_atomically(path, render(results, state_of(folder, records)))
+    return path
+
+
+def state_of(folder: Path, records: Records) -> str:
+    """Whether the search is finished, was stopped, is running, or was killed."""
+    marks = records.of("start", "stopped", "finished", "extended", "trial_retried")
+    last = marks[-1]["event"] if marks else "start"
+    if last in (FINISHED, STOPPED):
+        return str(last)
+    return RUNNING if is_running(folder) else KILLED
+
+
+def render(results: Results, state: str) -> str:
+    """The page of a search in that state."""
+    environment = Environment(
+        loader=PackageLoader("cifar_tune.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=_number, duration=_duration, breakable=_breakable)
+    if state == KILLED:  # nobody came to write down that these will not end
+        for trial in results.trials.values():
+            trial.status = "interrupted" if trial.status == "running" else trial.status
+    predictions = pictures.read_predictions(results)
+    finals = nested_searches(results.folder)
+    mistakes = (
+        predictions
+        if isinstance(predictions, str)
+        else pictures.confident_mistakes(predictions, results)
+    )
+    return environment.get_template("page.html").render(
+        results=results,
+        plan=results.plan,
+        state=state,
+        answer=answer_of(results, finals),
+        commands=commands_of(results),
+        has_model=(results.folder / pictures.FOLDER / "model.ckpt").is_file(),
+        plots=_plots(results, predictions),
+        slices=_slices(results),
+        mistakes=mistakes,
+        predictions=predictions,
+        failures=failures(results),
+        ledger=ledger(results, finals),
+        unit=compute_unit(results),
+        trials=trial_rows(results),
+        counts=results.counts(),
+        cost=results.cost(),
+        versions=_pairs(results.environment.get("versions", {})),
+        machine=_pairs(results.environment.get("machine", {})),
+        platform=results.environment.get("platform", ""),
+        written=time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        version=__version__,
+        nonce=secrets.token_urlsafe(16),
+        style=Markup(_package_file("page.css")),
+        script=Markup(_package_file("page.js")),
+        plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),
+    )
+
+
+def _package_file(name: str) -> str:
+    return (resources.files("cifar_tune.report") / name).read_text(encoding="utf-8")
+
+
+def _plots(results: Results, predictions: pictures.Predictions | str) -> dict[str, Plot]:
+    drawn: dict[str, tuple[str, go.Figure | str]] = {
+        "best": ("Best so far, trial by trial", plots.best_so_far(results)),
+        "compute": ("Best so far against compute", curves.best_over_compute(results)),
+        "curves": ("Learning curves", curves.learning_curves(results)),
+        "parallel": ("Parallel coordinates", plots.parallel_coordinates(results)),
+        "importances": ("Importance of each field", plots.importances(results)),
+        "contour": ("The two most important fields", plots.contour(results)),
+        "timeline": ("Trials over slots", curves.timeline(results)),
+        "confusion": (
+            "Confusion matrix",
+            predictions if isinstance(predictions, str) else pictures.confusion(predictions),
+        ),
+    }
+    return {name: _plot(name, title, figure) for name, (title, figure) in drawn.items()}
+
+
+def _slices(results: Results) -> list[Plot]:
+    slices = plots.slices(results)
+    if isinstance(slices, str):
+        return [_plot("slice-1", "Slices", slices)]
+    return [
+        _plot(f"slice-{number}", field, figure)
+        for number, (field, figure) in enumerate(slices.items(), 1)
+    ]
+
+
+def _plot(name: str, title: str, figure: go.Figure | str) -> Plot:
+    if isinstance(figure, str):
+        return Plot(name=name, title=title, caption=figure)
+    return Plot(
+        name=name,
+        title=title,
+        caption=caption_of(figure),
+        height=figure.layout.height,
+        content=Markup(inline_json(figure)),
+    )
+
+
+def inline_json(figure: go.Figure) -> str:
+    """A plot as JSON that can stand in a script element: it can't end that, nor open another."""
+    content = plain(figure.to_plotly_json())
+    # plotly.py's default look, 7 KB a plot, which the page replaces
+    content["layout"].pop("template", None)
+    content["layout"].pop("meta", None)
+    text: str = to_json_plotly(content)
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def _pairs(content: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(key, str(value)) for key, value in content.items() if value is not None]
+
+
+def _number(value: object) -> str:
+    """A value as a table shows it."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if not isinstance(value, float):
+        return "" if value is None else str(value)
+    return json.dumps(value) if value == int(value) and abs(value) < 1e6 else f"{value:.4g}"
+
+
+def _duration(seconds: float) -> str:
+    """A time in the two units that matter."""
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _breakable(name: str) -> Markup:
+    """A long name that may go on in the next line."""
+    return Markup(escape(name).replace(".", Markup(".<wbr>")).replace("_", Markup("_<wbr>")))

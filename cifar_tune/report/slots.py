@@ -1,0 +1,133 @@
+"""Which trial ran when on which slot, worked out from the trials' spans of time."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+from cifar_tune.results import Results, Start
+
+UNITS = (("hours", 3600.0, 7200.0), ("minutes", 60.0, 180.0), ("seconds", 1.0, 0.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A trial, or nothing, on a slot (from 0), from `begin` to `end` on the timeline's clock."""
+
+    trial_id: str
+    slot: int
+    begin: float
+    end: float
+
+
+@dataclass(kw_only=True)
+class Slots:
+    """The timeline: starts of the driver stand one after another, without the time between.
+
+    Attributes:
+        count: slots, the most that any start had.
+        unit, unit_seconds: of all times.
+        segments: what ran.
+        starts: begin, end and number of slots of each start.
+    """
+
+    count: int
+    unit: str
+    unit_seconds: float
+    segments: list[Segment] = field(default_factory=list)
+    starts: list[tuple[float, float, int]] = field(default_factory=list)
+
+    @property
+    def borders(self) -> list[float]:
+        """Where one start ends and the next begins."""
+        return [begin for begin, _, _ in self.starts[1:]]
+
+    @property
+    def longest_idle_seconds(self) -> float:
+        """The longest time that a slot had nothing to train."""
+        longest = max((gap.end - gap.begin for gap in self.gaps()), default=0.0)
+        return longest * self.unit_seconds
+
+    def gaps(self) -> list[Segment]:
+        """The times at which a slot had nothing to train."""
+        gaps = []
+        for begin, end, count in self.starts:
+            for slot in range(count):
+                ours = [
+                    one for one in self.segments if one.slot == slot and begin <= one.begin < end
+                ]
+                free = begin
+                for one in [*sorted(ours, key=lambda one: one.begin), None]:
+                    until = end if one is None else one.begin
+                    if until > free:
+                        gaps.append(Segment(trial_id="", slot=slot, begin=free, end=until))
+                    free = end if one is None else max(free, one.end)
+        return gaps
+
+    def busy_steps(self) -> tuple[list[float], list[int]]:
+        """Times, ascending, and how many slots are busy from each on."""
+        changes = [(one.begin, 1) for one in self.segments] + [(s.end, -1) for s in self.segments]
+        times, busy, now = [0.0], [0], 0
+        for time, change in sorted(changes):
+            now += change
+            if time == times[-1]:
+                busy[-1] = now
+            else:
+                times.append(time)
+                busy.append(now)
+        end = self.starts[-1][1]
+        return ([*times, end], [*busy, now]) if end > times[-1] else (times, busy)
+
+
+def slots_of(results: Results) -> Slots:
+    """Lay the trials' spans out over slots: each goes to the first slot that is free.
+
+    The journal does not say on which slot a trial ran; all slots are alike.
+    """
+    starts = [start for start in results.starts if start.began is not None]
+    total = sum(start.wall_seconds for start in starts)
+    unit, seconds, _ = next(unit for unit in UNITS if total >= unit[2])
+    count = max((start.slots for start in starts), default=0)
+    slots = Slots(count=count, unit=unit, unit_seconds=seconds)
+    offset = 0.0
+    for start, spans in zip(starts, _spans_by_start(results, starts), strict=True):
+        _lay_out(slots, start, spans, offset)
+        offset += start.wall_seconds
+    return slots
+
+
+def _spans_by_start(results: Results, starts: list[Start]) -> list[list[tuple[float, float, str]]]:
+    """Begin and end (Unix seconds) and trial of each span, in the start that it lies in."""
+    begins = [start.began or 0.0 for start in starts]
+    by_start: list[list[tuple[float, float, str]]] = [[] for _ in starts]
+    for trial in results.trials.values():
+        for first, last in trial.spans.items():
+            if starts:
+                by_start[max(0, bisect_right(begins, first) - 1)].append(
+                    (first, last, trial.trial_id)
+                )
+    return [sorted(spans) for spans in by_start]
+
+
+def _lay_out(
+    slots: Slots, start: Start, spans: list[tuple[float, float, str]], offset: float
+) -> None:
+    began = start.began or 0.0
+
+    def clock(time: float) -> float:
+        # a worker's clock may differ from the driver's
+        inside = min(max(time - began, 0.0), start.wall_seconds)
+        return (offset + inside) / slots.unit_seconds
+
+    free: list[float] = []
+    for first, last, trial_id in spans:
+        begin, end = clock(first), clock(last)
+        slot = next((place for place, time in enumerate(free) if time <= begin), len(free))
+        if slot == len(free):
+            free.append(end)
+        free[slot] = end
+        slots.segments.append(Segment(trial_id=trial_id, slot=slot, begin=begin, end=end))
+    count = max(start.slots, len(free))
+    slots.count = max(slots.count, count)
+    end = (offset + start.wall_seconds) / slots.unit_seconds
+    slots.starts.append((offset / slots.unit_seconds, end, count))
