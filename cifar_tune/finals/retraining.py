@@ -19,9 +19,9 @@ from cifar_tune.search.stop import StopRequest
 from cifar_tune.search.trainable import Objective
 from cifar_tune.spaces import Value
 
-# The search's seeds begin at the plan's; nobody runs two thousand million trials.
-FRESH_SEEDS = {"confirm": 2**31, "final": 2**31 + 2**30}
-SEEDS = 2**32 - 2**24  # seeds are below 2**32, and a trial's index is added
+# The search's seeds begin at the plan's; it has ten million trials at most.
+FRESH_SEEDS = {"confirm": 1_000_000_000, "final": 2_000_000_000}
+SEEDS = 2**32 - 2**24  # seeds are below 2**32, and a training's index is added
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,4 +101,6 @@ def retrain(
             )
         if stop.reason is None and recorder.results.unfinished():
             stop.ask("Ray, without a reason")
+        if stop.reason is None and not recorder.results.finished:
+            recorder.write("finished")
         return recorder.results, stop

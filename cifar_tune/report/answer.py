@@ -43,7 +43,7 @@ def answer_of(results: Results, nested: dict[str, Results]) -> Answer:
     under_way = [
         f"{name}: {one.counts()['completed']} of {one.plan.search.num_samples} trainings done"
         for name, one in nested.items()
-        if not one.finished
+        if one.unfinished() or len(one.trials) < one.plan.search.num_samples
     ]
     figures = _figures(results, winner, finals)
     if finals is not None and finals.get("mean") is not None:
@@ -75,7 +75,7 @@ def _interval_of(finals: dict[str, Any]) -> str:
         low, high = interval
         return (
             f"95 % interval {_percent(low)} to {_percent(high)} for a new training of this"
-            f" configuration on new images ({count} seeds)"
+            f" configuration on new images ({count} seeds, all training images)"
         )
     if count == 1:
         return f"One training, one score: it has no interval yet ({SMALL_SEEDS})."
@@ -122,17 +122,21 @@ def commands_of(results: Results) -> list[tuple[str, str]]:
     """What one may want to do next, and the command for it, by name."""
     folder, plan = shlex.quote(str(results.folder)), results.plan
     best = shlex.quote(str(results.folder / "best"))
+    final = shlex.quote(str(results.folder / "finals" / "seed-1"))
     again = f"{results.folder.name}-again"
     saved = shlex.quote(str(results.folder / "plan.yaml"))
     commands = {
         "predict": f"cifar-tune predict --model {best} IMAGE...",
+        "predict by a final model": f"cifar-tune predict --model {final} IMAGE...",
         "resume": f"cifar-tune resume {folder}",
         "extend": f"cifar-tune extend {folder} --num-samples +{plan.search.num_samples}",
         "confirm": f"cifar-tune confirm {folder}",
         "repeat": f"cifar-tune tune --config {saved} --name {shlex.quote(again)}",
         "report": f"cifar-tune report {folder}",
     }
-    counts = results.counts()
+    counts, finals = results.counts(), finals_of(results)
+    if finals is None or len(finals["seeds"]) < 2:
+        del commands["predict by a final model"]
     if results.finished or plan.search.scheduler == "bohb":  # BOHB's state is in Ray's memory only
         del commands["resume"]
     if plan.search.scheduler == "bohb":

@@ -277,6 +277,15 @@ def test_finals_are_shown_with_their_interval_and_sentence(
     assert "cifar-tune confirm" not in text[: text.index("Best so far")]
 
 
+def test_finals_that_are_under_way_say_how_far_they_are(tmp_path: Path) -> None:
+    usual(tmp_path).finish()
+    nested = WrittenSearch(tmp_path / "finals" / "confirm-1", "search.num_samples=2")
+    nested.run([0.5, 0.6, 0.7])
+    assert "confirm-1: 1 of 2 trainings done" in Elements(written(tmp_path)).text
+    nested.run([0.5, 0.6, 0.7])
+    assert "Finals under way" not in Elements(written(tmp_path)).text
+
+
 def test_a_folder_without_a_search_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"holds no search that can be read"):
         write_report(tmp_path)
