@@ -8,7 +8,7 @@ from typing import Any
 
 from cifar_tune.data import Dataset, SearchData
 from cifar_tune.errors import NoUsableTrialError
-from cifar_tune.finals.final import score_winner
+from cifar_tune.finals.opening import score_winner
 from cifar_tune.finals.retraining import Workplace
 from cifar_tune.finals.stages import Finals
 from cifar_tune.report.writer import write_in_process
@@ -164,6 +164,9 @@ def _test_line(results: Results, finals: dict[str, Any]) -> str:
     count = len(finals["seeds"])
     if count > 1:
         line += f", mean of {count} seeds of {finals['trial_id']}'s configuration"
+    lost = [f"{number} {kind}" for kind, number in (finals["lost"] or {}).items() if number]
+    if lost:
+        line += f" ({', '.join(lost)} and left out)"
     if finals["std"] is not None:
         line += f", standard deviation {finals['std']:.4f}"
     if finals["ci95"]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cifar_tune.config import Plan, SearchConfig
+from cifar_tune.config import FinalsConfig, Plan, SearchConfig
 from cifar_tune.errors import JournalError
 from cifar_tune.failures import CODE
 from cifar_tune.journal import VERSION, Event, Journal, Records, read_journal
@@ -111,8 +111,8 @@ class Results:
     exchanges: list[int] = field(default_factory=list)
     started_from: Event | None = None
     epochs_run: int = 0
-    finals_began: Event | None = None
-    confirmed: Event | None = None
+    finals: dict[int, Event] = field(default_factory=dict)
+    confirmed: dict[int, Event] = field(default_factory=dict)
     test_openings: int = 0
     test_opened: Event | None = None
     test_scored: Event | None = None
@@ -246,13 +246,15 @@ class Results:
             trial.inherited = epoch, clone["checkpoint"]
 
     def _on_finals_began(self, event: Event) -> None:
-        self.finals_began, self.confirmed = event, None
+        """Whoever goes on with them goes on as they were asked for."""
+        self.finals[event["number"]] = event
+        self.plan = self.plan.model_copy(update={"finals": FinalsConfig(**event["asked"])})
 
     def _on_confirmed(self, event: Event) -> None:
-        self.confirmed = event
+        self.confirmed[event["number"]] = event
 
     def _on_test_opened(self, event: Event) -> None:
-        self.test_opened, self.test_scored = event, None
+        self.test_opened = event
         self.test_openings += 1
 
     def _on_test_scored(self, event: Event) -> None:
@@ -285,6 +287,12 @@ class Results:
         """What is settled of configuration `index` (from 0) beforehand; empty if nothing is."""
         points = self.started_from["points"] if self.started_from else []
         return dict(points[index]) if index < len(points) else {}
+
+    @property
+    def test_pending(self) -> bool:
+        """Whether the test split was opened, and what it was opened for is not scored yet."""
+        opened, scored = self.test_opened, self.test_scored
+        return opened is not None and (scored is None or scored["seq"] < opened["seq"])
 
     def best(self) -> Trial | None:
         """The winner by validation so far, or none."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_tune import preflight
-from cifar_tune.config import Plan
+from cifar_tune.config import Plan, budget_seconds
 from cifar_tune.data import Dataset, SearchData
 from cifar_tune.errors import DataError, PlanError, ResultsError
 from cifar_tune.journal import Journal
@@ -132,6 +132,7 @@ def confirm_search(
     with _open(folder, machine, say, changes, training=False) as opened:
         recorder, results = opened.recorder, opened.recorder.results
         stop = StopRequest(None, resume_command(folder))
+        budget = results.plan.search.time_budget
         if results.unfinished() or not results.finished:
             say(f"{standing(results)} The finals compare what is known so far.")
             stop.ask(ASKED_FOR)
@@ -141,7 +142,15 @@ def confirm_search(
             stop.on_signals(),
         ):
             return finish(
-                recorder, opened.dataset, opened.data, stop, say, place, asked=True, again=again
+                recorder,
+                opened.dataset,
+                opened.data,
+                stop,
+                say,
+                place,
+                seconds_left=None if budget is None else budget_seconds(budget),
+                asked=True,
+                again=again,
             )
 
 

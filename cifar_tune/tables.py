@@ -104,13 +104,23 @@ def finals_of(results: Results) -> dict[str, Any] | None:
 
     One score has neither deviation nor interval: those come with more seeds.
     """
-    scored, confirmed, winner = results.test_scored, results.confirmed, results.winner()
-    told = scored or confirmed
+    scored, winner = results.test_scored, results.winner()
+    told = scored or next(reversed(results.confirmed.values()), None)
     if told is None or winner is None or not _is_current(results, winner, told):
         return None
     trial = results.trials[told["trial_id"]]
+    confirmed = results.confirmed.get(told.get("number", 0))
     score: Mapping[str, Any] = scored or {"seeds": [], "test_accuracy": []}
-    keys = ("seeds", "test_accuracy", "mean", "std", "ci95", "test_images", "flip_averaging")
+    keys = (
+        "seeds",
+        "test_accuracy",
+        "mean",
+        "std",
+        "ci95",
+        "test_images",
+        "flip_averaging",
+        "lost",
+    )
     return {
         "trial_id": told["trial_id"],
         **{key: score.get(key) for key in keys},
@@ -123,11 +133,6 @@ def finals_of(results: Results) -> dict[str, Any] | None:
 
 def _is_current(results: Results, winner: Mapping[str, Any], told: Event) -> bool:
     """Whether finals were held for the winner of now: a search that goes on may find another."""
-    if not told.get("number"):  # the winner alone was scored, without finals
-        return all(told[key] == winner[key] for key in ("trial_id", "epoch"))
-    began = results.finals_began
-    assert began is not None, "finals that are told of began"
-    first = began["candidates"][0]
-    return began["number"] == told["number"] and all(
-        first[key] == winner[key] for key in ("trial_id", "epoch")
-    )
+    began = results.finals.get(told.get("number", 0))
+    judged = began["candidates"][0] if began else told  # without finals the winner alone is scored
+    return all(judged[key] == winner[key] for key in ("trial_id", "epoch"))

@@ -44,7 +44,7 @@ def test_where_all_trainings_agree_the_interval_is_that_of_the_images() -> None:
 def test_an_interval_ends_within_0_and_1() -> None:
     assert accuracy_interval(np.eye(3, 4, dtype=bool))[0] == 0
     assert accuracy_interval(~np.eye(3, 4, dtype=bool))[1] == 1
-    assert accuracy_interval(np.ones((3, 4), bool)) == (1, 1)
+    assert accuracy_interval(np.ones((3, 4), bool)) is None  # nothing varies
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
@@ -83,11 +83,6 @@ def test_a_real_difference_is_told_apart_because_images_are_paired() -> None:
 def test_the_same_comparison_gives_the_same_interval() -> None:
     first, second = trainings(0, 1.1), trainings(1, 1.0)
     assert compare(first, second) == compare(first, second)
-
-
-def test_a_single_training_each_is_compared_by_its_images() -> None:
-    comparison = compare(trainings(0, 2.5, seeds=1), trainings(1, 0.5, seeds=1))
-    assert comparison.distinguishable
 
 
 def test_one_value_has_no_deviation() -> None:

@@ -4,7 +4,13 @@ The Lightning part is `cifar_tune.data.datamodule`, what the finals open is
 `cifar_tune.data.held_out`; neither is imported here, so that this room needs no torch.
 """
 
-from cifar_tune.data.cache import CacheEntry, cache_root, empty_cache, list_entries
+from cifar_tune.data.cache import (
+    CacheEntry,
+    cache_root,
+    empty_cache,
+    find_dataset,
+    list_entries,
+)
 from cifar_tune.data.dataset import Dataset, Images, SearchData
 from cifar_tune.data.fetch import download
 from cifar_tune.data.preparation import check, prepare, prepare_drawn
@@ -20,6 +26,7 @@ __all__ = [
     "check_batch",
     "download",
     "empty_cache",
+    "find_dataset",
     "list_entries",
     "prepare",
     "prepare_drawn",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -19,6 +20,7 @@ from cifar_tune.data.sources import Identity
 from cifar_tune.data.stored import (
     DamagedEntryError,
     Meta,
+    describe_dataset,
     read_dataset,
     read_meta,
     write_dataset,
@@ -85,6 +87,16 @@ def list_entries() -> list[CacheEntry]:
         if file.suffix != ".lock":
             entries.append(CacheEntry("download", file.name, file.stat().st_size, file))
     return entries
+
+
+def find_dataset(fingerprint: str) -> Dataset | None:
+    """The dataset of this fingerprint if the cache has it decoded; its arrays are not read yet."""
+    for folder in _entry_folders(_entries(cache_root())):
+        with contextlib.suppress(DamagedEntryError):
+            dataset = describe_dataset(folder)
+            if dataset.fingerprint == fingerprint:
+                return dataset
+    return None
 
 
 def empty_cache() -> int:

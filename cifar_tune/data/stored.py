@@ -91,6 +91,15 @@ def read_dataset(folder: Path) -> Dataset:
     meta = read_meta(folder)
     for name in ARRAYS:
         _open_array(folder, name, meta)
+    return describe_dataset(folder)
+
+
+def describe_dataset(folder: Path) -> Dataset:
+    """Describes a stored dataset by its meta.json alone; `open_images` checks what it opens.
+
+    Raises DamagedEntryError.
+    """
+    meta = read_meta(folder)
     return Dataset(
         kind=meta.kind,
         source=meta.source,

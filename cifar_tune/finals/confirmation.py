@@ -11,19 +11,24 @@ import numpy as np
 
 from cifar_tune.finals.candidates import Candidate
 from cifar_tune.results import Results, Trial
-from cifar_tune.uncertainty import Comparison, Correct, compare, standard_deviation
+from cifar_tune.uncertainty import MIN_SEEDS, Comparison, Correct, compare, standard_deviation
 
 CHEAPER = 0.95  # of the cost: below it, the clock's noise does not decide between two that tie
 
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmed:
-    """A candidate's trainings: which images each got right, and what one took."""
+    """A candidate's trainings: which images each got right, and what one took.
+
+    A training that diverged got none right, as its report says; one that failed is not among them.
+    """
 
     candidate: Candidate
     seeds: list[int]
     correct: Correct
     train_seconds: float
+    diverged: int = 0
+    failed: int = 0
 
     @property
     def mean(self) -> float:
@@ -42,6 +47,8 @@ class Confirmed:
             "mean": self.mean,
             "std": standard_deviation(accuracies),
             "train_seconds": round(self.train_seconds, 3),
+            "diverged": self.diverged,
+            "failed": self.failed,
         }
 
 
@@ -55,23 +62,30 @@ def gather(
         trainings: as `retrain` gave them.
         correct: for each completed training, by its id, which images it got right: [images].
     """
-    confirmed = []
-    for number, candidate in enumerate(candidates):
-        own: list[Trial] = [
-            trial
-            for trial in trainings.trials.values()
-            if trial.index % len(candidates) == number and trial.trial_id in correct
-        ]
-        if own:
-            confirmed.append(
-                Confirmed(
-                    candidate=candidate,
-                    seeds=[trial.seed for trial in own],
-                    correct=np.stack([correct[trial.trial_id] for trial in own]),
-                    train_seconds=median(trial.busy_seconds for trial in own),
-                )
-            )
+    every, count = list(trainings.trials.values()), len(candidates)
+    turns = [[trial for trial in every if trial.index % count == turn] for turn in range(count)]
+    confirmed = [
+        _confirmed(candidate, own, correct)
+        for candidate, own in zip(candidates, turns, strict=True)
+        if any(trial.trial_id in correct for trial in own)
+    ]
     return sorted(confirmed, key=lambda one: one.mean, reverse=True)
+
+
+def _confirmed(
+    candidate: Candidate, trainings: Sequence[Trial], correct: Mapping[str, Correct]
+) -> Confirmed:
+    completed = [trial for trial in trainings if trial.trial_id in correct]
+    nothing = np.zeros_like(correct[completed[0].trial_id])
+    judged = [*completed, *(trial for trial in trainings if trial.status == "diverged")]
+    return Confirmed(
+        candidate=candidate,
+        seeds=[trial.seed for trial in judged],
+        correct=np.stack([correct.get(trial.trial_id, nothing) for trial in judged]),
+        train_seconds=median(trial.busy_seconds for trial in completed),
+        diverged=len(judged) - len(completed),
+        failed=len(trainings) - len(judged),
+    )
 
 
 def choose(confirmed: Sequence[Confirmed]) -> tuple[Confirmed, dict[str, Any]]:
@@ -84,6 +98,8 @@ def choose(confirmed: Sequence[Confirmed]) -> tuple[Confirmed, dict[str, Any]]:
         The chosen one, and the comparison as the journal holds it, with a sentence for people.
     """
     best, *others = confirmed
+    if min(len(one.seeds) for one in confirmed) < MIN_SEEDS:
+        return best, _told(confirmed, None, best, tie=len(confirmed) > 1, told=_too_few(confirmed))
     against = [compare(best.correct, other.correct) for other in others]
     tied = [
         other
@@ -93,15 +109,37 @@ def choose(confirmed: Sequence[Confirmed]) -> tuple[Confirmed, dict[str, Any]]:
     cheapest = min([best, *tied], key=lambda one: one.train_seconds)
     chosen = cheapest if cheapest.train_seconds < CHEAPER * best.train_seconds else best
     first = against[0] if against else None
-    return chosen, {
-        "images": best.correct.shape[1],
+    statement = _statement(confirmed, first, tied, chosen)
+    return chosen, _told(confirmed, first, chosen, tie=bool(tied), told=statement)
+
+
+def _told(
+    confirmed: Sequence[Confirmed],
+    first: Comparison | None,
+    chosen: Confirmed,
+    *,
+    tie: bool,
+    told: str,
+) -> dict[str, Any]:
+    """The comparison as the journal holds it."""
+    return {
+        "images": confirmed[0].correct.shape[1],
         "chosen": chosen.candidate.trial_id,
-        "tie": bool(tied),
-        "statement": _statement(confirmed, first, tied, chosen),
+        "tie": tie,
+        "statement": told,
         "difference": first.difference if first else None,
         "ci95": [first.low, first.high] if first else None,
         "candidates": [one.as_event() for one in confirmed],
     }
+
+
+def _too_few(confirmed: Sequence[Confirmed]) -> str:
+    best = confirmed[0]
+    means = ", ".join(f"{one.candidate.trial_id} {one.mean:.4f}" for one in confirmed)
+    return (
+        f"Fewer than {MIN_SEEDS} seeds can't tell candidates apart ({means}). Taken:"
+        f" {best.candidate.trial_id}, which is ahead."
+    )
 
 
 def _statement(

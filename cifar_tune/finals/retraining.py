@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cifar_tune.config import FinalsConfig, Plan
 from cifar_tune.data import SearchData
+from cifar_tune.errors import JournalError, ResultsError
 from cifar_tune.journal import VERSION, Journal
 from cifar_tune.machine import Machine
 from cifar_tune.resources import Share
-from cifar_tune.results import Recorder, Results
+from cifar_tune.results import Recorder, Results, Trial
 from cifar_tune.search.run import run_search
 from cifar_tune.search.stop import StopRequest
-from cifar_tune.search.trainable import Objective
+from cifar_tune.search.trainable import Objective, is_whole
 from cifar_tune.spaces import Value
 
 # The search's seeds begin at the plan's; it has ten million trials at most.
@@ -79,9 +80,10 @@ def retrain(
 
     Raises:
         StorageError: the journal can't be written.
+        ResultsError: the journal or a checkpoint that is needed is damaged or gone.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with Journal(folder) as journal:
+    with _journal(folder) as journal:
         recorder = Recorder(journal)
         if not recorder.results.events:
             values = plan.model_dump(mode="json")
@@ -103,4 +105,33 @@ def retrain(
             stop.ask("Ray, without a reason")
         if stop.reason is None and not recorder.results.finished:
             recorder.write("finished")
+        _check_checkpoints(recorder.results)
         return recorder.results, stop
+
+
+@contextmanager
+def _journal(folder: Path) -> Iterator[Journal]:
+    try:
+        journal = Journal(folder)
+    except JournalError as error:
+        raise JournalError(f"{error}; or {_repeated(folder)}") from None
+    with journal:
+        yield journal
+
+
+def _check_checkpoints(trainings: Results) -> None:
+    for trial in trainings.trials.values():
+        if trial.status == "completed" and not is_whole(newest_checkpoint(trainings, trial)):
+            raise ResultsError(
+                f"{newest_checkpoint(trainings, trial)} is damaged or gone; put it back, or"
+                f" {_repeated(trainings.folder)}"
+            )
+
+
+def _repeated(folder: Path) -> str:
+    return f"move {folder} away and go on: its trainings are then repeated"
+
+
+def newest_checkpoint(trainings: Results, trial: Trial) -> Path:
+    """Where the last epoch of a completed training lies."""
+    return trainings.folder / trial.checkpoints.get(trial.epochs, "no checkpoint")

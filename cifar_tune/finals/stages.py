@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cifar_tune.config import FinalsConfig
@@ -12,19 +15,26 @@ from cifar_tune.data.held_out import open_confirm_split
 from cifar_tune.errors import ResultsError
 from cifar_tune.finals.candidates import Candidate, fitting, pick_candidates
 from cifar_tune.finals.confirmation import Confirmed, choose, gather
-from cifar_tune.finals.final import (
-    all_training_images,
-    closed,
-    correct_on,
-    drop_checkpoints,
-    keep_models,
-    newest_checkpoint,
-    score_models,
-)
-from cifar_tune.finals.retraining import Workplace, retrain, retraining_plan
+from cifar_tune.finals.models import all_training_images, keep_models
+from cifar_tune.finals.opening import closed, correct_on, look_at, score_models
+from cifar_tune.finals.retraining import Workplace, newest_checkpoint, retrain, retraining_plan
 from cifar_tune.preflight import compares
 from cifar_tune.results import Recorder, Results, Say
 from cifar_tune.search.stop import StopRequest
+
+SIZE = ("candidates", "seeds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One holding of the finals; a search gets another when its best change, or is asked for one.
+
+    `number` counts from 1; `seeds` is for each candidate, and for the final trainings.
+    """
+
+    number: int
+    candidates: list[Candidate]
+    seeds: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,58 +67,60 @@ class Finals:
             seconds_left: of a time budget; none: as long as it takes.
 
         Raises:
-            CifarTuneError: a journal can't be written, data is damaged, a model is gone, or these
-                finals were asked for and the test split was opened for others.
+            CifarTuneError: a journal can't be written, data or a checkpoint is damaged, a model is
+                gone, or these finals were asked for and the test split was opened for others.
         """
-        size = self._size(seconds_left)
-        if size is None:
+        current = self._begun() or self._next(seconds_left)
+        if current is None:
             return
-        candidates, seeds, number = size
-        opened, scored = self._results.test_opened, self._results.test_scored
-        same_look = opened is not None and opened.get("number") == number
-        if scored is not None and same_look and not self.again:
-            return
-        if opened is not None and not same_look and not self.again:
+        look = look_at(self._results, {"number": current.number}, again=self.again)
+        if look == "closed":
             if self.asked:
                 raise ResultsError(closed(self._results))
             self.say(closed(self._results))
-            return
-        chosen = self._confirm(number, candidates, seeds)
-        if chosen is not None:
-            models = opened["models"] if opened is not None and same_look else None
-            self._score(number, chosen, seeds, models)
+        elif look != "done":
+            self._begin(current)
+            chosen = self._confirm(current)
+            if chosen is not None:
+                self._score(current, chosen)
 
     @property
     def _results(self) -> Results:
         return self.recorder.results
 
-    def _size(self, seconds_left: float | None) -> tuple[list[Candidate], int, int] | None:
-        """Candidates, seeds and number of these finals: those that began go on as they began."""
+    @property
+    def _interrupted(self) -> bool:
+        """Whether a signal came; what else stops a search is no reason to stop its finals."""
+        return self.stop.signal is not None
+
+    def _asked_for(self) -> dict[str, Any]:
+        return self._results.plan.finals.model_dump()
+
+    def _begun(self) -> Round | None:
+        """The newest round, if it is of this size and of the candidates of now."""
+        results, asked = self._results, self._asked_for()
+        began = next(reversed(results.finals.values()), None)
+        if began is None or any(began["asked"][key] != asked[key] for key in SIZE):
+            return None
+        candidates = [Candidate(**candidate) for candidate in began["candidates"]]
+        if candidates != pick_candidates(results, len(candidates)):
+            return None
+        return Round(number=began["number"], candidates=candidates, seeds=began["seeds"])
+
+    def _next(self, seconds_left: float | None) -> Round | None:
+        """The round to hold now; none if the time is too short for any."""
         results = self._results
-        asked = results.plan.finals.model_dump(include={"candidates", "seeds"})
-        began = results.finals_began
-        number = 1 if began is None else began["number"]
-        if began is not None:
-            known = [Candidate(**candidate) for candidate in began["candidates"]]
-            if began["asked"] == asked and known == pick_candidates(results, len(known)):
-                return known, began["seeds"], number
-            number += 1
         size: FinalsConfig | None = results.plan.finals
         if seconds_left is not None:
             size = fitting(results, seconds_left, self.place.share.slots)
             self._say_size(size, seconds_left)
         if size is None:
             return None
-        candidates = pick_candidates(results, size.candidates)
-        if results.test_opened is None or self.again:
-            self.recorder.write(
-                "finals_began",
-                number=number,
-                asked=asked,
-                candidates=[candidate.as_event() for candidate in candidates],
-                seeds=size.seeds,
-            )
-        return candidates, size.seeds, number
+        return Round(
+            number=max(results.finals, default=0) + 1,
+            candidates=pick_candidates(results, size.candidates),
+            seeds=size.seeds,
+        )
 
     def _say_size(self, size: FinalsConfig | None, seconds_left: float) -> None:
         wanted = self._results.plan.finals
@@ -116,38 +128,45 @@ class Finals:
             return
         left = f"The time budget leaves {max(0.0, seconds_left):.0f} s for the finals"
         if size is None:
-            self.say(f"{left}, which is too little for any; later: cifar-tune confirm DIR")
+            folder = shlex.quote(str(self._results.folder))
+            self.say(f"{left}, which is too little for any; later: cifar-tune confirm {folder}")
         else:
             self.say(
                 f"{left}: {size.candidates} of {wanted.candidates} candidates, with"
                 f" {size.seeds} of {wanted.seeds} seeds"
             )
 
-    def _confirm(
-        self, number: int, candidates: Sequence[Candidate], seeds: int
-    ) -> Candidate | None:
-        """The candidate to train for good; none if a signal came."""
-        done = self._results.confirmed
+    def _begin(self, current: Round) -> None:
+        if current.number not in self._results.finals:
+            self.recorder.write(
+                "finals_began",
+                number=current.number,
+                asked=self._asked_for(),
+                candidates=[candidate.as_event() for candidate in current.candidates],
+                seeds=current.seeds,
+            )
+
+    def _confirm(self, current: Round) -> Candidate | None:
+        """The candidate to train for good; none if this was interrupted."""
+        candidates, done = current.candidates, self._results.confirmed.get(current.number)
         if done is not None:
             return next(one for one in candidates if one.trial_id == done["trial_id"])
         if len(candidates) < 2 or not compares(self._results.plan):
             return candidates[0]
         self.say(
-            f"Finals, 1 of 2: the best {len(candidates)} are trained with {seeds} fresh seeds each"
-            " and compared on images that the search never saw."
+            f"Finals, 1 of 2: the best {len(candidates)} are trained with {current.seeds} fresh"
+            " seeds each and compared on images that the search never saw."
         )
-        points = [candidates[i % len(candidates)].values for i in range(len(candidates) * seeds)]
-        trainings = self._retrain("confirm", number, points, self.data)
+        points = [one.values for one in candidates] * current.seeds
+        trainings = self._retrain("confirm", current, points, self.data)
         if trainings is None:
             return None
         confirmed = self._compare(candidates, trainings)
-        if not confirmed:
-            self.say("No candidate could be trained again; the search's winner is taken.")
-            return candidates[0]
-        chosen, comparison = choose(confirmed)
-        self._write_confirmed(number, candidates[0], chosen.candidate, confirmed, comparison)
-        drop_checkpoints(trainings)
-        return chosen.candidate
+        if self._interrupted:
+            return None
+        chosen = self._write_confirmed(current, confirmed)
+        self._drop_checkpoints("confirm", current)
+        return chosen
 
     def _compare(self, candidates: Sequence[Candidate], trainings: Results) -> list[Confirmed]:
         images = open_confirm_split(self.dataset, self._results.plan.data)
@@ -158,70 +177,87 @@ class Finals:
         }
         return gather(candidates, trainings, correct)
 
-    def _write_confirmed(
-        self,
-        number: int,
-        winner: Candidate,
-        chosen: Candidate,
-        confirmed: Sequence[Confirmed],
-        comparison: dict[str, Any],
-    ) -> None:
-        again = next((one.mean for one in confirmed if one.candidate == winner), None)
+    def _write_confirmed(self, current: Round, confirmed: Sequence[Confirmed]) -> Candidate:
+        winner = chosen = current.candidates[0]
+        comparison: dict[str, Any] | None = None
+        if confirmed:
+            best, comparison = choose(confirmed)
+            chosen = best.candidate
+        else:
+            self.say("No candidate could be trained again; the search's winner is taken.")
+        mean = next((one.mean for one in confirmed if one.candidate == winner), None)
         self.recorder.write(
             "confirmed",
-            number=number,
+            number=current.number,
             trial_id=chosen.trial_id,
             epoch=chosen.epoch,
             # By how much the best of many looks better than it is.
-            optimism=None if again is None else winner.val_accuracy - again,
+            optimism=None if mean is None else winner.val_accuracy - mean,
             confirm=comparison,
         )
+        return chosen
 
-    def _score(
-        self, number: int, chosen: Candidate, seeds: int, models: list[dict[str, Any]] | None
-    ) -> None:
+    def _score(self, current: Round, chosen: Candidate) -> None:
         """Train the final models unless the test split was opened for them, and score them."""
-        trainings = None
-        if models is None:
-            self.say(
-                f"Finals, 2 of 2: {chosen.trial_id}'s configuration is trained with {seeds} fresh"
-                " seeds on all training images; then the test split is opened."
-            )
-            data = all_training_images(self.dataset, self.data, self._results)
-            trainings = self._retrain("final", number, [chosen.values] * seeds, data)
+        subject = {
+            "number": current.number,
+            "trial_id": chosen.trial_id,
+            "epoch": chosen.epoch,
+        }
+        opened = self._results.test_opened
+        if opened is not None and opened.get("number") == current.number:
+            models, lost = opened["models"], opened["lost"]
+        else:
+            trainings = self._train_for_good(current, chosen)
             if trainings is None:
                 return
+            counts = trainings.counts()
+            lost = {kind: counts[kind] for kind in ("diverged", "failed")}
             models = keep_models(self._results.folder, trainings)
         if not models:
             self.say("No final training was completed, so the test split stays closed.")
-            return
-        subject = {"trial_id": chosen.trial_id, "epoch": chosen.epoch, "number": number}
-        score_models(self.recorder, self.dataset, subject, models, again=self.again)
-        if trainings is not None:
-            drop_checkpoints(trainings)
+        elif not self._interrupted:
+            score_models(self.recorder, self.dataset, subject, models, lost=lost, again=self.again)
+            self._drop_checkpoints("final", current)
+
+    def _train_for_good(self, current: Round, chosen: Candidate) -> Results | None:
+        self.say(
+            f"Finals, 2 of 2: {chosen.trial_id}'s configuration is trained with"
+            f" {current.seeds} fresh seeds on all training images; then the test split is opened."
+        )
+        data = all_training_images(self.dataset, self.data, self._results)
+        return self._retrain("final", current, [chosen.values] * current.seeds, data)
+
+    def _folder(self, stage: str, current: Round) -> Path:
+        return self._results.folder / "finals" / f"{stage}-{current.number}"
+
+    def _drop_checkpoints(self, stage: str, current: Round) -> None:
+        """What the stage came to is recorded: its checkpoints are not needed any more."""
+        shutil.rmtree(self._folder(stage, current) / "ray", ignore_errors=True)
 
     def _retrain(
-        self, stage: str, number: int, points: list[dict[str, Any]], data: SearchData
+        self, stage: str, current: Round, points: list[dict[str, Any]], data: SearchData
     ) -> Results | None:
         """The trainings, all ended; none if a signal came."""
-        results = self._results
-        described = {
-            **results.data,
-            "train": len(data.train_labels),
-            "val": len(data.val_labels),
-        }
-        folder = results.folder / "finals" / f"{stage}-{number}"
-        plan = retraining_plan(results.plan, stage, len(points))
-        trainings, stop = retrain(self.place, folder, plan, points, data, described)
+        if self._interrupted:
+            return None
+        sizes = {"train": len(data.train_labels), "val": len(data.val_labels)}
+        trainings, stop = retrain(
+            self.place,
+            self._folder(stage, current),
+            retraining_plan(self._results.plan, stage, len(points)),
+            points,
+            data,
+            {**self._results.data, **sizes},
+        )
         if stop.reason is not None:
-            self.stop.signal = stop.signal
-            self.stop.reason = stop.reason
+            self.stop.signal, self.stop.reason = stop.signal, stop.reason
             return None
         counts = trainings.counts()
         if counts["completed"] < len(points):
             lost = next(t for t in trainings.trials.values() if t.status != "completed")
             self.say(
                 f"{counts['failed']} of {len(points)} trainings failed and {counts['diverged']}"
-                f" diverged; they are left out ({lost.trial_id}: {lost.reason})"
+                f" diverged (the first: {lost.trial_id} of {stage}: {lost.reason})"
             )
         return trainings

@@ -15,8 +15,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from PIL import Image
 
-from cifar_tune.data import Dataset, list_entries, search_data
-from cifar_tune.data.dataset import SPLITS
+from cifar_tune.data import find_dataset, search_data
 from cifar_tune.errors import DataError
 from cifar_tune.report.style import finish
 from cifar_tune.results import Results
@@ -163,7 +162,7 @@ def confident_mistakes(predictions: Predictions, results: Results) -> list[Mista
 
 def validation_images(results: Results, labels: NDArray[Any]) -> NDArray[np.uint8] | str:
     """The validation images, [n, 32, 32, 3], if the cache still has them; nothing is decoded."""
-    dataset = _cached_dataset(results)
+    dataset = find_dataset(results.data.get("fingerprint", ""))
     if dataset is None:
         return "The cache does not hold this search's dataset any more, so images are left out."
     # Training images aren't shown; how many there are doesn't move the validation images.
@@ -175,23 +174,6 @@ def validation_images(results: Results, labels: NDArray[Any]) -> NDArray[np.uint
     if not np.array_equal(data.val_labels, labels):
         return "The predictions are not of this plan's validation images, so images are left out."
     return data.val_images
-
-
-def _cached_dataset(results: Results) -> Dataset | None:
-    fingerprint = results.data.get("fingerprint")
-    for entry in list_entries():
-        try:
-            meta = json.loads((entry.path / "meta.json").read_text())
-        except (OSError, ValueError):
-            continue
-        if fingerprint is not None and meta.get("fingerprint") == fingerprint:
-            sizes = {split: meta["shapes"][f"{split}_labels"][0] for split in SPLITS}
-            return Dataset(
-                kind=meta["kind"], source=meta["source"], fingerprint=fingerprint,
-                classes=tuple(meta["classes"]), mean=tuple(meta["mean"]), std=tuple(meta["std"]),
-                folder=entry.path, train_size=sizes["train"], test_size=sizes["test"],
-            )  # fmt: skip
-    return None
 
 
 def _png(pixels: NDArray[np.uint8]) -> str:

@@ -39,7 +39,7 @@ def progress_for(say: Show, stream: TextIO, *, quiet: bool = False, title: str =
         from cifar_tune.search.live import LiveTable
 
         return LiveTable(stream, title=title)
-    return ProgressLines(say)
+    return ProgressLines(say, leads=not title)
 
 
 class Silence:
@@ -55,8 +55,10 @@ class Silence:
 class ProgressLines:
     """Shows each report, each end of a trial, and who leads."""
 
-    def __init__(self, show: Show) -> None:
+    def __init__(self, show: Show, *, leads: bool = True) -> None:
+        """Show lines; `leads`: mark who leads, which means nothing where nobody is chosen."""
         self._show = show
+        self._leads = leads
         self._began = time.monotonic()
         self._leader: tuple[str, int] | None = None
 
@@ -83,7 +85,7 @@ class ProgressLines:
 
     def _new_leader(self, results: Results, reporting: str) -> str:
         best = results.best()
-        if best is None:
+        if best is None or not self._leads:
             return ""
         leader = best.trial_id, best_epoch(best, results.plan.search)
         if leader == self._leader:

@@ -13,7 +13,14 @@ import numpy as np
 import pytest
 
 from cifar_tune.config import DataConfig
-from cifar_tune.data import cache_root, empty_cache, list_entries, prepare, prepare_drawn
+from cifar_tune.data import (
+    cache_root,
+    empty_cache,
+    find_dataset,
+    list_entries,
+    prepare,
+    prepare_drawn,
+)
 from cifar_tune.data.cache import CACHE_VARIABLE, find_cache_root, get_or_decode
 from cifar_tune.data.dataset import Decoded, Images
 from cifar_tune.data.drawn import draw
@@ -190,6 +197,16 @@ def test_added_images_are_taken_as_meant(image_tree: Path, notes: list[str]) -> 
     second = prepare(config, notes.append)
     assert second.train_size == first.train_size + 1
     assert second.fingerprint != first.fingerprint
+
+
+def test_a_dataset_is_found_by_its_fingerprint_without_decoding(
+    image_tree: Path, notes: list[str]
+) -> None:
+    dataset = prepare(DataConfig(path=str(image_tree)), notes.append)
+    prepare_drawn(notes.append, 20, 10)
+    (dataset.folder.parent / "torn").mkdir()
+    assert find_dataset(dataset.fingerprint) == dataset
+    assert find_dataset("another") is None
 
 
 def test_entries_are_listed_and_emptied(image_tree: Path, notes: list[str]) -> None:

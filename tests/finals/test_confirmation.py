@@ -46,7 +46,7 @@ def test_of_two_that_tie_the_cheaper_is_chosen_and_it_is_said() -> None:
 def test_a_few_per_cent_of_the_clock_decide_nothing() -> None:
     first = trained("t0007", 0.9, 100)
     second = Confirmed(
-        candidate=candidate("t0003"), seeds=[6, 7], correct=first.correct[:2], train_seconds=97
+        candidate=candidate("t0003"), seeds=[6, 7, 8], correct=first.correct[:3], train_seconds=97
     )
     chosen, told = choose([first, second])
     assert chosen is first
@@ -61,6 +61,34 @@ def test_a_candidate_alone_is_compared_with_nothing() -> None:
         told["statement"]
         == "Only t0007 could be trained again: there is nothing to compare it with."
     )
+
+
+def test_few_seeds_tell_nothing_apart_and_the_one_ahead_is_taken() -> None:
+    """Of two of a kind with one training each, half seem to differ."""
+    pair = [
+        Confirmed(
+            candidate=candidate(name), seeds=[1, 2], train_seconds=seconds,
+            correct=np.random.default_rng(0).random((2, 2000)) < level,
+        )
+        for name, level, seconds in (("t0007", 0.9, 100), ("t0003", 0.5, 10))
+    ]  # fmt: skip
+    chosen, told = choose(pair)
+    assert chosen is pair[0]
+    assert (told["tie"], told["ci95"]) == (True, None)
+    assert told["statement"].startswith("Fewer than 3 seeds can't tell candidates apart (t0007 0.9")
+
+
+def test_a_training_that_diverged_got_nothing_right_and_one_that_failed_is_not_counted() -> None:
+    results = Results(folder=None)  # type: ignore[arg-type]
+    for index, status in enumerate(("completed", "diverged", "completed", "failed")):
+        name = f"t{index + 1:04}"
+        trial = Trial(trial_id=name, index=index, seed=index, values={}, created=0.0, status=status)
+        results.trials[name] = trial
+    right = {"t0001": np.array([True, True]), "t0003": np.array([True, False])}
+    (only,) = gather([candidate("a")], results, right)
+    assert only.correct.tolist() == [[True, True], [True, False], [False, False]]
+    assert (only.seeds, only.diverged, only.failed) == ([0, 2, 1], 1, 1)
+    assert only.mean == 0.5
 
 
 def test_trainings_are_put_to_their_candidates_and_failed_ones_left_out() -> None:

@@ -18,7 +18,8 @@ from cifar_tune.data.held_out import open_test_split
 from cifar_tune.data.stored import open_images
 from cifar_tune.errors import ResultsError
 from cifar_tune.evaluate import accuracy, predict_logits
-from cifar_tune.finals.final import all_training_images, score_models, score_winner
+from cifar_tune.finals.models import all_training_images
+from cifar_tune.finals.opening import score_models, score_winner
 from cifar_tune.journal import Journal
 from cifar_tune.load import load_plan
 from cifar_tune.results import Recorder
@@ -84,6 +85,14 @@ def model_of(recorder: Recorder, checkpoint: Path, name: str, seed: int) -> dict
     return {"file": f"finals/{name}/model.ckpt", "sha256": digest, "seed": seed}
 
 
+def begin_look(recorder: Recorder, models: list[dict[str, Any]]) -> None:
+    """An opening that a crash interrupts."""
+    recorder.write(
+        "test_opened", **SUBJECT, fingerprint="", models=models, lost={}, flip_averaging=True,
+        again=False,
+    )  # fmt: skip
+
+
 SUBJECT = {"trial_id": "t0002", "epoch": 1, "number": 1}
 
 
@@ -133,7 +142,7 @@ def test_all_models_are_scored_in_one_opening(
 
     monkeypatch.setattr("cifar_tune.data.held_out.open_images", counting)
     models = [model_of(recorder, checkpoint, f"seed-{n}", n) for n in (1, 2, 3)]
-    score_models(recorder, drawn, SUBJECT, models)
+    score_models(recorder, drawn, SUBJECT, models, lost={})
     assert reads == ["test"]
     scored = recorder.results.test_scored
     assert scored is not None
@@ -150,19 +159,22 @@ def test_an_opening_that_was_interrupted_is_finished_as_the_same_opening(
     recorder: Recorder, drawn: Dataset, checkpoint: Path
 ) -> None:
     models = [model_of(recorder, checkpoint, "seed-1", 1)]
-    recorder.write("test_opened", **SUBJECT, fingerprint="", models=models, again=False)
-    score_models(recorder, drawn, SUBJECT, models)
+    begin_look(recorder, models)
+    score_models(recorder, drawn, SUBJECT, models, lost={})
     assert openings(recorder) == ["test_opened", "test_scored"]
+    scored = recorder.results.test_scored
+    assert scored is not None
+    assert scored["flip_averaging"]  # as it was opened, whatever the plan says now
 
 
 def test_an_interrupted_opening_is_not_finished_with_other_models(
     recorder: Recorder, drawn: Dataset, checkpoint: Path
 ) -> None:
     models = [model_of(recorder, checkpoint, "seed-1", 1)]
-    recorder.write("test_opened", **SUBJECT, fingerprint="", models=models, again=False)
+    begin_look(recorder, models)
     others = [model_of(recorder, checkpoint, "seed-2", 2)]
     with pytest.raises(ResultsError, match=r"was opened for t0002 on .* stays closed"):
-        score_models(recorder, drawn, SUBJECT, others)
+        score_models(recorder, drawn, SUBJECT, others, lost={})
     assert openings(recorder) == ["test_opened"]
 
 
@@ -172,7 +184,7 @@ def test_a_model_that_was_changed_is_not_scored(
     models = [model_of(recorder, checkpoint, "seed-1", 1)]
     (recorder.journal.folder / models[0]["file"]).write_bytes(b"another")
     with pytest.raises(ResultsError, match=r"seed-1/model.ckpt is gone or not the model"):
-        score_models(recorder, drawn, SUBJECT, models)
+        score_models(recorder, drawn, SUBJECT, models, lost={})
     assert openings(recorder) == []
 
 

@@ -1,0 +1,65 @@
+"""The final models: what they train on, and where they are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cifar_tune.config import dump_yaml
+from cifar_tune.data import Dataset, SearchData
+from cifar_tune.data.held_out import open_confirm_split
+from cifar_tune.finals.retraining import newest_checkpoint
+from cifar_tune.results import Results, write_atomically
+
+MODEL = "model.ckpt"
+WATCHED = 1000  # images that a final training validates on, which it also trains on
+
+
+def all_training_images(dataset: Dataset, data: SearchData, results: Results) -> SearchData:
+    """Training, validation and confirmation images as one training set.
+
+    Nothing is left to validate on: the `val_*` figures of a final training are those of some of
+    its training images, and nothing is decided by them.
+    """
+    held = open_confirm_split(dataset, results.plan.data)
+    return replace(
+        data,
+        train_images=np.concatenate([data.train_images, data.val_images, held.images]),
+        train_labels=np.concatenate([data.train_labels, data.val_labels, held.labels]),
+        val_images=data.val_images[:WATCHED],
+        val_labels=data.val_labels[:WATCHED],
+    )
+
+
+def keep_models(folder: Path, trainings: Results) -> list[dict[str, Any]]:
+    """Copy the completed final trainings to `finals/seed-*/`; their files, hashes and seeds."""
+    models: list[dict[str, Any]] = []
+    completed = [t for t in trainings.trials.values() if t.status == "completed"]
+    for trial in completed:
+        home = folder / "finals" / f"seed-{trial.index + 1}"
+        home.mkdir(parents=True, exist_ok=True)
+        content = newest_checkpoint(trainings, trial).read_bytes()
+        write_atomically(home / MODEL, content)
+        write_atomically(
+            home / "config.yaml", dump_yaml(trainings.plan.run(trial.values, trial.index))
+        )
+        figures = {"seed": trial.seed, "epochs": trial.epochs, "train": trainings.data["train"]}
+        write_atomically(home / "metrics.json", json.dumps(figures, indent=2) + "\n")
+        models.append(
+            {
+                "file": str((home / MODEL).relative_to(folder)),
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "seed": trial.seed,
+            }
+        )
+    current = {Path(model["file"]).parent.name for model in models}
+    for home in (folder / "finals").glob("seed-*"):
+        if home.name not in current:  # of earlier finals with more seeds
+            shutil.rmtree(home)
+    return models
