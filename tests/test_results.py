@@ -182,6 +182,27 @@ def test_a_test_score_is_not_shown_beside_another_winner(tmp_path: Path) -> None
     assert summarise(recorder.results)["finals"] is None
 
 
+def test_another_round_of_finals_that_is_interrupted_leaves_the_first_result(
+    tmp_path: Path,
+) -> None:
+    recorder = begin(tmp_path)
+    create(recorder, 0)
+    report(recorder, 0, 1, 0.5)
+    first = {"trial_id": "t0001", "epoch": 1, "val_accuracy": 0.5, "values": {}}
+    asked = {"candidates": 1, "seeds": 1, "flip_averaging": False}
+    told = {"number": 1, "trial_id": "t0001", "epoch": 1}
+    recorder.write("finals_began", number=1, asked=asked, candidates=[first], seeds=1)
+    recorder.write("test_opened", **told, models=[], lost={}, flip_averaging=False, again=False)
+    assert recorder.results.test_pending
+    recorder.write("test_scored", **told, seeds=[0], test_accuracy=[0.4], mean=0.4, lost={})
+    assert not recorder.results.test_pending
+    recorder.write(
+        "finals_began", number=2, asked={**asked, "seeds": 3}, candidates=[first], seeds=3
+    )
+    assert summarise(recorder.results)["finals"]["mean"] == 0.4
+    assert recorder.results.plan.finals.seeds == 3  # whoever goes on, goes on with these
+
+
 def test_an_observer_that_fails_is_told_once_and_costs_nothing(tmp_path: Path, caplog: Any) -> None:
     recorder = begin(tmp_path)
 

@@ -6,6 +6,8 @@ The models were trained before; tests/test_session.py has finals that train.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -23,6 +25,8 @@ from cifar_tune import preflight
 from cifar_tune.config import Plan
 from cifar_tune.data import prepare, search_data
 from cifar_tune.errors import ResultsError
+from cifar_tune.finals import stages
+from cifar_tune.finals.opening import correct_on
 from cifar_tune.flags import change_plan
 from cifar_tune.journal import read_journal
 from cifar_tune.load import load_plan
@@ -59,7 +63,7 @@ def story(
     image_folder: Path,
     small_plan: list[str],
 ) -> Story:
-    """SIGTERM while the candidates train, `resume`, and `resume` once more."""
+    """SIGTERM while the candidates train and, once resumed, while they are compared; `resume` twice."""
     from cifar_tune.data import held_out
 
     folder = tmp_path_factory.mktemp("finals") / "one"
@@ -85,6 +89,9 @@ def story(
         given = preflight.check(plan, MACHINE), folder, MACHINE
         story.note(start_search, *given, objective=objective)
         stopper.join()
+        with pytest.MonkeyPatch.context() as stopping:
+            stopping.setattr(stages, "correct_on", signalling)
+            story.note(resume_search, folder, MACHINE, objective=objective)
         story.note(resume_search, folder, MACHINE, objective=objective)
         story.note(resume_search, folder, MACHINE, objective=objective)
     return story
@@ -101,10 +108,24 @@ def train_two(plan: Plan, folder: Path) -> None:
         fit(plan.run({"train.max_epochs": 1}, seed), data, callbacks=[save])
 
 
+def signalling(*args: Any, **kwargs: Any) -> Any:
+    """Compares as ever, after SIGTERM has come."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    stages.correct_on = correct_on  # the one signal is enough: a second leaves at once
+    return correct_on(*args, **kwargs)
+
+
 def test_finals_that_are_interrupted_save_and_name_the_command_to_go_on(story: Story) -> None:
-    assert story.codes == [143, 0, 0], story.lines
+    assert story.codes == [143, 143, 0, 0], story.lines
     assert "Stopped by SIGTERM; everything reported is saved. Go on with:" in story.lines[0]
     assert story.lines[0][-1] == f"python -m cifar_tune.tune resume {story.folder}"
+
+
+def test_a_signal_between_two_stages_starts_no_further_one(story: Story) -> None:
+    events = read_journal(story.folder).events[: story.events[1]]
+    assert {"confirmed", "test_opened"}.isdisjoint(event["event"] for event in events)
+    assert not any("Finals, 2 of 2" in line for line in story.lines[1])
+    assert story.lines[1][-1] == f"python -m cifar_tune.tune resume {story.folder}"
 
 
 def test_each_candidate_and_the_chosen_one_get_fresh_seeds(story: Story) -> None:
@@ -128,15 +149,18 @@ def test_no_training_of_the_finals_runs_twice(story: Story) -> None:
 def test_the_test_split_is_read_once_and_the_confirmation_images_by_the_finals_alone(
     story: Story,
 ) -> None:
-    assert Counter(story.reads) == {"test": 1, "train": 2}  # to compare, and to train for good
+    assert Counter(story.reads) == {
+        "test": 1,
+        "train": 3,
+    }  # to compare, twice, and to train for good
     names = [event["event"] for event in read_journal(story.folder).events]
     assert Counter(names)["test_opened"] == Counter(names)["test_scored"] == 1
     assert names.index("confirmed") < names.index("test_opened")
 
 
 def test_a_finished_search_goes_through_nothing_again(story: Story) -> None:
-    assert story.events[2] - story.events[1] == 1  # `finished`, once more
-    assert any(line.startswith("test accuracy") for line in story.lines[2])
+    assert story.events[3] - story.events[2] == 1  # `finished`, once more
+    assert any(line.startswith("test accuracy") for line in story.lines[3])
 
 
 def test_the_summary_holds_the_answer_with_its_interval(story: Story) -> None:
@@ -156,7 +180,7 @@ def test_the_summary_holds_the_answer_with_its_interval(story: Story) -> None:
 
 
 def test_the_answer_is_printed_with_its_interval(story: Story) -> None:
-    text = "\n".join(story.lines[1])
+    text = "\n".join(story.lines[0] + story.lines[2])
     assert "Finals, 1 of 2: the best 2 are trained with 3 fresh seeds each" in text
     assert "95 % interval for a new training on new images" in text
     assert "optimism of the search" in text
