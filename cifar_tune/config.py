@@ -105,6 +105,9 @@ class TrainConfig(Section):
     threads: Auto | PositiveInt = "auto"
     """CPU threads of a training; auto: the CPUs of a trial."""
 
+    sync_batchnorm: bool = False
+    """Whether BatchNorm normalises over the batch of all workers of a trial, not each its part."""
+
     @field_validator("precision", mode="before")
     @classmethod
     def _accept_numbers(cls, precision: object) -> object:
@@ -185,9 +188,14 @@ class ResourcesConfig(Section):
     """What each trial gets, and how many run at once."""
 
     gpus_per_trial: Auto | NotNegative = "auto"
-    """GPUs of a trial: 0, a share below 1, or 1; auto: 1 if the machine has a GPU, else 0."""
+    """GPUs of a trial: 0, a share below 1, or a whole number, one for each worker; auto: 1 if the
+    machine has a GPU, else 0."""
+    workers_per_trial: Auto | PositiveInt = "auto"
+    """Processes that train one trial together and share its batches; auto: one for each whole GPU,
+    else 1."""
     cpus_per_trial: Auto | PositiveInt = "auto"
-    """CPUs of a trial; auto: 1 without a GPU, else the CPUs divided among the trials."""
+    """CPUs of a trial, all its workers together; auto: 1 a worker without a GPU, else the CPUs
+    divided among the trials."""
     max_concurrent: Auto | PositiveInt = "auto"
     """Trials at once; auto: what the machine or cluster holds."""
     address: str | None = None
@@ -252,6 +260,12 @@ class Plan(RunConfig):
         """Whether trials train on a GPU; known once the plan is settled."""
         gpus = self.resources.gpus_per_trial
         return gpus != "auto" and gpus > 0
+
+    @property
+    def workers(self) -> int:
+        """Processes of a trial; known once the plan is settled."""
+        workers = self.resources.workers_per_trial
+        return 1 if workers == "auto" else workers
 
     def run(self, values: Mapping[str, Value], index: int) -> RunConfig:
         """The run of trial `index` (from 0)."""

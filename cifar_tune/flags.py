@@ -41,8 +41,21 @@ FLAGS: dict[str, tuple[str, str | None, str]] = {
         None,
         "score an image and its mirror image on the test split (off)",
     ),
-    "--gpus-per-trial": ("resources.gpus_per_trial", "X", "0, a share such as 0.5, or 1 (auto)"),
-    "--cpus-per-trial": ("resources.cpus_per_trial", "N", "CPUs of a trial (1 without a GPU)"),
+    "--gpus-per-trial": (
+        "resources.gpus_per_trial",
+        "X",
+        "0, a share such as 0.5, or a whole number (auto)",
+    ),
+    "--workers-per-trial": (
+        "resources.workers_per_trial",
+        "N",
+        "processes that train one trial together (one for each whole GPU, else 1)",
+    ),
+    "--cpus-per-trial": (
+        "resources.cpus_per_trial",
+        "N",
+        "CPUs of a trial (1 a worker without a GPU)",
+    ),
     "--max-concurrent": (
         "resources.max_concurrent",
         "N",
@@ -67,7 +80,7 @@ WORDS = {
 }
 RESUME_FLAGS = (
     "--time-budget", "--trial-timeout", "--fail-fast", "--gpus-per-trial", "--cpus-per-trial",
-    "--max-concurrent", "--data-dir", "--quiet", "--wandb",
+    "--workers-per-trial", "--max-concurrent", "--data-dir", "--quiet", "--wandb",
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from cifar_tune.config import RUN_SECTIONS, RunConfig
 from cifar_tune.models import build_model
 from cifar_tune.optim import apply_config, build_optimizer, build_schedule
+from cifar_tune.parallel import add_up, average_buffers
 
 DIVERGED_LOSS = 1e9  # reported in place of a loss that is not finite
 STATE_KEY = "cifar_tune"  # ours among the entries of a checkpoint
@@ -41,6 +42,8 @@ class Classifier(L.LightningModule):
         best_epoch: the epoch (from 1) of `best_val_accuracy`, the first if several are equal.
         diverged: whether a loss or a weight stopped being finite. Then the metrics say accuracy 0
             and loss 1e9, once, and the trainer is told to stop.
+        loss_weight: what the loss is multiplied by for its gradient; of several workers each has
+            its part of a batch. The figures are those of all workers, and equal in them.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Classifier(L.LightningModule):
         self.epoch_metrics: dict[str, float] = {}
         self.best_epoch = 0
         self.diverged = False
+        self.loss_weight = 1.0
         self._train = _Sums(self.device)
         self._val = _Sums(self.device)
 
@@ -103,7 +107,8 @@ class Classifier(L.LightningModule):
     def on_train_epoch_start(self) -> None:
         # Dropout and its like draw from the global state. Seeding it here by the epoch makes a
         # resumed run draw what an unbroken one does, with nothing to save.
-        torch.manual_seed(epoch_seed(self.run.seed, self.current_epoch))
+        seed = epoch_seed(self.run.seed, self.current_epoch, self.trainer.global_rank)
+        torch.manual_seed(seed)
         self._train = _Sums(self.device)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -116,14 +121,16 @@ class Classifier(L.LightningModule):
         loss = F.cross_entropy(self(images), labels, label_smoothing=smoothing)
         self._train.loss.add_(loss.detach(), alpha=len(labels))
         self._train.images += len(labels)
-        return loss
+        return loss if self.loss_weight == 1.0 else loss * self.loss_weight
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         self._train.lr = scheduler.optimizer.param_groups[0]["lr"]
         scheduler.step()
 
     def on_validation_epoch_start(self) -> None:
-        self._train.stop()
+        self._train.stop(self._workers)
+        if self._workers > 1:
+            average_buffers(self.model)
         self._val = _Sums(self.device)
 
     def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
@@ -136,13 +143,17 @@ class Classifier(L.LightningModule):
         self._val.images += len(labels)
 
     def on_validation_epoch_end(self) -> None:
-        self._val.stop()
+        self._val.stop(self._workers)
         figures = {"val_loss": self._val.mean_loss, "val_accuracy": self._val.accuracy}
         if self.trainer.state.fn == TrainerFn.FITTING:
             figures = self._finish_epoch(figures)
             self.epoch_metrics = figures
         # As float64 tensors, or Lightning would round them to float32.
         self.log_dict({name: torch.tensor(x, dtype=torch.float64) for name, x in figures.items()})
+
+    @property
+    def _workers(self) -> int:
+        return self.trainer.world_size
 
     def _finish_epoch(self, figures: dict[str, float]) -> dict[str, float]:
         """The epoch's figures, made finite; notes the best epoch, and stops a diverged training."""
@@ -197,8 +208,13 @@ class _Sums:
         self.accuracy = 0.0
         self._started = time.perf_counter()
 
-    def stop(self) -> None:
-        """Wait for the device, and fill `mean_loss`, `accuracy` and `seconds`."""
+    def stop(self, workers: int) -> None:
+        """Wait for device and workers, and fill `mean_loss`, `accuracy` and `seconds`."""
+        if workers > 1:
+            self.loss, self.correct, images = add_up(
+                self.loss, self.correct, torch.tensor(self.images)
+            )
+            self.images = int(images)
         count = max(1, self.images)
         self.mean_loss = self.loss.item() / count
         self.accuracy = self.correct.item() / count
@@ -211,6 +227,6 @@ def run_values(run: RunConfig) -> dict[str, Any]:
     return {"seed": run.seed, **sections}
 
 
-def epoch_seed(seed: int, epoch: int) -> int:
-    """Seed of the global random state in an epoch (from 0): unlike that of any other pair."""
-    return random.Random(f"{seed}:{epoch}").getrandbits(63)
+def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
+    """Seed of the global random state in an epoch (from 0): unlike that of any other triple."""
+    return random.Random(f"{seed}:{epoch}" + f":{rank}" * (rank > 0)).getrandbits(63)

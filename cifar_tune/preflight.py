@@ -55,7 +55,10 @@ def check(plan: Plan, machine: Machine) -> Forecast:
     given = share_of(plan.resources, [machine])
     settled = _settled(plan, machine, given)
     _check_precision(settled)
+    _check_shares(plan, given.workers)
     _check_models(plan)
+    if plan.train.sync_batchnorm and given.workers == 1:
+        notes.append("train.sync_batchnorm changes nothing: each trial has one worker")
     if plan.tracking.watch and plan.tracking.wandb is None:
         notes.append("tracking.watch needs --wandb PROJECT: no gradients are recorded")
     epochs, count = plan.train.max_epochs, number_of_trials(plan)
@@ -73,9 +76,14 @@ def check(plan: Plan, machine: Machine) -> Forecast:
 
 
 def _settled(plan: Plan, machine: Machine, given: Share) -> Plan:
-    train = settle(plan.train, machine, cpus=given.cpus, gpu=given.gpus > 0)
+    cpus = given.cpus // given.workers
+    train = settle(plan.train, machine, cpus=cpus, gpu=given.gpus > 0)
     resources = plan.resources.model_copy(
-        update={"cpus_per_trial": given.cpus, "gpus_per_trial": given.gpus}
+        update={
+            "cpus_per_trial": given.cpus,
+            "gpus_per_trial": given.gpus,
+            "workers_per_trial": given.workers,
+        }
     )
     search = plan.search.model_copy(update={"num_samples": number_of_trials(plan)})
     return plan.model_copy(update={"train": train, "resources": resources, "search": search})
@@ -264,18 +272,33 @@ def check_sizes(plan: Plan, train_images: int) -> None:
     Raises:
         PlanError: an epoch would have no step, which Lightning takes for a finished training.
     """
-    if not plan.data.drop_last:
-        return
-    sizes = [plan.data.batch_size]
-    for dimension in plan.search.parsed_space:
-        if dimension.field == "data.batch_size":
-            drawn = [int(v) for v in dimension.values if v is not None] or [int(dimension.high)]
-            sizes = [*drawn, *(sizes if dimension.when else [])]
-    if max(sizes) > train_images:
+    sizes = _batch_sizes(plan)
+    if plan.data.drop_last and max(sizes) > train_images:
         raise PlanError(
             f"data.batch_size can be {max(sizes)}, and there are {train_images} training images:"
             " with data.drop_last an epoch would have no step; use smaller batches"
         )
+
+
+def _batch_sizes(plan: Plan) -> list[int]:
+    """The batch sizes that can be drawn, or the bounds of their range."""
+    sizes = [plan.data.batch_size]
+    for dimension in plan.search.parsed_space:
+        if dimension.field == "data.batch_size":
+            listed = [int(v) for v in dimension.values if v is not None]
+            drawn = listed or [int(dimension.low), int(dimension.high)]
+            sizes = [*drawn, *(sizes if dimension.when else [])]
+    return sizes
+
+
+def _check_shares(plan: Plan, workers: int) -> None:
+    """Every worker of a trial needs images of every batch."""
+    for name, size in (("batch_size", min(_batch_sizes(plan))), ("val_size", plan.data.val_size)):
+        if size < workers:
+            raise PlanError(
+                f"data.{name} can be {size}, shared by {workers} workers (--workers-per-trial); it"
+                f" must be at least one image each: raise it, or pass {size} or fewer"
+            )
 
 
 def describe(forecast: Forecast, dataset: str, folder: Path, *, disk: bool) -> list[str]:
@@ -286,7 +309,8 @@ def describe(forecast: Forecast, dataset: str, folder: Path, *, disk: bool) -> l
         f" of at most {plan.train.max_epochs} epochs, by {plan.search.metric}",
         f"over        {', '.join(plan.search.space)}",
         f"at once     {_counted(given.slots, 'trial')}, each {_counted(given.cpus, 'CPU')}"
-        + (f" and {given.gpus:g} GPU" if given.gpus else "")
+        + (f" and {given.gpus:g} GPU{'s' if given.gpus > 1 else ''}" if given.gpus else "")
+        + (f" in {given.workers} workers" if given.workers > 1 else "")
         + f", precision {plan.train.precision}"
         + (", channels_last" if plan.train.channels_last else ""),
         f"data        {dataset}",

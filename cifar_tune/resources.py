@@ -13,11 +13,15 @@ from cifar_tune.machine import Machine
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """What one trial gets (`gpus` may be a fraction) and how many such trials run at once."""
+    """What one trial gets and how many such trials run at once.
+
+    `cpus` and `gpus` are those of all its workers; `gpus` is a share of one, or one a worker.
+    """
 
     cpus: int
     gpus: float
     slots: int
+    workers: int = 1
     notes: tuple[str, ...] = ()
 
 
@@ -36,22 +40,29 @@ def share_of(
     """
     most_gpus = max(node.gpus for node in nodes)
     gpus = _gpus_per_trial(config, most_gpus, where)
-    cpus = _cpus_per_trial(config, nodes, gpus, where)
+    workers = _workers_per_trial(config, gpus)
+    cpus = _cpus_per_trial(config, nodes, gpus, workers, where)
     slots = sum(_slots_on(node, cpus, gpus) for node in nodes)
     if not slots:
         raise ResourceError(
-            f"{where} has no node with {cpus} CPUs and {gpus:g} GPUs for a trial; pass less with"
-            " --cpus-per-trial and --gpus-per-trial"
+            f"{where} has no node with {cpus} CPUs and {gpus:g} GPUs for a trial{_of(workers)};"
+            " pass less with --cpus-per-trial, --gpus-per-trial or --workers-per-trial"
         )
     if config.max_concurrent != "auto":
         slots = min(slots, config.max_concurrent)
-    return Share(cpus=cpus, gpus=gpus, slots=slots, notes=_notes(gpus))
+    return Share(cpus=cpus, gpus=gpus, slots=slots, workers=workers, notes=_notes(gpus))
 
 
 def _gpus_per_trial(config: ResourcesConfig, available: int, where: str) -> float:
     wanted = config.gpus_per_trial
     if wanted == "auto":
-        return 1.0 if available else 0.0
+        workers = 1 if config.workers_per_trial == "auto" else config.workers_per_trial
+        if not available or workers <= available:
+            return float(workers if available else 0)
+        raise ResourceError(
+            f"--workers-per-trial is {workers}, each with a GPU of one node, and {where} has"
+            f" {available}; pass --workers-per-trial {available} or less, or --gpus-per-trial 0"
+        )
     if wanted > 1 and wanted != int(wanted):
         raise ResourceError(
             f"--gpus-per-trial is {wanted:g}; give a share below 1, such as 0.5, or a whole number"
@@ -62,25 +73,45 @@ def _gpus_per_trial(config: ResourcesConfig, available: int, where: str) -> floa
             f"--gpus-per-trial is {wanted:g}, and {where} has {available} GPU"
             f"{'' if available == 1 else 's'}; pass {instead}"
         )
-    if wanted > 1:
+    return wanted
+
+
+def _workers_per_trial(config: ResourcesConfig, gpus: float) -> int:
+    """One worker for each whole GPU; without a GPU, as many as asked for."""
+    wanted, needed = config.workers_per_trial, max(1, int(gpus))
+    if wanted == "auto":
+        return needed
+    if gpus and wanted != needed:
         raise ResourceError(
-            f"--gpus-per-trial is {wanted:g}; several GPUs in one trial are not supported yet:"
-            " pass 1 or a share, and the GPUs run several trials at once"
+            f"--workers-per-trial is {wanted} and --gpus-per-trial is {gpus:g}; a worker has one"
+            f" whole GPU: pass --workers-per-trial {needed} or --gpus-per-trial {wanted}"
         )
     return wanted
 
 
 def _cpus_per_trial(
-    config: ResourcesConfig, nodes: Sequence[Machine], gpus: float, where: str
+    config: ResourcesConfig, nodes: Sequence[Machine], gpus: float, workers: int, where: str
 ) -> int:
+    """CPUs of a trial; whole ones for each of its workers."""
     wanted, available = config.cpus_per_trial, max(node.cpus for node in nodes)
+    if wanted == "auto" and not gpus and workers > available:
+        raise ResourceError(
+            f"--workers-per-trial is {workers}, each with a CPU of one node, and {where} has"
+            f" {available} CPU{'' if available == 1 else 's'}; pass --workers-per-trial {available}"
+            " or less"
+        )
     if wanted == "auto":
         if not gpus:
-            return 1
+            return workers
         # One process feeds each share of a GPU; more than 4 CPUs do not help the loader, which
         # works on the GPU.
         node = max(nodes, key=lambda node: node.gpus)
-        return max(1, min(4, node.cpus // _per_gpu(gpus) // max(1, node.gpus)))
+        return workers * max(1, min(4, node.cpus // _per_gpu(gpus) // max(1, node.gpus)))
+    if wanted < workers:
+        raise ResourceError(
+            f"--cpus-per-trial is {wanted}, for {workers} workers; it must be at least one each:"
+            f" pass --cpus-per-trial {workers} or more, or leave it out"
+        )
     if wanted > available:
         raise ResourceError(
             f"--cpus-per-trial is {wanted}, and {where} has {available} CPU"
@@ -91,7 +122,13 @@ def _cpus_per_trial(
 
 def _slots_on(node: Machine, cpus: int, gpus: float) -> int:
     by_cpu = node.cpus // cpus
-    return min(by_cpu, node.gpus * _per_gpu(gpus)) if gpus else by_cpu
+    if not gpus:
+        return by_cpu
+    return min(by_cpu, int(node.gpus // gpus) if gpus > 1 else node.gpus * _per_gpu(gpus))
+
+
+def _of(workers: int) -> str:
+    return f" of {workers} workers" if workers > 1 else ""
 
 
 def _per_gpu(gpus: float) -> int:

@@ -119,6 +119,7 @@ def _environment(machine: Machine, share: Share) -> dict[str, Any]:
         "resources": {
             "cpus_per_trial": share.cpus,
             "gpus_per_trial": share.gpus,
+            "workers_per_trial": share.workers,
             "slots": share.slots,
         },
         "command": sys.argv,

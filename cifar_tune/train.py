@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # torch and Lightning cost seconds, which --help must not
 
     from cifar_tune.data import SearchData
     from cifar_tune.module import Classifier
+    from cifar_tune.parallel import Member
 
 PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "32": "32-true",
@@ -61,6 +62,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     resume_from: Path | None = None,
     fast_dev_run: bool = False,
+    member: Member | None = None,
 ) -> FitResult:
     """Train one configuration on one device, validating after every epoch.
 
@@ -76,6 +78,8 @@ def fit(
             by raising SystemExit.
         resume_from: a checkpoint that was saved at a validation's end.
         fast_dev_run: one training and one validation step.
+        member: which of several workers this process is (`workers.fit_with_workers` starts
+            them); none: it trains alone.
 
     Raises:
         PlanError: the model can't be built, the precision is not for this machine, or the
@@ -89,7 +93,15 @@ def fit(
     run = run.model_copy(update={"train": settle(run.train, machine, cpus=machine.cpus, gpu=gpu)})
     _check(run, resume_from, gpu)
     with _quiet_lightning(), _numerics(run, gpu):
-        return _fit(run, data, callbacks, resume_from, fast_dev_run, gpu)
+        if member is None:
+            return _fit(run, data, callbacks, resume_from, fast_dev_run, gpu)
+        from cifar_tune.parallel import WeighShares, joined, trainer_options
+
+        sync = run.train.sync_batchnorm
+        more = trainer_options(member, gpu=gpu, sync_batchnorm=sync)
+        with joined(member, gpu=gpu):
+            callbacks = [WeighShares(), *callbacks]
+            return _fit(run, data, callbacks, resume_from, fast_dev_run, gpu, more)
 
 
 def _fit(
@@ -99,6 +111,7 @@ def _fit(
     resume_from: Path | None,
     fast_dev_run: bool,
     gpu: bool,
+    options: Mapping[str, Any] | None = None,
 ) -> FitResult:
     from cifar_tune.data.datamodule import CifarDataModule
     from cifar_tune.module import Classifier, run_values
@@ -111,7 +124,7 @@ def _fit(
         mean=[float(x) for x in data.mean],
         std=[float(x) for x in data.std],
     )
-    trainer = _trainer(run, callbacks, fast_dev_run, gpu)
+    trainer = _trainer(run, callbacks, fast_dev_run, gpu, options or {})
     with _keyboard_interrupts():
         trainer.fit(
             module,
@@ -129,7 +142,11 @@ def _fit(
 
 
 def _trainer(
-    run: RunConfig, callbacks: Sequence[Callback], fast_dev_run: bool, gpu: bool
+    run: RunConfig,
+    callbacks: Sequence[Callback],
+    fast_dev_run: bool,
+    gpu: bool,
+    options: Mapping[str, Any],
 ) -> Trainer:
     """A Trainer that does nothing by itself but train: no logs, files, bars or summaries."""
     import lightning.pytorch as L
@@ -141,10 +158,9 @@ def _trainer(
     profiler = PassThroughProfiler()
     nothing = nullcontext()  # Lightning makes 26 contexts a step to time nothing: 40 µs
     profiler.profile = lambda _: nothing  # type: ignore[assignment, method-assign, return-value]
+    alone = {"devices": 1, "plugins": [LightningEnvironment()]}  # or it takes over under SLURM
     trainer = L.Trainer(
         accelerator="gpu" if gpu else "cpu",
-        devices=1,
-        plugins=[LightningEnvironment()],  # or Lightning takes over under SLURM
         precision=PRECISIONS[run.train.precision],
         max_epochs=run.train.max_epochs,
         gradient_clip_val=run.optim.gradient_clip or None,
@@ -157,6 +173,7 @@ def _trainer(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **(options or alone),
     )
     # Our data module makes batches on the device; Lightning would look for what to move each step.
     trainer.strategy.batch_to_device = lambda batch, **_: batch  # type: ignore[method-assign]
@@ -204,6 +221,10 @@ def _quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             # Lightning 2.6.6 asks torch >= 2.14 in a way that will change; nobody here can mend it.
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+            # Our figures are summed over the workers before they are logged.
+            warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+            # torch 2.15's new name for it is not there in 2.10, our lower bound.
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers. is deprecated.*")
             yield
     finally:
         logger.setLevel(level)

@@ -15,8 +15,8 @@ ROOM = Path(__file__).parent.parent / "cifar_tune"
 ORDER = (
     "errors", "own_code", "spaces", "points", "strict_yaml", "config", "load", "flags", "machine", "resources",
     "journal",
-    "data", "models", "optim", "module", "failures", "results", "tables", "repeat",
-    "uncertainty", "tracking", "train", "evaluate", "portable", "best",
+    "data", "models", "optim", "parallel", "module", "failures", "results", "tables", "repeat",
+    "uncertainty", "tracking", "train", "workers", "evaluate", "portable", "best",
     "rungs", "pairs", "start_from", "preflight", "search", "report", "finals", "outcome", "session", "resume", "predict", "api",
     "tune",
 )  # fmt: skip

@@ -48,6 +48,16 @@ MACHINE = Machine(cpus=2, gpus=0, gpu_name=None, cpu_name="x", cpu_bf16=True, gp
         (["train.precision=16"], PlanError, r"precision is 16, which needs a GPU"),
         (["resources.address=10.0.0.1:6379"], ResourceError, r"not supported yet: leave it out"),
         (["resources.gpus_per_trial=1"], ResourceError, r"this machine has 0 GPUs"),
+        (
+            ["resources.workers_per_trial=2", "search.space.data.batch_size={int: [1, 64]}"],
+            PlanError,
+            r"batch_size can be 1, shared by 2 workers .* or pass 1 or fewer",
+        ),
+        (
+            ["resources.workers_per_trial=2", "data.val_size=1"],
+            PlanError,
+            r"val_size can be 1, shared by 2 workers",
+        ),
     ],
 )
 def test_a_plan_that_can_not_work_is_refused(
@@ -203,3 +213,17 @@ def test_a_batch_larger_than_the_data_is_refused() -> None:
 def test_waiting_for_resources_of_a_single_machine_is_refused() -> None:
     with pytest.raises(ResourceError, match=r"leave it out on a single machine"):
         preflight.check_waiting(load_plan())
+
+
+def test_the_workers_of_a_trial_share_its_cpus_and_are_told(tmp_path: Path) -> None:
+    given = ["resources.workers_per_trial=2", "train.sync_batchnorm=true"]
+    forecast = preflight.check(load_plan(None, given), MACHINE)
+    assert forecast.plan.workers == 2
+    assert forecast.plan.train.threads == 1
+    assert forecast.plan.resources.cpus_per_trial == 2
+    assert preflight.check(forecast.plan, MACHINE).plan == forecast.plan
+    lines = preflight.describe(forecast, "some", tmp_path, disk=False)
+    assert any("1 trial, each 2 CPUs in 2 workers, precision" in line for line in lines)
+    assert not forecast.notes
+    alone = preflight.check(load_plan(None, given[1:]), MACHINE)
+    assert any("sync_batchnorm changes nothing" in note for note in alone.notes)

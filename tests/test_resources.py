@@ -44,6 +44,30 @@ def test_a_share_that_leaves_some_of_the_gpu_idle_is_told() -> None:
     assert share(machine(8, 1), gpus_per_trial=0.333).notes == ()
 
 
+@pytest.mark.parametrize(
+    ("node", "fields", "given"),
+    [
+        (machine(4), {"workers_per_trial": 2}, Share(cpus=2, gpus=0, slots=2, workers=2)),
+        (
+            machine(8),
+            {"workers_per_trial": 2, "cpus_per_trial": 4},
+            Share(cpus=4, gpus=0, slots=2, workers=2),
+        ),
+        (machine(16, 4), {"gpus_per_trial": 2.0}, Share(cpus=8, gpus=2, slots=2, workers=2)),
+        (machine(16, 5), {"workers_per_trial": 2}, Share(cpus=6, gpus=2, slots=2, workers=2)),
+        (
+            machine(16, 4),
+            {"workers_per_trial": 2, "gpus_per_trial": 0},
+            Share(cpus=2, gpus=0, slots=8, workers=2),
+        ),
+    ],
+)
+def test_a_worker_has_one_cpu_at_least_and_one_gpu_at_most(
+    node: Machine, fields: dict[str, Any], given: Share
+) -> None:
+    assert share(node, **fields) == given
+
+
 def test_max_concurrent_lowers_the_slots() -> None:
     assert share(machine(8), max_concurrent=3).slots == 3
     assert share(machine(2), max_concurrent=8).slots == 2
@@ -57,9 +81,29 @@ def test_max_concurrent_lowers_the_slots() -> None:
         (machine(2, 1), {"gpus_per_trial": 2.0}, r"is 2, and this machine has 1 GPU; pass .* 1 or"),
         (machine(2, 4), {"gpus_per_trial": 1.5}, r"is 1\.5; give a share below 1"),
         (
-            machine(2, 4),
-            {"gpus_per_trial": 2.0},
-            r"several GPUs in one trial are not supported yet",
+            machine(8, 4),
+            {"gpus_per_trial": 2.0, "workers_per_trial": 3},
+            r"workers-per-trial is 3 and --gpus-per-trial is 2; .* --workers-per-trial 2 or --gpus-per-trial 3",
+        ),
+        (
+            machine(8, 4),
+            {"gpus_per_trial": 0.5, "workers_per_trial": 2},
+            r"workers-per-trial is 2 and --gpus-per-trial is 0\.5; a worker has one whole GPU: .*-trial 1 or",
+        ),
+        (
+            machine(8, 2),
+            {"workers_per_trial": 3},
+            r"workers-per-trial is 3, .* has 2; pass --workers-per-trial 2 or less",
+        ),
+        (
+            machine(2),
+            {"workers_per_trial": 3},
+            r"workers-per-trial is 3, .* has 2 CPUs; pass --workers-per-trial 2",
+        ),
+        (
+            machine(4),
+            {"workers_per_trial": 3, "cpus_per_trial": 2},
+            r"cpus-per-trial is 2, for 3 workers; .* pass --cpus-per-trial 3 or more",
         ),
         (
             machine(2),

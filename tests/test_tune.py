@@ -16,7 +16,7 @@ from cifar_tune.tune import main
 PINNED = {
     "--config", "--set", "--num-samples", "--searcher", "--scheduler", "--time-budget",
     "--trial-timeout", "--fail-fast", "--candidates", "--final-seeds", "--flip-averaging", "--quiet",
-    "--max-epochs", "--gpus-per-trial", "--cpus-per-trial", "--max-concurrent", "--address",
+    "--max-epochs", "--gpus-per-trial", "--workers-per-trial", "--cpus-per-trial", "--max-concurrent", "--address",
     "--data-dir", "--out", "--name", "--seed", "--wandb", "--dry-run", "--resume",
     "--wait-for-resources", "--version",
 }  # fmt: skip

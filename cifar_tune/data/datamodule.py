@@ -28,8 +28,8 @@ class CifarDataModule(L.LightningDataModule):
     for: a batch is made in a few microseconds an image (augmentation.py).
 
     With several processes (data parallelism) each gets its share of every training batch, so that
-    `batch_size` stays the number of images in a step, and all validation images, so that every
-    process has the same figures.
+    `batch_size` stays the number of images in a step, and its share of the validation images; the
+    figures are to be summed over the processes.
 
     Raises DataError if an epoch would have no step.
     """
@@ -65,9 +65,15 @@ class CifarDataModule(L.LightningDataModule):
             trainer.global_rank,
             trainer.world_size,
         )
+        share = slice(trainer.global_rank, None, trainer.world_size)
+        if len(data.val_labels) < trainer.world_size:
+            raise DataError(
+                f"{len(data.val_labels)} validation images are shared by {trainer.world_size}"
+                " processes; it must be at least one each. Raise data.val_size."
+            )
         val = EvalLoader(
-            as_tensor(data.val_images).to(device),
-            as_tensor(data.val_labels).to(device),
+            as_tensor(data.val_images[share]).to(device),
+            as_tensor(data.val_labels[share]).to(device),
             maker,
             config.eval_batch_size,
         )
@@ -112,7 +118,7 @@ class TrainLoader:
         if config.batch_size < world_size:
             raise DataError(
                 f"data.batch_size is {config.batch_size}, shared by {world_size} processes; "
-                "it must be at least one image each. Use larger batches or fewer GPUs a trial."
+                "it must be at least one image each. Use larger batches or fewer workers a trial."
             )
 
     def __len__(self) -> int:
@@ -120,6 +126,11 @@ class TrainLoader:
         full, rest = divmod(len(self._labels), self._config.batch_size)
         # A last batch that can't give every process an image would leave some waiting for ever.
         return full + (not self._config.drop_last and rest >= self._world_size)
+
+    def images_in(self, batch: int) -> int:
+        """Images in a batch (from 0), those of all processes together."""
+        size = self._config.batch_size
+        return min(size, len(self._labels) - batch * size)
 
     def __iter__(self) -> Iterator[Batch]:
         # As a generator this runs at the first `next`: Lightning makes the iterator before the

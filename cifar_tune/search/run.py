@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray._private import ray_constants
 from ray.tune.error import TuneError
 
 from cifar_tune.config import Plan, budget_seconds
@@ -214,20 +215,37 @@ def local_ray(machine: Machine, plan: Plan) -> Iterator[None]:
         os.environ["PYTHONPATH"] = os.pathsep.join(path)
     umask = os.umask(0o077)  # Ray writes its token with the umask's permissions
     try:
-        ray.init(
-            address="local",
-            num_cpus=machine.cpus,
-            num_gpus=machine.gpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        with _on_loopback():
+            ray.init(
+                address="local",
+                num_cpus=machine.cpus,
+                num_gpus=machine.gpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     finally:
         os.umask(umask)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """A Ray that starts meanwhile takes 127.0.0.1 for this machine's address, and listens there.
+
+    Ray does so by itself on macOS and Windows, by this constant; elsewhere its processes listen on
+    all interfaces. `_node_ip_address="127.0.0.1"` won't do: `ray.init` puts the machine's outer
+    address in its place.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _more_to_do(results: Results, only: Collection[str] | None = None) -> bool:

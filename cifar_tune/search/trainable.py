@@ -82,12 +82,17 @@ def fit_objective(
     """One training by Lightning: the seam between `fit()` and Ray."""
     from cifar_tune.search.epoch_report import EpochReport
     from cifar_tune.tracking.wandb_run import trial_trackers
-    from cifar_tune.train import fit
+    from cifar_tune.workers import fit_with_workers
 
     plan = reporter.plan
     trackers = trial_trackers(plan, reporter.folder, reporter.trial_id, reporter.values, run)
-    # The report comes last: Ray ends a trial inside it.
-    fit(run, data, callbacks=[*trackers, EpochReport(reporter)], resume_from=resume_from)
+    fit_with_workers(
+        run,
+        data,
+        workers=plan.workers,
+        callbacks=[*trackers, EpochReport(reporter)],  # the report last: Ray ends a trial inside
+        resume_from=resume_from,
+    )
 
 
 def train_trial(
@@ -118,7 +123,7 @@ def _reset_process(plan: Plan, *, alone: bool) -> None:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     # Ray's share of a GPU is bookkeeping; this makes it a limit.
-    share = 1.0 if alone else float(plan.resources.gpus_per_trial)
+    share = 1.0 if alone else min(1.0, float(plan.resources.gpus_per_trial))
     torch.cuda.set_per_process_memory_fraction(share)
 
 
