@@ -68,6 +68,7 @@ def test_the_curve_is_that_of_one_worker_with_the_same_batches(
     assert list(saved) == list(alone.module.state_dict())
 
 
+@pytest.mark.faults
 def test_a_training_resumes_as_one_that_was_never_broken(tmp_path: Path) -> None:
     run = toy_run(3, **UNEVEN)
     _, unbroken = figures(run, 2, tmp_path / "unbroken")
@@ -78,6 +79,7 @@ def test_a_training_resumes_as_one_that_was_never_broken(tmp_path: Path) -> None
             assert again[name] == epoch[name]
 
 
+@pytest.mark.faults
 def test_a_training_that_ends_in_its_report_takes_its_workers_along() -> None:
     workers: list[Any] = []
 
@@ -99,6 +101,7 @@ def broken_in_a_worker(config: ModelConfig, num_classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(3072, num_classes))
 
 
+@pytest.mark.faults
 def test_the_error_of_another_worker_is_told() -> None:
     run = toy_run(2, model__name=f"{__name__}:broken_in_a_worker")
     with pytest.raises(WorkerError, match=r"(?s)^worker 1 failed.*MemoryError: no room") as told:
@@ -106,6 +109,7 @@ def test_the_error_of_another_worker_is_told() -> None:
     assert isinstance(told.value.__cause__, Exception)
 
 
+@pytest.mark.faults
 def test_the_death_of_another_worker_is_told() -> None:
     def kill(trainer: Any, module: Any) -> None:
         multiprocessing.active_children()[0].kill()

@@ -1,6 +1,6 @@
 """Finals of a search in a real Ray: interrupted, gone on with, and the test split opened once.
 
-The models were trained before; tests/test_session.py has finals that train.
+The models were trained before; tests/faults/test_finals.py has finals that train.
 """
 
 from __future__ import annotations

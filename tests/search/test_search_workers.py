@@ -66,6 +66,7 @@ def check_that_no_worker_is_left(notes: Path, trials: int) -> None:
     assert not list(notes.glob("left-*"))
 
 
+@pytest.mark.faults
 def test_of_four_trials_in_a_row_two_are_stopped_early_and_none_keeps_its_workers(
     search: Search, notes: Path
 ) -> None:

@@ -97,6 +97,7 @@ def _watch(process: subprocess.Popen[bytes]) -> Seen:
     return seen, modes
 
 
+@pytest.mark.faults
 def test_a_search_listens_on_loopback_only_and_asks_for_a_token_that_its_user_alone_can_read(
     image_folder: Path, small_plan: list[str], tmp_path: Path
 ) -> None:
