@@ -15,12 +15,11 @@ import numpy as np
 from cifar_tune.config import dump_yaml
 from cifar_tune.data import Images, SearchData
 from cifar_tune.evaluate import accuracy, predict_logits
-from cifar_tune.portable import CARD, load_checkpoint, write_portable
-from cifar_tune.portable import CHECKPOINT as MODEL
+from cifar_tune.layout import BEST as FOLDER
+from cifar_tune.layout import CARD, MODEL, PREDICTIONS
+from cifar_tune.portable import load_checkpoint, write_portable
 from cifar_tune.results import Results, Trial, best_epoch, write_atomically
 
-FOLDER = "best"
-PREDICTIONS = "validation_predictions.npz"
 FIGURES = "metrics.json"
 
 log = logging.getLogger(__name__)

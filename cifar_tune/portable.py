@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from cifar_tune.config import ModelConfig, Section
 from cifar_tune.data.dataset import IMAGE_SIDE
 from cifar_tune.errors import DataError, ResultsError
+from cifar_tune.layout import CARD, MODEL
 from cifar_tune.models import build_model
 from cifar_tune.results import write_atomically
 
-CHECKPOINT = "model.ckpt"
 WEIGHTS = "model.safetensors"
 PROGRAM = "model.pt2"
-CARD = "model.json"
 TOLERANCE = 1e-4  # how far a logit of the exported program may be off
 BATCH = 250  # images at once in `probabilities`
 
@@ -150,7 +149,7 @@ def write_portable(folder: Path, *, fingerprint: str | None = None) -> tuple[str
     """
     for name in (CARD, WEIGHTS, PROGRAM):
         (folder / name).unlink(missing_ok=True)
-    classifier = load_checkpoint(folder / CHECKPOINT, own_code=True)
+    classifier = load_checkpoint(folder / MODEL, own_code=True)
     written: dict[str, Any] = {"dataset_fingerprint": fingerprint}
     notes = []
     try:
@@ -234,7 +233,7 @@ def load_portable(folder: Path, *, own_code: bool = False) -> ImageClassifier:
     path = folder / CARD
     card = _read_card(path) if path.is_file() else None
     if card is None or card.weights is None:
-        return load_checkpoint(folder / CHECKPOINT, own_code=own_code)
+        return load_checkpoint(folder / MODEL, own_code=own_code)
     try:
         # The file has a fixed name: one in model.json could lead anywhere.
         weights = safetensors.torch.load((folder / WEIGHTS).read_bytes())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_tune.errors import DataError, ResourceError, ResultsError, exit_code_of
+from cifar_tune.layout import BEST, CARD, MODEL
 
 if TYPE_CHECKING:  # --help must not wait for numpy, Pillow and torch
     import numpy as np
@@ -73,8 +74,8 @@ def find_model(path: Path) -> Path:
     path = path.expanduser()
     if path.is_file() and path.suffix == ".ckpt":
         return path
-    inside = path / "best" if (path / "journal.jsonl").is_file() else path
-    if any((inside / name).is_file() for name in ("model.json", "model.ckpt")):
+    inside = path / BEST if (path / "journal.jsonl").is_file() else path
+    if any((inside / name).is_file() for name in (CARD, MODEL)):
         return inside
     if inside != path:
         raise ResultsError(

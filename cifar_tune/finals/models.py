@@ -15,9 +15,9 @@ from cifar_tune.config import dump_yaml
 from cifar_tune.data import Dataset, SearchData
 from cifar_tune.data.held_out import open_confirm_split
 from cifar_tune.finals.retraining import newest_checkpoint
+from cifar_tune.layout import FINALS, MODEL
 from cifar_tune.results import Results, write_atomically
 
-MODEL = "model.ckpt"
 WATCHED = 1000  # images that a final training validates on, which it also trains on
 
 
@@ -42,7 +42,7 @@ def keep_models(folder: Path, trainings: Results) -> list[dict[str, Any]]:
     models: list[dict[str, Any]] = []
     completed = [t for t in trainings.trials.values() if t.status == "completed"]
     for trial in completed:
-        home = folder / "finals" / f"seed-{trial.index + 1}"
+        home = folder / FINALS / f"seed-{trial.index + 1}"
         home.mkdir(parents=True, exist_ok=True)
         content = newest_checkpoint(trainings, trial).read_bytes()
         write_atomically(home / MODEL, content)
@@ -59,7 +59,7 @@ def keep_models(folder: Path, trainings: Results) -> list[dict[str, Any]]:
             }
         )
     current = {Path(model["file"]).parent.name for model in models}
-    for home in (folder / "finals").glob("seed-*"):
+    for home in (folder / FINALS).glob("seed-*"):
         if home.name not in current:  # of earlier finals with more seeds
             shutil.rmtree(home)
     return models

@@ -18,6 +18,7 @@ from cifar_tune.finals.confirmation import Confirmed, choose, gather
 from cifar_tune.finals.models import all_training_images, keep_models
 from cifar_tune.finals.opening import closed, correct_on, look_at, score_models
 from cifar_tune.finals.retraining import Workplace, newest_checkpoint, retrain, retraining_plan
+from cifar_tune.layout import FINALS
 from cifar_tune.preflight import compares
 from cifar_tune.results import Recorder, Results, Say
 from cifar_tune.search.stop import StopRequest
@@ -229,7 +230,7 @@ class Finals:
         return self._retrain("final", current, [chosen.values] * current.seeds, data)
 
     def _folder(self, stage: str, current: Round) -> Path:
-        return self._results.folder / "finals" / f"{stage}-{current.number}"
+        return self._results.folder / FINALS / f"{stage}-{current.number}"
 
     def _drop_checkpoints(self, stage: str, current: Round) -> None:
         """What the stage came to is recorded: its checkpoints are not needed any more."""

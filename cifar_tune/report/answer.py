@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
+from cifar_tune.layout import BEST, FINALS
 from cifar_tune.results import STATUSES, Results
 from cifar_tune.tables import finals_of
 
@@ -121,8 +122,8 @@ def _figures(
 def commands_of(results: Results) -> list[tuple[str, str]]:
     """What one may want to do next, and the command for it, by name."""
     folder, plan = shlex.quote(str(results.folder)), results.plan
-    best = shlex.quote(str(results.folder / "best"))
-    final = shlex.quote(str(results.folder / "finals" / "seed-1"))
+    best = shlex.quote(str(results.folder / BEST))
+    final = shlex.quote(str(results.folder / FINALS / "seed-1"))
     again = f"{results.folder.name}-again"
     saved = shlex.quote(str(results.folder / "plan.yaml"))
     commands = {

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from cifar_tune.errors import CifarTuneError
 from cifar_tune.journal import FILE_NAME
+from cifar_tune.layout import FINALS
 from cifar_tune.results import Results
-
-FINALS = "finals"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from plotly.offline import get_plotlyjs
 
 from cifar_tune import __version__
 from cifar_tune.journal import Records, is_running, read_journal
+from cifar_tune.layout import BEST, MODEL
 from cifar_tune.report import curves, pictures, plots
 from cifar_tune.report.answer import answer_of, commands_of
 from cifar_tune.report.ledger import compute_unit, ledger, nested_searches
@@ -94,7 +95,7 @@ def render(results: Results, state: str) -> str:
         state=state,
         answer=answer_of(results, finals),
         commands=commands_of(results),
-        has_model=(results.folder / pictures.FOLDER / "model.ckpt").is_file(),
+        has_model=(results.folder / BEST / MODEL).is_file(),
         plots=_plots(results, predictions),
         slices=_slices(results),
         mistakes=mistakes,

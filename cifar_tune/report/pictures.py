@@ -17,12 +17,10 @@ from PIL import Image
 
 from cifar_tune.data import find_dataset, search_data
 from cifar_tune.errors import DataError
+from cifar_tune.layout import BEST as FOLDER
+from cifar_tune.layout import PREDICTIONS
 from cifar_tune.report.style import finish
 from cifar_tune.results import Results
-
-# As `cifar_tune.best` writes them; to import it costs the seconds that torch takes to load.
-FOLDER = "best"
-PREDICTIONS = "validation_predictions.npz"
 
 MOST_MISTAKES = 24
 LONGEST_NAME = 18

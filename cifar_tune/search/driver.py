@@ -9,12 +9,13 @@ from ray import tune
 
 from cifar_tune.errors import StorageError
 from cifar_tune.failures import CODE, HUNG, kind_of, may_retry
+from cifar_tune.layout import MODEL
 from cifar_tune.results import ENDED, PicklesAsNothing, Recorder, Trial
 from cifar_tune.search.checkpoints import drop_checkpoints
 from cifar_tune.search.population import is_exchange
 from cifar_tune.search.searchers import JournalledSearcher
 from cifar_tune.search.stop import StopRequest
-from cifar_tune.search.trainable import CHECKPOINT_NAME, CLOCK, REPORTED
+from cifar_tune.search.trainable import CLOCK, REPORTED
 from cifar_tune.search.watchdog import Watchdog
 
 
@@ -84,7 +85,7 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         folder = result.get("checkpoint_dir_name")
         if folder is None:
             return None
-        path = Path(trial.storage.trial_fs_path, folder, CHECKPOINT_NAME)
+        path = Path(trial.storage.trial_fs_path, folder, MODEL)
         return str(path.relative_to(self._recorder.journal.folder))
 
     def on_trial_complete(self, *, trial: Any, **_: Any) -> None:

@@ -11,9 +11,10 @@ from lightning.pytorch import LightningModule, Trainer
 from ray import tune
 from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
 
+from cifar_tune.layout import MODEL
 from cifar_tune.module import Classifier
 from cifar_tune.search.population import is_exchange
-from cifar_tune.search.trainable import CHECKPOINT_NAME, Reporter
+from cifar_tune.search.trainable import Reporter
 
 
 class EpochReport(TuneReportCheckpointCallback):
@@ -25,7 +26,7 @@ class EpochReport(TuneReportCheckpointCallback):
     """
 
     def __init__(self, reporter: Reporter) -> None:
-        super().__init__(filename=CHECKPOINT_NAME, on="validation_end")
+        super().__init__(filename=MODEL, on="validation_end")
         self._reporter = reporter
         self._plan = reporter.plan
         self._best: float | None = None

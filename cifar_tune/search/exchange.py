@@ -7,9 +7,10 @@ import os
 import shutil
 from pathlib import Path
 
+from cifar_tune.layout import MODEL
 from cifar_tune.results import Recorder
 from cifar_tune.search.population import Clone, clones
-from cifar_tune.search.trainable import CHECKPOINT_NAME, is_whole
+from cifar_tune.search.trainable import is_whole
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def _hand_over(recorder: Recorder, clone: Clone, epoch: int) -> str | None:
     if path is None or not is_whole(folder / path):
         return None
     start = Path("ray", str(recorder.results.starts[-1].number))
-    target = start / f"{clone.trial_id}-from-{clone.source}" / f"epoch-{epoch}" / CHECKPOINT_NAME
+    target = start / f"{clone.trial_id}-from-{clone.source}" / f"epoch-{epoch}" / MODEL
     (folder / target).parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(folder / path, folder / target)

@@ -16,9 +16,9 @@ from ray import tune
 
 from cifar_tune.config import Plan, RunConfig
 from cifar_tune.data import SearchData
+from cifar_tune.layout import MODEL
 from cifar_tune.spaces import Value
 
-CHECKPOINT_NAME = "model.ckpt"
 REPORTED = (
     "epoch", "val_loss", "val_accuracy", "train_loss", "best_val_accuracy", "lr",
     "images_per_second", "gpu_peak_bytes",
@@ -132,7 +132,7 @@ def _newest_checkpoint(recorded: list[str]) -> Path | None:
     paused = tune.get_checkpoint()
     candidates = [Path(path) for path in recorded]
     if paused is not None:
-        candidates.insert(0, Path(paused.path) / CHECKPOINT_NAME)
+        candidates.insert(0, Path(paused.path) / MODEL)
     return next((path for path in candidates if is_whole(path)), None)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ParamSpec
 
 from cifar_tune.journal import Event
+from cifar_tune.layout import is_of_finals
 from cifar_tune.results import ENDED, STATUSES, Results, Trial, write_atomically
 from cifar_tune.spaces import Space
 from cifar_tune.tracking.event_files import FAILURE, RUNNING, SUCCESS, EventFiles, in_column
@@ -42,7 +43,7 @@ class TensorBoardFiles:
 
     def __call__(self, event: Event, results: Results) -> None:
         """Observe one event of the journal."""
-        if event["event"] == "start" and results.folder.parent.name != "finals":
+        if event["event"] == "start" and not is_of_finals(results.folder):
             self._safely(self._write_columns, results)
         elif event["event"] == "result":
             self._safely(self._write_scalars, event, results)

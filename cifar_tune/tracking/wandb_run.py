@@ -14,6 +14,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cifar_tune.config import RUN_SECTIONS, Plan, RunConfig
+from cifar_tune.layout import is_of_finals
 from cifar_tune.spaces import Value
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def describe(
     assert set(config) == {"seed", *RUN_SECTIONS}
     config |= {"trial_id": trial_id, "searched": dict(values)}
     search, group, name, job = folder, folder.name, trial_id, "trial"
-    if folder.parent.name == "finals":
+    if is_of_finals(folder):
         search, name = folder.parent.parent, f"{folder.name}-{trial_id}"
         group, job = f"{search.name}-finals", folder.name.rpartition("-")[0] or folder.name
     tags = [plan.search.searcher, plan.search.scheduler, run.model.name]
