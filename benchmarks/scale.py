@@ -95,7 +95,7 @@ def _run_side(arguments: argparse.Namespace) -> None:
     """One search; its figures go to a file."""
     import ray
 
-    from cifar_tune.search.run import local_ray
+    from cifar_tune.search.ray_instance import ray_for
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     machine = replace(read_machine(), cpus=arguments.slots, gpus=0)
@@ -108,7 +108,7 @@ def _run_side(arguments: argparse.Namespace) -> None:
             f"train.max_epochs={arguments.epochs}", "finals.seeds=0",
         ],
     )  # fmt: skip
-    with local_ray(machine, plan), _Usage() as usage:
+    with ray_for(plan, machine), _Usage() as usage:
         began = time.monotonic()
         run = _run_ours if arguments.side == "ours" else _run_bare
         spans, more = run(arguments, machine, plan)
@@ -133,7 +133,7 @@ def _run_ours(
     from cifar_tune.tables import TableWriter
     from cifar_tune.tracking.tensorboard import TensorBoardFiles
 
-    folder, forecast = arguments.folder, preflight.check(plan, machine)
+    folder, forecast = arguments.folder, preflight.check(plan, [machine])
     began = time.monotonic()
     with Journal(folder) as journal, (folder / "lines").open("a") as lines:
         recorder = Recorder(journal)

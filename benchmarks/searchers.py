@@ -33,7 +33,8 @@ from cifar_tune.journal import Journal
 from cifar_tune.load import load_plan
 from cifar_tune.machine import read_machine
 from cifar_tune.results import Recorder
-from cifar_tune.search.run import local_ray, run_search
+from cifar_tune.search.ray_instance import ray_for
+from cifar_tune.search.run import run_search
 
 EPOCHS = 9
 SEARCHERS = ("random", "sobol", "grid", "tpe", "gp", "cmaes", "bohb")
@@ -107,7 +108,7 @@ def main() -> None:
     machine = replace(read_machine(), cpus=1, gpus=0)
     regrets: dict[str, list[float]] = {name: [] for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    with local_ray(machine, load_plan()):
+    with ray_for(load_plan(), machine):
         ray.cloudpickle.register_pickle_by_value(__import__(__name__))
         for seed in range(arguments.seeds):
             for name in names:  # in turn, so that a noisy hour hits all of them
@@ -132,7 +133,7 @@ def _search(name: str, seed: int, trials: int) -> float:
             f"train.max_epochs={EPOCHS if name == 'bohb' else 1}",
         ],
     )  # fmt: skip
-    forecast = preflight.check(plan, replace(read_machine(), cpus=1, gpus=0))
+    forecast = preflight.check(plan, [replace(read_machine(), cpus=1, gpus=0)])
     with tempfile.TemporaryDirectory() as folder, Journal(Path(folder)) as journal:
         recorder = Recorder(journal)
         values = forecast.plan.model_dump(mode="json")

@@ -77,7 +77,7 @@ def _memory_of_data(folder: Path) -> None:
 def _search(folder: Path, objective: Objective, *overrides: str) -> SearchData:
     plan = load_plan(None, ["search.scheduler=none", "train.max_epochs=1", *overrides])
     machine = read_machine()
-    forecast = preflight.check(plan, machine)
+    forecast = preflight.check(plan, [machine])
     data = search_data(prepare_drawn(lambda _: None), plan.data)
     folder.mkdir()
     with Journal(folder) as journal:

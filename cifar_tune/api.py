@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cifar_tune.config import Plan
-from cifar_tune.results import Results
+from cifar_tune.results import Results, Say
 from cifar_tune.tables import trials_csv
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from cifar_tune.machine import Machine
+    from cifar_tune.preflight import Forecast
 
 STEM = "search"  # a plan does not know the name of its file, which the command's folders have
 
@@ -38,16 +41,25 @@ def run_search(plan: Plan, *, quiet: bool = False) -> Results:
     """
     from cifar_tune import preflight
     from cifar_tune.machine import read_machine
-    from cifar_tune.start_from import read_start_from
+    from cifar_tune.search.cluster import nodes_for
 
     say = _say_nothing if quiet else _say
     if quiet:
         tracking = plan.tracking.model_copy(update={"quiet": True})
         plan = plan.model_copy(update={"tracking": tracking})
     machine = read_machine()
-    forecast = preflight.check(plan, machine)
+    with nodes_for(plan, machine, say) as nodes:
+        return _search(plan, machine, preflight.check(plan, nodes), say)
+
+
+def _search(plan: Plan, machine: Machine, forecast: Forecast, say: Say) -> Results:
+    from cifar_tune import preflight
+    from cifar_tune.search.cluster import check_storage
+    from cifar_tune.start_from import read_start_from
+
     folder = preflight.results_folder(plan, STEM).absolute()  # trials have another directory
     preflight.check_folder(folder)
+    check_storage(plan)
     start_from = read_start_from(plan)
     dataset = preflight.check_data(plan)
     for line in preflight.describe(forecast, dataset, folder, disk=False):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cifar_tune.checkpoint_files import at_hand, locate
 from cifar_tune.config import dump_yaml
 from cifar_tune.data import Images, SearchData
 from cifar_tune.evaluate import accuracy, predict_logits
@@ -51,15 +52,15 @@ def write_best(
     folder = results.folder / FOLDER
     epoch = best_epoch(winner, results.plan.search)
     _finish_swap(folder)
-    source = folder / MODEL
+    location = str(folder / MODEL)
     if epoch in winner.checkpoints:
-        source = results.folder / winner.checkpoints[epoch]
+        location = locate(results.folder, winner.checkpoints[epoch])
     elif not _is_there(folder, winner, epoch):
         return None
     elif (folder / CARD).is_file():
-        return source  # an earlier start left all of it
-    load_checkpoint(source, own_code=True)  # one that is damaged is told by its own name
-    with _replacing(folder) as draft:
+        return folder / MODEL  # an earlier start left all of it
+    with at_hand(location) as source, _replacing(folder) as draft:
+        load_checkpoint(source, own_code=True)  # one that is damaged is told by its own name
         shutil.copyfile(source, draft / MODEL)
         _write_predictions(results, data, draft, winner, epoch)
         for note in write_portable(draft, fingerprint=results.data.get("fingerprint")):

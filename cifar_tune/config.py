@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+HEAD = re.compile(r"[^\s/:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")  # HOST:PORT, or [IPv6]:PORT
 
 
 class Section(BaseModel):
@@ -199,7 +201,22 @@ class ResourcesConfig(Section):
     max_concurrent: Auto | PositiveInt = "auto"
     """Trials at once; auto: what the machine or cluster holds."""
     address: str | None = None
-    """Address of a Ray cluster to join; none: this machine alone."""
+    """Ray cluster to join: `auto` or HOST:PORT of its head; none or `local`: this machine alone."""
+    storage_path: Annotated[str, Field(min_length=1)] | None = None
+    """Where the trials' checkpoints lie: a path that all nodes share, or a URI such as s3://; none:
+    the results folder, which must then be such a path."""
+
+    @field_validator("address")
+    @classmethod
+    def _check_address(cls, address: str | None) -> str | None:
+        if address in (None, "local"):
+            return None
+        if address != "auto" and not HEAD.fullmatch(address):
+            raise ValueError(
+                f"is {address!r}; give auto, or HOST:PORT of the cluster's head (6379 unless it was"
+                " started with another --port), and give the command on a machine of the cluster"
+            )
+        return address
 
 
 class TrackingConfig(Section):

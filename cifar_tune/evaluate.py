@@ -35,12 +35,13 @@ def predict_logits(
     Args:
         checkpoint: a file that `fit`'s callbacks saved.
         images: `images` [n, 32, 32, 3] uint8 and `labels` [n].
-        gpu: whether to compute on a GPU, as the training did or did not.
+        gpu: whether to compute on a GPU, as the training did or did not; on a machine without
+            one, such as a cluster's head, the CPU does it.
 
     Returns:
         float32 [n, classes], on the CPU.
     """
-    device = torch.device("cuda" if gpu else "cpu")
+    device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
     module = load_classifier(checkpoint, device)
     run, threads = module.run, torch.get_num_threads()
     maker = BatchMaker(run.data, module.hparams["mean"], module.hparams["std"], device)

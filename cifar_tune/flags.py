@@ -61,7 +61,16 @@ FLAGS: dict[str, tuple[str, str | None, str]] = {
         "N",
         "trials at once (what there is room for)",
     ),
-    "--address": ("resources.address", "ADDRESS", "Ray cluster to join (this machine alone)"),
+    "--address": (
+        "resources.address",
+        "ADDRESS",
+        "Ray cluster to join: auto or HOST:PORT of its head (this machine alone)",
+    ),
+    "--storage-path": (
+        "resources.storage_path",
+        "PATH",
+        "path or URI for checkpoints that all nodes reach (the results folder)",
+    ),
     "--data-dir": ("data.path", "PATH", "folder or archive with the dataset (the user's cache)"),
     "--out": ("out", "DIR", "folder for results (results)"),
     "--name": ("name", "NAME", "name of this search's folder in it (<config>-<n>)"),
@@ -73,6 +82,7 @@ WORDS = {
     "--time-budget",
     "--trial-timeout",
     "--address",
+    "--storage-path",
     "--data-dir",
     "--out",
     "--name",
@@ -80,7 +90,8 @@ WORDS = {
 }
 RESUME_FLAGS = (
     "--time-budget", "--trial-timeout", "--fail-fast", "--gpus-per-trial", "--cpus-per-trial",
-    "--workers-per-trial", "--max-concurrent", "--data-dir", "--quiet", "--wandb",
+    "--workers-per-trial", "--max-concurrent", "--address", "--storage-path", "--data-dir",
+    "--quiet", "--wandb",
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 BEST = "best"  # the winner
+RAY = "ray"  # a folder for each start: Ray's own, with the trials' checkpoints
 FINALS = "finals"  # the final models, and the searches that the finals are
 MODEL = "model.ckpt"  # Lightning's checkpoint of a model, wherever one lies
 CARD = "model.json"  # what a model is, beside it

@@ -181,10 +181,19 @@ def _absolute(plan: Plan) -> Plan:
     if isinstance(search.start_from, str):
         path = _absolute_path(search.start_from)
         search = search.model_copy(update={"start_from": path})
-    return plan.model_copy(update={"out": _absolute_path(plan.out), "data": data, "search": search})
+    resources = plan.resources
+    if resources.storage_path is not None:
+        path = _absolute_path(resources.storage_path)
+        resources = resources.model_copy(update={"storage_path": path})
+    out = _absolute_path(plan.out)
+    return plan.model_copy(
+        update={"out": out, "data": data, "search": search, "resources": resources}
+    )
 
 
 def _absolute_path(path: str) -> str:
+    if "://" in path:
+        return path
     return os.path.abspath(os.path.expanduser(path))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cifar_tune.config import TrainConfig
@@ -54,6 +55,15 @@ def settle(train: TrainConfig, machine: Machine, *, cpus: int, gpu: bool) -> Tra
     threads = cpus if train.threads == "auto" else train.threads
     return train.model_copy(
         update={"precision": precision, "channels_last": channels_last, "threads": threads}
+    )
+
+
+def least(nodes: Sequence[Machine]) -> Machine:
+    """What all of these machines have, so that a plan settled for it suits each."""
+    return replace(
+        nodes[0],
+        cpu_bf16=all(node.cpu_bf16 for node in nodes),
+        gpu_bf16=all(node.gpu_bf16 for node in nodes if node.gpus),
     )
 
 

@@ -6,6 +6,7 @@ import glob
 import shlex
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,11 @@ import cifar_tune.data as data_room
 from cifar_tune.config import ModelConfig, Plan
 from cifar_tune.errors import PlanError, ResourceError, ResultsError
 from cifar_tune.journal import FILE_NAME, LOCK_NAME, is_running, read_journal
-from cifar_tune.machine import Machine, settle
+from cifar_tune.machine import Machine, least, settle
 from cifar_tune.models import check_model_name
 from cifar_tune.pairs import check_pair, is_model_based
 from cifar_tune.points import count_points, grid_points
-from cifar_tune.resources import Share, share_of
+from cifar_tune.resources import CLUSTER, HERE, Share, share_of
 from cifar_tune.results import Results
 from cifar_tune.rungs import expected_epochs, rung_epochs, rung_table, rungs_below
 from cifar_tune.spaces import SpaceError, Value
@@ -41,19 +42,22 @@ class Forecast:
     notes: tuple[str, ...]
 
 
-def check(plan: Plan, machine: Machine) -> Forecast:
-    """Check a loaded plan against itself and the machine, and settle what it leaves open.
+def check(plan: Plan, nodes: Sequence[Machine]) -> Forecast:
+    """Check a loaded plan against itself and the nodes, and settle what it leaves open.
 
     Data and results folder have checks of their own (`check_folder`, `check_data`); the order is
     plan, resources, results folder, data.
+
+    Args:
+        plan: as `load_plan` gives it.
+        nodes: the machines on which trials can run: this one, or those of a cluster.
 
     Raises:
         PlanError, ResourceError: with value, rule and remedy.
     """
     notes = _check_search(plan)
-    _check_address(plan)
-    given = share_of(plan.resources, [machine])
-    settled = _settled(plan, machine, given)
+    given = share_of(plan.resources, nodes, HERE if plan.resources.address is None else CLUSTER)
+    settled = _settled(plan, least(nodes), given)
     _check_precision(settled)
     _check_shares(plan, given.workers)
     _check_models(plan)
@@ -161,15 +165,6 @@ def _check_precision(plan: Plan) -> None:
     precisions = _possible_words(plan, "train.precision", plan.train.precision)
     if "16" in precisions and not plan.on_gpu:
         raise PlanError("train.precision is 16, which needs a GPU; give bf16, 32 or auto")
-
-
-def _check_address(plan: Plan) -> None:
-    address = plan.resources.address
-    if address is not None:
-        raise ResourceError(
-            f"resources.address is {address!r}; joining a Ray cluster is not supported yet: leave"
-            " it out, and the search runs on this machine"
-        )
 
 
 def check_waiting(plan: Plan) -> None:

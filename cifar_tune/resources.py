@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from cifar_tune.config import ResourcesConfig
 from cifar_tune.errors import ResourceError
 from cifar_tune.machine import Machine
+
+HERE, CLUSTER = "this machine", "the cluster"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +27,7 @@ class Share:
     notes: tuple[str, ...] = ()
 
 
-def share_of(
-    config: ResourcesConfig, nodes: Sequence[Machine], where: str = "this machine"
-) -> Share:
+def share_of(config: ResourcesConfig, nodes: Sequence[Machine], where: str = HERE) -> Share:
     """Divide nodes among trials.
 
     Args:
@@ -42,15 +42,20 @@ def share_of(
     gpus = _gpus_per_trial(config, most_gpus, where)
     workers = _workers_per_trial(config, gpus)
     cpus = _cpus_per_trial(config, nodes, gpus, workers, where)
-    slots = sum(_slots_on(node, cpus, gpus) for node in nodes)
+    share = Share(cpus=cpus, gpus=gpus, slots=0, workers=workers, notes=_notes(gpus))
+    slots = slots_on(config, nodes, share)
     if not slots:
         raise ResourceError(
             f"{where} has no node with {cpus} CPUs and {gpus:g} GPUs for a trial{_of(workers)};"
             " pass less with --cpus-per-trial, --gpus-per-trial or --workers-per-trial"
         )
-    if config.max_concurrent != "auto":
-        slots = min(slots, config.max_concurrent)
-    return Share(cpus=cpus, gpus=gpus, slots=slots, workers=workers, notes=_notes(gpus))
+    return replace(share, slots=slots)
+
+
+def slots_on(config: ResourcesConfig, nodes: Sequence[Machine], share: Share) -> int:
+    """How many trials with this share run at once on these nodes; 0 if there is no room."""
+    slots = sum(_slots_on(node, share.cpus, share.gpus) for node in nodes)
+    return slots if config.max_concurrent == "auto" else min(slots, config.max_concurrent)
 
 
 def _gpus_per_trial(config: ResourcesConfig, available: int, where: str) -> float:

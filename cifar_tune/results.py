@@ -13,6 +13,7 @@ from cifar_tune.config import FinalsConfig, Plan, SearchConfig
 from cifar_tune.errors import JournalError
 from cifar_tune.failures import CODE
 from cifar_tune.journal import VERSION, Event, Journal, Records, read_journal
+from cifar_tune.layout import RAY
 from cifar_tune.load import plan_from
 from cifar_tune.spaces import Value
 
@@ -85,17 +86,41 @@ class Trial:
 
 @dataclass(kw_only=True)
 class Start:
-    """One start of the driver on this search."""
+    """One start of the driver on this search.
+
+    Attributes:
+        slots: trials that fit at once, now.
+        storage: where its trials' checkpoints lie: a URI, or a path from the results folder.
+        earlier_slots: what held before each change of the cluster, by the change's time.
+    """
 
     number: int
     slots: int
+    storage: str
     began: float | None = None
     ended: float | None = None
+    earlier_slots: dict[float, int] = field(default_factory=dict)
 
     @property
     def wall_seconds(self) -> float:
         """From the first trial created to the last report or end of a trial in this start."""
         return 0.0 if self.began is None or self.ended is None else self.ended - self.began
+
+    @property
+    def offered_seconds(self) -> float:
+        """Seconds of all its slots."""
+        if self.began is None or self.ended is None:
+            return 0.0
+        offered, since = 0.0, self.began
+        for until, slots in self.earlier_slots.items():
+            until = min(max(until, since), self.ended)  # noqa: PLW2901
+            offered, since = offered + (until - since) * slots, until
+        return offered + (self.ended - since) * self.slots
+
+    @property
+    def most_slots(self) -> int:
+        """The most that it ever had."""
+        return max([self.slots, *self.earlier_slots.values()])
 
 
 @dataclass(kw_only=True)
@@ -156,9 +181,17 @@ class Results:
         self.environment = event["environment"]
 
     def _on_start(self, event: Event) -> None:
-        self.starts.append(Start(number=event["number"], slots=event["slots"]))
+        number = event["number"]
+        storage = event.get("storage", f"{RAY}/{number}")  # always there, once
+        self.starts.append(Start(number=number, slots=event["slots"], storage=storage))
         self.plan = plan_from(event["plan"], str(self.folder))
         self.finished = False
+
+    def _on_slots_changed(self, event: Event) -> None:
+        """Nodes joined or left the cluster."""
+        start = self.starts[-1]
+        start.earlier_slots[event["time"]] = start.slots
+        start.slots = event["slots"]
 
     def _on_started_from(self, event: Event) -> None:
         self.started_from = event
@@ -331,10 +364,15 @@ class Results:
         self._leader = pick_best(trials, search)
         self._leader_ended = pick_best((t for t in trials if t.status in ENDED), search)
 
+    @property
+    def offered_seconds(self) -> float:
+        """Seconds of all slots, in all starts."""
+        return sum(start.offered_seconds for start in self.starts)
+
     def cost(self) -> dict[str, Any]:
         """Where the time went; utilisation is busy / (wall x slots)."""
         wall = sum(start.wall_seconds for start in self.starts)
-        offered = sum(start.wall_seconds * start.slots for start in self.starts)
+        offered = self.offered_seconds
         busy = sum(trial.busy_seconds for trial in self.trials.values())
         return {
             "wall_seconds": round(wall, 3),

@@ -19,6 +19,7 @@ from cifar_tune.outcome import finish, resume_command
 from cifar_tune.resources import Share
 from cifar_tune.results import Recorder, Results, Say
 from cifar_tune.search.bohb import NOT_RESUMABLE
+from cifar_tune.search.cluster import check_storage, nodes_for
 from cifar_tune.search.stop import ASKED_FOR, StopRequest
 from cifar_tune.search.trainable import Objective, fit_objective
 from cifar_tune.session import (
@@ -229,20 +230,24 @@ def _open(
         recorded = results.plan
         wanted = changes or recorded
         plan = _grown(recorded, wanted) if growing else recorded
-        forecast = preflight.check(_with_changes(plan, wanted), machine)
-        results.plan = forecast.plan
-        drawn = results.data["kind"] == "drawn"
-        dataset, data = load_data(forecast.plan, say, drawn=drawn)
-        _check_same_data(dataset, results)
-        if results.started_from is None and (known := read_start_from(results.plan)) is not None:
-            record_start_from(recorder, known, dataset, say)  # a crash came between two lines
-        yield _Opened(
-            recorded_plan=recorded,
-            recorder=recorder,
-            dataset=dataset,
-            data=data,
-            share=forecast.share,
-        )
+        changed = _with_changes(plan, wanted)
+        with nodes_for(changed, machine, say) as nodes:
+            forecast = preflight.check(changed, nodes)
+            check_storage(changed)
+            results.plan = forecast.plan
+            drawn = results.data["kind"] == "drawn"
+            dataset, data = load_data(forecast.plan, say, drawn=drawn)
+            _check_same_data(dataset, results)
+            known = None if results.started_from else read_start_from(results.plan)
+            if known is not None:  # a crash came between two lines
+                record_start_from(recorder, known, dataset, say)
+            yield _Opened(
+                recorded_plan=recorded,
+                recorder=recorder,
+                dataset=dataset,
+                data=data,
+                share=forecast.share,
+            )
 
 
 def _grown(recorded: Plan, wanted: Plan) -> Plan:

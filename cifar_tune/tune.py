@@ -16,6 +16,7 @@ from cifar_tune.errors import exit_code_of
 if TYPE_CHECKING:
     from cifar_tune.config import Plan
     from cifar_tune.machine import Machine
+    from cifar_tune.preflight import Forecast
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,18 +48,28 @@ def tune(words: Sequence[str]) -> int:
     from cifar_tune import preflight
     from cifar_tune.flags import plan_of
     from cifar_tune.machine import read_machine
-    from cifar_tune.start_from import read_start_from
+    from cifar_tune.search.cluster import nodes_for
 
     plan, machine = plan_of(arguments), read_machine()
     if arguments.wait_for_resources:
         preflight.check_waiting(plan)
-    forecast = preflight.check(plan, machine)
+    with nodes_for(plan, machine, _print_lines, wait=arguments.wait_for_resources) as nodes:
+        return _tune(arguments, plan, machine, preflight.check(plan, nodes))
+
+
+def _tune(arguments: argparse.Namespace, plan: Plan, machine: Machine, forecast: Forecast) -> int:
+    """A search whose plan and resources are checked: the folder and the data are next."""
+    from cifar_tune import preflight
+    from cifar_tune.search.cluster import check_storage
+    from cifar_tune.start_from import read_start_from
+
     folder = preflight.results_folder(plan, arguments.config)
     if arguments.resume:
         folder = preflight.unfinished_folder(plan, arguments.config) or folder
         if preflight.holds_search(folder):
             return _go_on(folder, machine, plan, forecast.plan, dry_run=arguments.dry_run)
     preflight.check_folder(folder)
+    check_storage(plan)
     start_from = read_start_from(plan)
     dataset = preflight.check_data(plan)
     known = [] if start_from is None else start_from.describe()

@@ -75,9 +75,9 @@ def ray_session() -> Iterator[None]:
 
     from cifar_tune.config import Plan
     from cifar_tune.machine import read_machine
-    from cifar_tune.search.run import local_ray
+    from cifar_tune.search.ray_instance import ray_for
 
     # Workers can't import modules of the tests by name.
     ray.cloudpickle.register_pickle_by_value(objectives)
-    with local_ray(replace(read_machine(), cpus=2, gpus=0), Plan()):
+    with ray_for(Plan(), replace(read_machine(), cpus=2, gpus=0)):
         yield

@@ -30,7 +30,7 @@ def test_a_config_fits_on_a_screen_and_passes_preflight(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) <= 50
     assert max(len(line) for line in text.splitlines()) <= 100
-    assert preflight.check(load_plan(path), MACHINE).trials >= 1
+    assert preflight.check(load_plan(path), [MACHINE]).trials >= 1
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -39,7 +39,7 @@ def test_a_config_trains_a_step(path: Path, image_folder: Path) -> None:
 
     sizes = ["data.train_size=null", "data.val_size=100", "data.confirm_size=50"]
     plan = load_plan(path, [*sizes, f"data.path={image_folder}"])
-    plan = preflight.check(plan, MACHINE).plan
+    plan = preflight.check(plan, [MACHINE]).plan
     values = {**Configurations(plan)[0], "data.batch_size": 16, "model.width": 2}
     data = search_data(prepare(plan.data, lambda note: None), plan.data)
     result = fit(plan.run(values, 0), data, fast_dev_run=True)

@@ -46,7 +46,7 @@ MACHINE = Machine(cpus=2, gpus=0, gpu_name=None, cpu_name="x", cpu_bf16=True, gp
         (["model.name=resnet"], PlanError, r"model\.name is 'resnet'.*resnet9"),
         (["search.space.model.name={choice: [net, nett]}"], PlanError, r"'nett'"),
         (["train.precision=16"], PlanError, r"precision is 16, which needs a GPU"),
-        (["resources.address=10.0.0.1:6379"], ResourceError, r"not supported yet: leave it out"),
+        (["resources.address=ray://10.0.0.1:10001"], PlanError, r"give auto, or HOST:PORT of the cluster"),
         (["resources.gpus_per_trial=1"], ResourceError, r"this machine has 0 GPUs"),
         (
             ["resources.workers_per_trial=2", "search.space.data.batch_size={int: [1, 64]}"],
@@ -64,11 +64,11 @@ def test_a_plan_that_can_not_work_is_refused(
     overrides: list[str], kind: type[CifarTuneError], message: str
 ) -> None:
     with pytest.raises(kind, match=message):
-        preflight.check(load_plan(None, overrides), MACHINE)
+        preflight.check(load_plan(None, overrides), [MACHINE])
 
 
 def test_auto_is_settled_and_written_into_the_plan() -> None:
-    plan = preflight.check(load_plan(), MACHINE).plan
+    plan = preflight.check(load_plan(), [MACHINE]).plan
     assert (plan.train.precision, plan.train.channels_last, plan.train.threads) == ("bf16", True, 1)
     assert (plan.resources.cpus_per_trial, plan.resources.gpus_per_trial) == (1, 0)
 
@@ -78,7 +78,7 @@ def test_auto_is_settled_and_written_into_the_plan() -> None:
     [([], 16), (["search.num_samples=3"], 3), (["search.num_samples=99"], 16)],
 )
 def test_a_grid_runs_all_its_points_or_as_many_as_asked(overrides: list[str], count: int) -> None:
-    forecast = preflight.check(load_plan("grid", overrides), MACHINE)
+    forecast = preflight.check(load_plan("grid", overrides), [MACHINE])
     assert forecast.trials == forecast.plan.search.num_samples == count
 
 
@@ -88,36 +88,36 @@ FOUR_POINTS = "search.space={optim.nesterov: {choice: [true, false]}, model.widt
 @pytest.mark.parametrize(("samples", "count"), [(16, 4), (3, 3)])
 def test_a_model_based_search_has_no_more_trials_than_points(samples: int, count: int) -> None:
     overrides = [FOUR_POINTS, "search.searcher=tpe", f"search.num_samples={samples}"]
-    forecast = preflight.check(load_plan(None, overrides), MACHINE)
+    forecast = preflight.check(load_plan(None, overrides), [MACHINE])
     assert forecast.trials == forecast.plan.search.num_samples == count
     told = "search.space has 4 points and search.num_samples is 16: 4 trials, none of them twice"
     assert (told in forecast.notes) == (samples == 16)
-    again = preflight.check(forecast.plan, MACHINE)
+    again = preflight.check(forecast.plan, [MACHINE])
     assert again.trials == count, "a settled plan stays as it is"
 
 
 @pytest.mark.parametrize("searcher", ["random", "sobol"])
 def test_a_search_that_draws_may_draw_a_point_twice(searcher: str) -> None:
     overrides = [FOUR_POINTS, f"search.searcher={searcher}"]
-    assert preflight.check(load_plan(None, overrides), MACHINE).trials == 16
+    assert preflight.check(load_plan(None, overrides), [MACHINE]).trials == 16
 
 
 def test_hyperband_is_described_by_its_brackets(tmp_path: Path) -> None:
-    forecast = preflight.check(load_plan(None, ["search.scheduler=hyperband"]), MACHINE)
+    forecast = preflight.check(load_plan(None, ["search.scheduler=hyperband"]), [MACHINE])
     text = "\n".join(preflight.describe(forecast, "the data", tmp_path / "a", disk=False))
     assert "bracket 1   about 11 of 16 trials: the best 1/3 go on after epoch 1, 3" in text
     assert "at most 144, about 57 if halving is ideal" in text
 
 
 def test_a_search_without_a_rung_below_its_end_says_so() -> None:
-    forecast = preflight.check(load_plan(None, ["train.max_epochs=2"]), MACHINE)
+    forecast = preflight.check(load_plan(None, ["train.max_epochs=2"]), [MACHINE])
     assert forecast.rungs == (1,)
-    forecast = preflight.check(load_plan(None, ["search.grace_period=9"]), MACHINE)
+    forecast = preflight.check(load_plan(None, ["search.grace_period=9"]), [MACHINE])
     assert "no trial is stopped early" in forecast.notes[0]
 
 
 def test_the_plan_is_described_with_rungs_epochs_and_disk(tmp_path: Path) -> None:
-    forecast = preflight.check(load_plan(), MACHINE)
+    forecast = preflight.check(load_plan(), [MACHINE])
     text = "\n".join(preflight.describe(forecast, "the data", tmp_path / "a", disk=True))
     assert "16 trials of at most 9 epochs" in text
     assert "after epoch 1: about 16 trials are judged, the best 1/3 go on (about 5)" in text
@@ -170,8 +170,8 @@ def test_a_mistake_in_a_model_of_ones_own_is_found_before_the_start(
         "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, num_classes))\n"
     )
     with pytest.raises(PlanError, match=r"own_net has no biuld; did you mean build"):
-        preflight.check(load_plan(None, ["model.name=own_net:biuld"]), MACHINE)
-    forecast = preflight.check(load_plan(None, ["model.name=own_net:build"]), MACHINE)
+        preflight.check(load_plan(None, ["model.name=own_net:biuld"]), [MACHINE])
+    forecast = preflight.check(load_plan(None, ["model.name=own_net:build"]), [MACHINE])
     assert preflight.checkpoint_bytes(forecast.plan) == 4 * 2 * (3072 * 10 + 10)
 
 
@@ -217,13 +217,13 @@ def test_waiting_for_resources_of_a_single_machine_is_refused() -> None:
 
 def test_the_workers_of_a_trial_share_its_cpus_and_are_told(tmp_path: Path) -> None:
     given = ["resources.workers_per_trial=2", "train.sync_batchnorm=true"]
-    forecast = preflight.check(load_plan(None, given), MACHINE)
+    forecast = preflight.check(load_plan(None, given), [MACHINE])
     assert forecast.plan.workers == 2
     assert forecast.plan.train.threads == 1
     assert forecast.plan.resources.cpus_per_trial == 2
-    assert preflight.check(forecast.plan, MACHINE).plan == forecast.plan
+    assert preflight.check(forecast.plan, [MACHINE]).plan == forecast.plan
     lines = preflight.describe(forecast, "some", tmp_path, disk=False)
     assert any("1 trial, each 2 CPUs in 2 workers, precision" in line for line in lines)
     assert not forecast.notes
-    alone = preflight.check(load_plan(None, given[1:]), MACHINE)
+    alone = preflight.check(load_plan(None, given[1:]), [MACHINE])
     assert any("sync_batchnorm changes nothing" in note for note in alone.notes)

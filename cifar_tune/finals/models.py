@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cifar_tune.checkpoint_files import at_hand
 from cifar_tune.config import dump_yaml
 from cifar_tune.data import Dataset, SearchData
 from cifar_tune.data.held_out import open_confirm_split
@@ -44,7 +45,8 @@ def keep_models(folder: Path, trainings: Results) -> list[dict[str, Any]]:
     for trial in completed:
         home = folder / FINALS / f"seed-{trial.index + 1}"
         home.mkdir(parents=True, exist_ok=True)
-        content = newest_checkpoint(trainings, trial).read_bytes()
+        with at_hand(newest_checkpoint(trainings, trial)) as checkpoint:
+            content = checkpoint.read_bytes()
         write_atomically(home / MODEL, content)
         write_atomically(
             home / "config.yaml", dump_yaml(trainings.plan.run(trial.values, trial.index))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cifar_tune.checkpoint_files import is_whole, locate
 from cifar_tune.config import FinalsConfig, Plan
 from cifar_tune.data import SearchData
 from cifar_tune.errors import JournalError, ResultsError
@@ -17,7 +18,7 @@ from cifar_tune.resources import Share
 from cifar_tune.results import Recorder, Results, Trial
 from cifar_tune.search.run import run_search
 from cifar_tune.search.stop import StopRequest
-from cifar_tune.search.trainable import Objective, is_whole
+from cifar_tune.search.trainable import Objective
 from cifar_tune.spaces import Value
 
 # The search's seeds begin at the plan's; it has ten million trials at most.
@@ -132,6 +133,6 @@ def _repeated(folder: Path) -> str:
     return f"move {folder} away and go on: its trainings are then repeated"
 
 
-def newest_checkpoint(trainings: Results, trial: Trial) -> Path:
-    """Where the last epoch of a completed training lies."""
-    return trainings.folder / trial.checkpoints.get(trial.epochs, "no checkpoint")
+def newest_checkpoint(trainings: Results, trial: Trial) -> str:
+    """Path or URI of the last epoch of a completed training."""
+    return locate(trainings.folder, trial.checkpoints.get(trial.epochs, "no checkpoint"))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cifar_tune.checkpoint_files import at_hand
 from cifar_tune.config import FinalsConfig
 from cifar_tune.data import Dataset, SearchData
 from cifar_tune.data.held_out import open_confirm_split
@@ -21,6 +21,7 @@ from cifar_tune.finals.retraining import Workplace, newest_checkpoint, retrain, 
 from cifar_tune.layout import FINALS
 from cifar_tune.preflight import compares
 from cifar_tune.results import Recorder, Results, Say
+from cifar_tune.search.checkpoints import drop_all
 from cifar_tune.search.stop import StopRequest
 
 SIZE = ("candidates", "seeds")
@@ -171,11 +172,11 @@ class Finals:
 
     def _compare(self, candidates: Sequence[Candidate], trainings: Results) -> list[Confirmed]:
         images = open_confirm_split(self.dataset, self._results.plan.data)
-        correct = {
-            name: correct_on(newest_checkpoint(trainings, trial), images, gpu=trainings.plan.on_gpu)
-            for name, trial in trainings.trials.items()
-            if trial.status == "completed"
-        }
+        correct = {}
+        for name, trial in trainings.trials.items():
+            if trial.status == "completed":
+                with at_hand(newest_checkpoint(trainings, trial)) as checkpoint:
+                    correct[name] = correct_on(checkpoint, images, gpu=trainings.plan.on_gpu)
         return gather(candidates, trainings, correct)
 
     def _write_confirmed(self, current: Round, confirmed: Sequence[Confirmed]) -> Candidate:
@@ -234,7 +235,7 @@ class Finals:
 
     def _drop_checkpoints(self, stage: str, current: Round) -> None:
         """What the stage came to is recorded: its checkpoints are not needed any more."""
-        shutil.rmtree(self._folder(stage, current) / "ray", ignore_errors=True)
+        drop_all(Results.read(self._folder(stage, current)))
 
     def _retrain(
         self, stage: str, current: Round, points: list[dict[str, Any]], data: SearchData

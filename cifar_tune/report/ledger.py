@@ -64,8 +64,8 @@ def _mean_epoch_seconds(results: Results) -> float:
 def ledger(results: Results, finals: dict[str, Results]) -> list[Entry]:
     """The entries, spent ones first; amounts in `compute_unit`."""
     share, busy = share_of(results), sum(t.busy_seconds for t in results.trials.values())
-    offered = sum(start.wall_seconds * start.slots for start in results.starts)
-    extra = {name: _offered(one) * share_of(one) for name, one in finals.items()}
+    offered = results.offered_seconds
+    extra = {name: one.offered_seconds * share_of(one) for name, one in finals.items()}
     spent = max(offered, busy) * share + sum(extra.values())
     epochs, saved = saved_seconds(results)
 
@@ -88,7 +88,3 @@ def ledger(results: Results, finals: dict[str, Results]) -> list[Entry]:
     saving = Entry(name="saved by early stopping", amount=saved * share, part=None, note=note)
     total = Entry(name="spent in all", amount=spent, part=1.0, note="")
     return [*entries, total, saving]
-
-
-def _offered(results: Results) -> float:
-    return sum(start.wall_seconds * start.slots for start in results.starts)

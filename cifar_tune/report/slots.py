@@ -87,7 +87,7 @@ def slots_of(results: Results) -> Slots:
     starts = [start for start in results.starts if start.began is not None]
     total = sum(start.wall_seconds for start in starts)
     unit, seconds, _ = next(unit for unit in UNITS if total >= unit[2])
-    count = max((start.slots for start in starts), default=0)
+    count = max((start.most_slots for start in starts), default=0)
     slots = Slots(count=count, unit=unit, unit_seconds=seconds)
     offset = 0.0
     for start, spans in zip(starts, _spans_by_start(results, starts), strict=True):
@@ -127,7 +127,7 @@ def _lay_out(
             free.append(end)
         free[slot] = end
         slots.segments.append(Segment(trial_id=trial_id, slot=slot, begin=begin, end=end))
-    count = max(start.slots, len(free))
+    count = max(start.most_slots, len(free))
     slots.count = max(slots.count, count)
     end = (offset + start.wall_seconds) / slots.unit_seconds
     slots.starts.append((offset / slots.unit_seconds, end, count))

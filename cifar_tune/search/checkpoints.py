@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import shutil
-
-from cifar_tune.results import ENDED, Recorder, Trial, best_epoch
-from cifar_tune.search.trainable import is_whole
+from cifar_tune.checkpoint_files import delete_folder, is_whole, keep_only, locate, name_of, parent
+from cifar_tune.layout import RAY
+from cifar_tune.results import ENDED, Recorder, Results, Trial, best_epoch
 
 
 def to_go_on_from(recorder: Recorder, trial: Trial) -> list[str]:
-    """Absolute paths of the whole checkpoints that a trial can go on from, the newest first.
+    """Paths or URIs of the whole checkpoints that a trial can go on from, the newest first.
 
     Those that are damaged or gone are given up, and the journal says so.
     """
     folder, name = recorder.journal.folder, trial.trial_id
-    lost = [epoch for epoch, path in trial.checkpoints.items() if not is_whole(folder / path)]
+    lost = [e for e, path in trial.checkpoints.items() if not is_whole(locate(folder, path))]
     if lost:
         recorder.write("checkpoints_lost", trial_id=name, epochs=lost)
     began, inherited = trial.inherited or (0, "")
     own = sorted((epoch for epoch in trial.checkpoints if epoch > began), reverse=True)
-    paths = [folder / trial.checkpoints[epoch] for epoch in own]
-    if trial.inherited and is_whole(folder / inherited):
-        paths.append(folder / inherited)
+    locations = [locate(folder, trial.checkpoints[epoch]) for epoch in own]
+    if trial.inherited and is_whole(locate(folder, inherited)):
+        locations.append(locate(folder, inherited))
     elif trial.inherited and not own:
         newest = max(trial.checkpoints, default=0)
         recorder.write(
             "checkpoints_lost", trial_id=name, epochs=[], inherited=True, from_epoch=newest
         )
         return to_go_on_from(recorder, trial)
-    return [str(path) for path in paths]
+    return locations
 
 
 def drop_checkpoints(recorder: Recorder, record: Trial) -> None:
@@ -45,7 +44,7 @@ def drop_checkpoints(recorder: Recorder, record: Trial) -> None:
     # First the line, then the files: the journal never names a checkpoint that is gone.
     recorder.write("checkpoints_dropped", trial_id=record.trial_id, epochs=list(dropped))
     for path in dropped.values():
-        shutil.rmtree((recorder.journal.folder / path).parent, ignore_errors=True)
+        delete_folder(parent(locate(recorder.journal.folder, path)))
 
 
 def _needed_epochs(recorder: Recorder, record: Trial) -> set[int]:
@@ -69,17 +68,17 @@ def tidy(recorder: Recorder) -> None:
     for trial in list(recorder.results.trials.values()):
         drop_checkpoints(recorder, trial)
     kept = {
-        (recorder.journal.folder / path).parent.parent
+        parent(parent(locate(recorder.journal.folder, path)))
         for trial in recorder.results.trials.values()
         for path in (*trial.checkpoints.values(), *_inherited_by_failed(trial))
     }
-    for start in (recorder.journal.folder / "ray").glob("*"):
-        for entry in start.iterdir():
-            if entry in kept:
-                continue
-            if entry.is_dir():
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                entry.unlink(missing_ok=True)
-        if not any(start.iterdir()):
-            start.rmdir()
+    for start in recorder.results.starts:
+        storage = locate(recorder.journal.folder, start.storage)
+        keep_only(storage, {name_of(one) for one in kept if parent(one) == storage})
+
+
+def drop_all(results: Results) -> None:
+    """Delete the checkpoints of all trials, and what else Ray wrote."""
+    for start in results.starts:
+        delete_folder(locate(results.folder, start.storage))
+    delete_folder(str(results.folder / RAY))

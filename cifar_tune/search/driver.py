@@ -7,6 +7,7 @@ from typing import Any
 
 from ray import tune
 
+from cifar_tune.checkpoint_files import inside
 from cifar_tune.errors import StorageError
 from cifar_tune.failures import CODE, HUNG, kind_of, may_retry
 from cifar_tune.layout import MODEL
@@ -85,8 +86,8 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         folder = result.get("checkpoint_dir_name")
         if folder is None:
             return None
-        path = Path(trial.storage.trial_fs_path, folder, MODEL)
-        return str(path.relative_to(self._recorder.journal.folder))
+        storage = self._recorder.results.starts[-1].storage
+        return inside(storage, trial.storage.trial_dir_name, folder, MODEL)
 
     def on_trial_complete(self, *, trial: Any, **_: Any) -> None:
         """The scheduler ended a trial, or it ended by itself."""

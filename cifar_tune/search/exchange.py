@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-from pathlib import Path
 
+from cifar_tune.checkpoint_files import copy, delete_folder, inside, is_whole, locate, parent
 from cifar_tune.layout import MODEL
 from cifar_tune.results import Recorder
 from cifar_tune.search.population import Clone, clones
-from cifar_tune.search.trainable import is_whole
 
 log = logging.getLogger(__name__)
 
@@ -40,23 +37,19 @@ def hold_exchange(recorder: Recorder, epoch: int) -> None:
     recorder.write("exchanged", epoch=epoch, clones=given)
     for inherited in outdated:
         if inherited is not None:
-            shutil.rmtree((recorder.journal.folder / inherited[1]).parent, ignore_errors=True)
+            delete_folder(parent(locate(recorder.journal.folder, inherited[1])))
 
 
 def _hand_over(recorder: Recorder, clone: Clone, epoch: int) -> str | None:
-    """Copy the source's checkpoint; its path from the results folder, or none if there is none.
+    """Copy the source's checkpoint; its place as the journal names it, or none if there is none.
 
     A copy, because each trial deletes its own files when it needs them no more.
     """
     folder = recorder.journal.folder
     path = recorder.results.trials[clone.source].checkpoints.get(epoch)
-    if path is None or not is_whole(folder / path):
+    if path is None or not is_whole(locate(folder, path)):
         return None
-    start = Path("ray", str(recorder.results.starts[-1].number))
-    target = start / f"{clone.trial_id}-from-{clone.source}" / f"epoch-{epoch}" / MODEL
-    (folder / target).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(folder / path, folder / target)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(folder / path, folder / target)
-    return str(target)
+    storage, own = recorder.results.starts[-1].storage, f"{clone.trial_id}-from-{clone.source}"
+    target = inside(storage, own, f"epoch-{epoch}", MODEL)
+    copy(locate(folder, path), locate(folder, target))
+    return target

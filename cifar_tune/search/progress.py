@@ -109,6 +109,8 @@ def news(event: Event) -> list[tuple[str, str]]:
         kind = f" ({event['kind']})" if "kind" in event else ""
         reason = f": {event['reason']}" if event["reason"] else ""
         return [(name, event["status"] + kind + reason)]
+    if event["event"] == "slots_changed":
+        return [("cluster", f"{event['nodes']} nodes, {event['slots']} trials at once from now on")]
     if event["event"] == "exchanged":
         return [
             (

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
 
-import ray
 from ray import tune
-from ray._private import ray_constants
 from ray.tune.error import TuneError
+from ray.tune.search import ConcurrencyLimiter
 
+from cifar_tune.checkpoint_files import inside, locate, name_of, parent
 from cifar_tune.config import Plan, budget_seconds
 from cifar_tune.data import SearchData
 from cifar_tune.errors import CifarTuneError, PlanError
 from cifar_tune.journal import Event
+from cifar_tune.layout import RAY, is_of_finals
 from cifar_tune.machine import Machine
 from cifar_tune.own_code import told
-from cifar_tune.preflight import has_own_model, number_of_trials
+from cifar_tune.preflight import number_of_trials
 from cifar_tune.resources import Share
 from cifar_tune.results import Recorder, Results
 from cifar_tune.search.checkpoints import to_go_on_from
 from cifar_tune.search.driver import JournalCallback
+from cifar_tune.search.joining import Joining
 from cifar_tune.search.methods import build_suggester
+from cifar_tune.search.ray_instance import ray_for
 from cifar_tune.search.schedulers import build_scheduler, refill
 from cifar_tune.search.searchers import JournalledSearcher, PausingSearcher
 from cifar_tune.search.stop import StopRequest
@@ -34,22 +39,6 @@ from cifar_tune.search.trainable import Objective, train_trial
 from cifar_tune.search.watchdog import Watchdog
 
 FINALS_PART = 1 / 3  # of a time budget
-RAY_SETTINGS = {
-    # Prestarted workers are not the ones that trials get here: on two cores four processes would
-    # import torch at once, and the first step would come twice as late.
-    "RAY_prestart_worker_first_driver": "0",
-    "RAY_enable_worker_prestart": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",  # the newer output can't be silenced
-    "RAY_DEDUP_LOGS": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # 7 ms a report, and five files a trial
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # or a trial without a report ends the search
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours saves and names the command to go on
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",  # an online tracker may take long to finish
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Ray's snapshots are never read
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the journal and our own line have the reason
-    "TUNE_WARN_THRESHOLD_S": "10",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial of 0 GPUs sees none
-}
 
 
 def run_search(
@@ -92,15 +81,17 @@ def run_search(
     searcher = kind(recorder, suggester, partial(to_go_on_from, recorder), only=only)
     learning = _Learning(suggester, stop, plan)
     recorder.observers.append(learning)
+    number = len(recorder.results.starts) + 1
     recorder.write(
         "start",
-        number=len(recorder.results.starts) + 1,
+        number=number,
         slots=share.slots,
+        storage=_storage(recorder, number),
         process=os.getpid(),
         plan=plan.model_dump(mode="json"),
     )
     with stop.on_signals(), ExitStack() as own_scope:
-        (ray_scope or own_scope).enter_context(local_ray(machine, plan))
+        (ray_scope or own_scope).enter_context(ray_for(plan, machine))
         stop.install()
         trainable = tune.with_parameters(
             train_trial,
@@ -116,6 +107,18 @@ def run_search(
         stop.ask("only the failed trials were tried again")
     _settle(recorder, stop)
     return stop
+
+
+def _storage(recorder: Recorder, number: int) -> str:
+    """Where this start's checkpoints lie, as the journal names it.
+
+    Outside the results folder the name is one that no other search has.
+    """
+    folder, path = recorder.journal.folder, recorder.results.plan.resources.storage_path
+    if path is None:
+        return f"{RAY}/{number}"
+    name = f"{folder.parent.parent.name}-{folder.name}" if is_of_finals(folder) else folder.name
+    return inside(path, f"{quote(name, safe=' ')}-{uuid4().hex[:8]}", str(number))
 
 
 def _search_seconds(plan: Plan) -> float | None:
@@ -160,21 +163,24 @@ def _run_tuner(
     timeout = plan.search.trial_timeout
     watchdog = Watchdog(None if timeout is None else budget_seconds(timeout))
     callback = JournalCallback(recorder, searcher, watchdog, stop, number)
+    limiter = ConcurrencyLimiter(searcher, max_concurrent=share.slots)
+    joining = Joining(recorder, limiter, share, stop)
+    callbacks = [callback, watchdog, *([] if plan.resources.address is None else [joining])]
+    storage = locate(recorder.journal.folder, recorder.results.starts[-1].storage)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=searcher,
+            search_alg=limiter,
             scheduler=scheduler,
             num_samples=-1,  # the searcher knows when it is done; Ray counts a retry as one more
-            max_concurrent_trials=share.slots,
             reuse_actors=True,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
         ),
         run_config=tune.RunConfig(
-            name=str(number),
-            storage_path=str(recorder.journal.folder / "ray"),
-            callbacks=[callback, watchdog],
+            name=name_of(storage),
+            storage_path=parent(storage),
+            callbacks=callbacks,
             # Ours is the word on what is tried again: by the kind of failure, and the trial alone
             # if it ran out of memory.
             failure_config=tune.FailureConfig(max_failures=0),
@@ -187,10 +193,11 @@ def _run_tuner(
     try:
         tuner.fit()
     except (TuneError, CifarTuneError):
-        if callback.failure is None and searcher.failure is None:
+        if not any((callback.failure, joining.failure, searcher.failure)):
             raise
-    if callback.failure is not None:
-        raise callback.failure
+    for failure in (callback.failure, joining.failure):
+        if failure is not None:
+            raise failure
     if isinstance(searcher.failure, PlanError):
         stop.fail(searcher.failure)  # what is recorded gets its outcome first
     elif searcher.failure is not None:
@@ -200,52 +207,6 @@ def _run_tuner(
 def _trial_name(trial: Any) -> str:
     name, hand_out = trial.config["trial_id"], trial.config["hand_out"]
     return name if hand_out == 1 else f"{name}-{hand_out}"
-
-
-@contextmanager
-def local_ray(machine: Machine, plan: Plan) -> Iterator[None]:
-    """A Ray instance of this process's own, which joins no other; one that runs here is used."""
-    for name, value in RAY_SETTINGS.items():
-        os.environ.setdefault(name, value)
-    if ray.is_initialized():
-        yield
-        return
-    if has_own_model(plan):  # the user's module lies where the command was given
-        path = [os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
-        os.environ["PYTHONPATH"] = os.pathsep.join(path)
-    umask = os.umask(0o077)  # Ray writes its token with the umask's permissions
-    try:
-        with _on_loopback():
-            ray.init(
-                address="local",
-                num_cpus=machine.cpus,
-                num_gpus=machine.gpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-    finally:
-        os.umask(umask)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """A Ray that starts meanwhile takes 127.0.0.1 for this machine's address, and listens there.
-
-    Ray does so by itself on macOS and Windows, by this constant; elsewhere its processes listen on
-    all interfaces. `_node_ip_address="127.0.0.1"` won't do: `ray.init` puts the machine's outer
-    address in its place.
-    """
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _more_to_do(results: Results, only: Collection[str] | None = None) -> bool:

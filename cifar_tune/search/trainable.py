@@ -7,13 +7,14 @@ The driver imports this file, so torch and Lightning are imported inside the fun
 from __future__ import annotations
 
 import time
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
+from cifar_tune.checkpoint_files import at_hand, is_whole
 from cifar_tune.config import Plan, RunConfig
 from cifar_tune.data import SearchData
 from cifar_tune.layout import MODEL
@@ -101,8 +102,8 @@ def train_trial(
     """Ray's function trainable.
 
     Args:
-        config: `trial_id`, `index`, `values` (searched fields), `checkpoints` (to go on from, the
-            newest first), `alone` (whether nothing else runs meanwhile).
+        config: `trial_id`, `index`, `values` (searched fields), `checkpoints` (paths or URIs to go
+            on from, the newest first), `alone` (whether nothing else runs meanwhile).
         objective: what trains.
         plan: the settled plan.
         folder: the results folder, for trackers.
@@ -111,7 +112,8 @@ def train_trial(
     _reset_process(plan, alone=config["alone"])
     run = plan.run(config["values"], config["index"])
     reporter = Reporter(plan, folder, config["trial_id"], config["values"])
-    objective(run, data, reporter, _newest_checkpoint(config["checkpoints"]))
+    with _newest_checkpoint(config["checkpoints"]) as checkpoint:
+        objective(run, data, reporter, checkpoint)
 
 
 def _reset_process(plan: Plan, *, alone: bool) -> None:
@@ -127,19 +129,21 @@ def _reset_process(plan: Plan, *, alone: bool) -> None:
     torch.cuda.set_per_process_memory_fraction(share)
 
 
-def _newest_checkpoint(recorded: list[str]) -> Path | None:
+@contextmanager
+def _newest_checkpoint(recorded: list[str]) -> Iterator[Path | None]:
     """The newest that loads: Ray's, if its scheduler paused the trial, else the journal's."""
     paused = tune.get_checkpoint()
-    candidates = [Path(path) for path in recorded]
-    if paused is not None:
-        candidates.insert(0, Path(paused.path) / MODEL)
-    return next((path for path in candidates if is_whole(path)), None)
-
-
-def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint is there and undamaged: torch's files are zip files with checksums."""
-    try:
-        with zipfile.ZipFile(checkpoint) as archive:
-            return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, EOFError, ValueError):
-        return False
+    with ExitStack() as copies:
+        if paused is not None:
+            path = Path(copies.enter_context(paused.as_directory())) / MODEL
+            if is_whole(str(path)):
+                yield path
+                return
+        chosen = None
+        for location in recorded:
+            with suppress(OSError):
+                copy = copies.enter_context(at_hand(location))
+                if is_whole(str(copy)):
+                    chosen = copy
+                    break
+        yield chosen

@@ -86,7 +86,7 @@ def story(
         patch.setattr(held_out, "open_images", counting)
         stopper = threading.Thread(target=stop_after, args=(folder / "finals" / "confirm-1", 3))
         stopper.start()
-        given = preflight.check(plan, MACHINE), folder, MACHINE
+        given = preflight.check(plan, [MACHINE]), folder, MACHINE
         story.note(start_search, *given, objective=objective)
         stopper.join()
         with pytest.MonkeyPatch.context() as stopping:

@@ -53,7 +53,7 @@ def searching(folder: Path) -> Search:
         folder.mkdir(exist_ok=True)
         with Journal(folder) as journal:
             recorder = Recorder(journal)
-            forecast = preflight.check(load_plan(None, overrides), MACHINE)
+            forecast = preflight.check(load_plan(None, overrides), [MACHINE])
             if not recorder.results.events:
                 begin(recorder, forecast.plan)
                 if known is not None:

@@ -1,0 +1,200 @@
+"""A checkpoint's file wherever it lies: in the results folder, another folder, or at a URI."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from cifar_tune.errors import PlanError
+
+# What pyarrow raises for a URI that it can't open, or a file system that does not answer, are
+# subclasses of these.
+FAULTS = (OSError, ValueError, ImportError)
+
+
+def is_uri(location: str) -> bool:
+    """Whether a location is a URI, not a path."""
+    return "://" in location
+
+
+def inside(location: str, *parts: str) -> str:
+    """A location below another; a URI's query, such as S3's endpoint, stays at its end."""
+    if not is_uri(location):
+        return str(Path(location, *parts))
+    base, mark, query = location.partition("?")
+    return "/".join([base.rstrip("/"), *parts]) + mark + query
+
+
+def parent(location: str) -> str:
+    """The folder of a location."""
+    base, mark, query = location.partition("?")
+    return base.rpartition("/")[0] + mark + query if is_uri(location) else str(Path(base).parent)
+
+
+def name_of(location: str) -> str:
+    """The last part of a location."""
+    return (
+        location.partition("?")[0].rpartition("/")[2] if is_uri(location) else Path(location).name
+    )
+
+
+def locate(folder: Path, recorded: str) -> str:
+    """Absolute path or URI of what a journal names: its own URI, or a path from its folder."""
+    return recorded if is_uri(recorded) else str(folder / recorded)
+
+
+def is_whole(location: str) -> bool:
+    """Whether a checkpoint is there and, on a path, undamaged: torch's files have checksums.
+
+    One at a URI is only looked for: object stores show no half-written file, and whoever
+    downloads it checks it.
+    """
+    if is_uri(location):
+        with suppress(*FAULTS):
+            return bool(_info(location).is_file)
+        return False
+    try:
+        with zipfile.ZipFile(location) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError):
+        return False
+
+
+@contextmanager
+def at_hand(location: str) -> Iterator[Path]:
+    """A path to the file: its own, or that of a copy, which is deleted afterwards.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    if not is_uri(location):
+        yield Path(location)
+        return
+    filesystem, path = _filesystem(location)
+    with tempfile.TemporaryDirectory(prefix="cifar_tune_") as folder:
+        copy = Path(folder, Path(path).name)
+        with filesystem.open_input_stream(path) as source, copy.open("wb") as target:
+            _pour(source, target)
+        yield copy
+
+
+def copy(source: str, target: str) -> None:
+    """Copy a file within one file system; by a hard link where that is possible.
+
+    Raises:
+        OSError: it can't be read or written.
+    """
+    if is_uri(source) or is_uri(target):
+        origin, path = _filesystem(source)
+        goal, new = _filesystem(target)
+        goal.create_dir(_filesystem(parent(target))[1], recursive=True)
+        with origin.open_input_stream(path) as read, goal.open_output_stream(new) as written:
+            _pour(read, written)
+        return
+    Path(target).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
+
+
+def delete_folder(location: str) -> None:
+    """Delete a folder with all in it; what can't be deleted stays."""
+    if not is_uri(location):
+        shutil.rmtree(location, ignore_errors=True)
+        return
+    with suppress(*FAULTS):
+        filesystem, path = _filesystem(location)
+        filesystem.delete_dir(path)
+
+
+def keep_only(folder: str, names: set[str]) -> None:
+    """Delete all in a folder but these; and the folder, if it is empty then."""
+    for name, is_folder in _listed(folder):
+        if name in names:
+            continue
+        if is_folder:
+            delete_folder(inside(folder, name))
+        else:
+            with suppress(*FAULTS):
+                filesystem, path = _filesystem(inside(folder, name))
+                filesystem.delete_file(path)
+    if not _listed(folder):
+        delete_folder(folder)
+
+
+def _listed(folder: str) -> list[tuple[str, bool]]:
+    """Names in a folder, and whether each is one; none where there is no folder."""
+    if not is_uri(folder):
+        with suppress(OSError):
+            return [(path.name, path.is_dir()) for path in Path(folder).iterdir()]
+        return []
+    from pyarrow.fs import FileSelector, FileType
+
+    with suppress(*FAULTS):
+        filesystem, path = _filesystem(folder)
+        found = filesystem.get_file_info(FileSelector(path, allow_not_found=True))
+        return [(info.base_name, info.type == FileType.Directory) for info in found]
+    return []
+
+
+def check_uri(location: str, setting: str) -> None:
+    """Check that a URI is one of a file system that can be opened here.
+
+    Raises:
+        PlanError: it is not.
+    """
+    try:
+        _filesystem(location)
+    except FAULTS as error:
+        raise PlanError(
+            f"{setting} is {location!r}, which can't be opened: {error}; give a path, or a URI that"
+            " pyarrow knows (s3://, gs://, hdfs://, file://), or fsspec+PROTOCOL://"
+        ) from None
+
+
+def write_probe(location: str, content: bytes) -> None:
+    """Write a small file, with the folders that lead to it.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    filesystem, path = _filesystem(location)
+    filesystem.create_dir(_filesystem(parent(location))[1], recursive=True)
+    with filesystem.open_output_stream(path) as file:
+        file.write(content)
+
+
+def read_probe(location: str) -> bytes:
+    """What `write_probe` wrote.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    filesystem, path = _filesystem(location)
+    with filesystem.open_input_stream(path) as file:
+        return bytes(file.read())
+
+
+def _info(location: str) -> Any:
+    filesystem, path = _filesystem(location)
+    return filesystem.get_file_info(path)
+
+
+def _filesystem(location: str) -> tuple[Any, str]:
+    """pyarrow's file system and the path in it, as Ray takes them from a `storage_path`."""
+    from pyarrow.fs import FileSystem, LocalFileSystem
+
+    if not is_uri(location):
+        return LocalFileSystem(), location
+    filesystem, path = FileSystem.from_uri(location)
+    return filesystem, path
+
+
+def _pour(source: IO[bytes], target: IO[bytes]) -> None:
+    shutil.copyfileobj(source, target, 1 << 20)

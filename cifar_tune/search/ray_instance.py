@@ -1,0 +1,167 @@
+"""The Ray that a search runs in: one of its own on this machine, or a cluster that it joins."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+from ray._private import ray_constants, services
+
+from cifar_tune.config import Plan
+from cifar_tune.errors import ResourceError
+from cifar_tune.machine import Machine
+from cifar_tune.preflight import has_own_model
+
+WORKER_SETTINGS = {
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",  # an online tracker may take long to finish
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial of 0 GPUs sees none
+}
+DRIVER_SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # the newer output can't be silenced
+    "RAY_DEDUP_LOGS": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # 7 ms a report, and five files a trial
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # or a trial without a report ends the search
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # ours saves and names the command to go on
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # Ray's snapshots are never read
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the journal and our own line have the reason
+    "TUNE_WARN_THRESHOLD_S": "10",
+    **WORKER_SETTINGS,
+}
+LOCAL_SETTINGS = {
+    # Prestarted workers are not the ones that trials get here: on two cores four processes would
+    # import torch at once, and the first step would come twice as late.
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_worker_prestart": "0",
+}
+KNOCK_SECONDS = 4.0  # Ray itself tries a dead address for minutes
+
+
+@contextmanager
+def ray_for(plan: Plan, machine: Machine) -> Iterator[None]:
+    """The Ray that a plan asks for; one that this process has already is used, and goes on.
+
+    Raises:
+        ResourceError: there is no such cluster, or it can't be joined.
+    """
+    _set(DRIVER_SETTINGS)
+    if ray.is_initialized():
+        yield
+        return
+    if plan.resources.address is None:
+        _start(machine, plan)
+    else:
+        _join(plan.resources.address, plan)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start(machine: Machine, plan: Plan) -> None:
+    """A Ray of this process's own, which joins no other."""
+    _set(LOCAL_SETTINGS)
+    if has_own_model(plan):
+        os.environ["PYTHONPATH"] = _own_path()
+    umask = os.umask(0o077)  # Ray writes its token with the umask's permissions
+    try:
+        with _on_loopback():
+            ray.init(
+                address="local",
+                num_cpus=machine.cpus,
+                num_gpus=machine.gpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    finally:
+        os.umask(umask)
+
+
+def _set(settings: dict[str, str]) -> None:
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+
+
+def _own_path() -> str:
+    """A module of the user's own lies where the command was given."""
+    return os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """A Ray that starts meanwhile takes 127.0.0.1 for this machine's address, and listens there.
+
+    Ray does so by itself on macOS and Windows, by this constant; elsewhere its processes listen on
+    all interfaces. `_node_ip_address="127.0.0.1"` won't do: `ray.init` puts the machine's outer
+    address in its place.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _join(address: str, plan: Plan) -> None:
+    head = _head(address)
+    _knock(head)
+    settings = dict(WORKER_SETTINGS)
+    if has_own_model(plan):
+        settings["PYTHONPATH"] = _own_path()
+    try:
+        ray.init(
+            address=head,
+            runtime_env={"env_vars": settings},
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, RuntimeError, ValueError, AssertionError) as error:
+        ray.shutdown()
+        raise ResourceError(
+            f"the Ray cluster at {head} can't be joined: {_first_line(error)}; give the command on"
+            " a machine of the cluster, with the same versions of Python and Ray, and with its"
+            " token (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token)"
+        ) from None
+
+
+def _head(address: str) -> str:
+    """HOST:PORT of the cluster's head; `auto`: as RAY_ADDRESS has it, else the one that runs here.
+
+    Raises:
+        ResourceError: there is none, or RAY_ADDRESS is no such address.
+    """
+    try:
+        head: str = services.canonicalize_bootstrap_address_or_die(address)
+    except (ConnectionError, ValueError):
+        head = ""
+    if not head:
+        raise ResourceError(
+            f"--address is {address}, and no Ray cluster is found here; start one (ray start"
+            " --head), give HOST:PORT of its head, or leave --address out"
+        )
+    if "://" in head:
+        raise ResourceError(
+            f"RAY_ADDRESS is {head}, which is not HOST:PORT; through ray:// the driver would not be"
+            " on the cluster: give the command there, or submit it (ray job submit)"
+        )
+    return head
+
+
+def _knock(head: str) -> None:
+    host, _, port = head.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise ResourceError(
+            f"no Ray cluster answers at {head}: {_first_line(error)}; start it, or give another"
+            " --address (auto takes RAY_ADDRESS, if that is set)"
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]
