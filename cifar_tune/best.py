@@ -19,7 +19,8 @@ from cifar_tune.evaluate import accuracy, predict_logits
 from cifar_tune.layout import BEST as FOLDER
 from cifar_tune.layout import CARD, MODEL, PREDICTIONS
 from cifar_tune.portable import load_checkpoint, write_portable
-from cifar_tune.results import Results, Trial, best_epoch, write_atomically
+from cifar_tune.results import Results, best_epoch, write_atomically
+from cifar_tune.trials import Trial
 
 FIGURES = "metrics.json"
 

@@ -26,6 +26,7 @@ SIGNS = (
     (LOST_NODE, r"node has (died|crashed)|node was terminated|NodeDiedError|node .* marked dead"),
     (LOST_NODE, r"owner has died"),  # this machine's own Ray was killed
     (LOST_PROCESS, r"ActorDiedError|RayActorError|ActorUnavailableError|worker .*(died|crashed)"),
+    (LOST_PROCESS, r"actor .* is unavailable"),
     (DATA, r"\bDataError\b"),
 )  # fmt: skip
 

@@ -11,7 +11,8 @@ from cifar_tune.config import Plan, RunConfig
 from cifar_tune.errors import DataError, PlanError
 from cifar_tune.journal import Records, read_journal
 from cifar_tune.load import plan_from
-from cifar_tune.results import Results, Trial
+from cifar_tune.results import Results
+from cifar_tune.trials import Trial
 
 COMPARED = ("val_accuracy", "val_loss", "train_loss", "lr")
 

@@ -10,8 +10,9 @@ from typing import Any
 from cifar_tune.config import RUN_SECTIONS, Plan, SearchConfig
 from cifar_tune.errors import PlanError, ResultsError
 from cifar_tune.points import lies_in
-from cifar_tune.results import ENDED, Results, Trial, best_epoch, pick_best
+from cifar_tune.results import Results, best_epoch, pick_best
 from cifar_tune.spaces import Value
+from cifar_tune.trials import ENDED, Trial
 
 LEARNS_NOTHING = ("random", "sobol")
 MOST_POINTS = 3  # of an earlier search; a searcher that learns gets the other trials as well

@@ -11,7 +11,8 @@ from typing import Any
 
 from cifar_tune.config import SearchConfig
 from cifar_tune.journal import Event
-from cifar_tune.results import Results, Trial, best_epoch, write_atomically
+from cifar_tune.results import Results, best_epoch, write_atomically
+from cifar_tune.trials import Trial
 
 COLUMNS = (
     "trial_id", "status", "epochs", "best_epoch", "val_accuracy", "val_loss", "seed",

@@ -69,11 +69,11 @@ class RayNodes:
             _kill_tree(node)
 
     def _start(self, name: str, prefix: Sequence[str], *words: str) -> None:
-        log = (self._folder / f"{name}.log").open("wb")
         command = [*prefix, self._ray, "start", "--block", "--disable-usage-stats", *words]
-        self._nodes.append(
-            subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, cwd="/")
-        )
+        with (self._folder / f"{name}.log").open("wb") as log:
+            self._nodes.append(
+                subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, cwd="/")
+            )
 
     def _wait_for(self, name: str) -> None:
         log, until = self._folder / f"{name}.log", time.monotonic() + START_SECONDS

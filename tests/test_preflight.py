@@ -46,7 +46,11 @@ MACHINE = Machine(cpus=2, gpus=0, gpu_name=None, cpu_name="x", cpu_bf16=True, gp
         (["model.name=resnet"], PlanError, r"model\.name is 'resnet'.*resnet9"),
         (["search.space.model.name={choice: [net, nett]}"], PlanError, r"'nett'"),
         (["train.precision=16"], PlanError, r"precision is 16, which needs a GPU"),
-        (["resources.address=ray://10.0.0.1:10001"], PlanError, r"give auto, or HOST:PORT of the cluster"),
+        (
+            ["resources.address=ray://10.0.0.1:10001"],
+            PlanError,
+            r"give auto, or HOST:PORT of the cluster",
+        ),
         (["resources.gpus_per_trial=1"], ResourceError, r"this machine has 0 GPUs"),
         (
             ["resources.workers_per_trial=2", "search.space.data.batch_size={int: [1, 64]}"],

@@ -17,6 +17,7 @@ PINNED = {
     "--config", "--set", "--num-samples", "--searcher", "--scheduler", "--time-budget",
     "--trial-timeout", "--fail-fast", "--candidates", "--final-seeds", "--flip-averaging", "--quiet",
     "--max-epochs", "--gpus-per-trial", "--workers-per-trial", "--cpus-per-trial", "--max-concurrent", "--address",
+    "--storage-path",
     "--data-dir", "--out", "--name", "--seed", "--wandb", "--dry-run", "--resume",
     "--wait-for-resources", "--version",
 }  # fmt: skip

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from cifar_tune.finals.candidates import Candidate
-from cifar_tune.results import Results, Trial
+from cifar_tune.results import Results
+from cifar_tune.trials import Trial
 from cifar_tune.uncertainty import MIN_SEEDS, Comparison, Correct, compare, standard_deviation
 
 CHEAPER = 0.95  # of the cost: below it, the clock's noise does not decide between two that tie

@@ -15,11 +15,12 @@ from cifar_tune.errors import JournalError, ResultsError
 from cifar_tune.journal import VERSION, Journal
 from cifar_tune.machine import Machine
 from cifar_tune.resources import Share
-from cifar_tune.results import Recorder, Results, Trial
+from cifar_tune.results import Recorder, Results
 from cifar_tune.search.run import run_search
 from cifar_tune.search.stop import StopRequest
 from cifar_tune.search.trainable import Objective
 from cifar_tune.spaces import Value
+from cifar_tune.trials import Trial
 
 # The search's seeds begin at the plan's; it has ten million trials at most.
 FRESH_SEEDS = {"confirm": 1_000_000_000, "final": 2_000_000_000}

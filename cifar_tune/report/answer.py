@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cifar_tune.layout import BEST, FINALS
-from cifar_tune.results import STATUSES, Results
+from cifar_tune.results import Results
 from cifar_tune.tables import finals_of
+from cifar_tune.trials import STATUSES
 
 SMALL_SEEDS = "an interval needs at least 3 seeds"
 

@@ -12,8 +12,9 @@ from cifar_tune.report.ledger import compute_unit, share_of
 from cifar_tune.report.plots import NOTHING_JUDGED
 from cifar_tune.report.slots import Segment, Slots, slots_of
 from cifar_tune.report.style import BEST, COLOURS, NEUTRAL, finish, metric_name
-from cifar_tune.results import STATUSES, Results, Trial
+from cifar_tune.results import Results
 from cifar_tune.rungs import exchange_epochs, rung_epochs, rungs_below
+from cifar_tune.trials import STATUSES, Trial
 
 NOTHING_REPORTED = "No trial has reported an epoch yet."
 

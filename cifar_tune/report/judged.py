@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import optuna
 from optuna.trial import TrialState
 
-from cifar_tune.results import Results, Trial, best_epoch
+from cifar_tune.results import Results, best_epoch
 from cifar_tune.search.optuna_trials import (
     Parameter,
     direction_of,
@@ -16,6 +16,7 @@ from cifar_tune.search.optuna_trials import (
     parameters_of,
     steps_of,
 )
+from cifar_tune.trials import Trial
 
 # What a diverged trial reports in place of its loss; no finite loss comes near.
 STAND_IN_LOSS = 1e9

@@ -32,8 +32,9 @@ from cifar_tune.report.style import (
     finish,
     metric_name,
 )
-from cifar_tune.results import Results, Trial, best_epoch, pick_best
+from cifar_tune.results import Results, best_epoch, pick_best
 from cifar_tune.search.optuna_trials import Parameter
+from cifar_tune.trials import Trial
 
 NOTHING_JUDGED = "No trial has reported an epoch that it can be judged by yet."
 NOTHING_SEARCHED = "No field is searched, so there is nothing to compare."

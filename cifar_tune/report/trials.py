@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cifar_tune.report.judged import curve_of
-from cifar_tune.results import Results, Trial, best_epoch
+from cifar_tune.results import Results, best_epoch
 from cifar_tune.spaces import Value
+from cifar_tune.trials import Trial
 
 
 @dataclass(frozen=True, kw_only=True)

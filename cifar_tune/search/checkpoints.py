@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from cifar_tune.checkpoint_files import delete_folder, is_whole, keep_only, locate, name_of, parent
 from cifar_tune.layout import RAY
-from cifar_tune.results import ENDED, Recorder, Results, Trial, best_epoch
+from cifar_tune.results import Recorder, Results, best_epoch
+from cifar_tune.trials import ENDED, Trial
 
 
 def to_go_on_from(recorder: Recorder, trial: Trial) -> list[str]:

@@ -6,6 +6,7 @@ Ray is imported inside the functions, so that a search on this machine is checke
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from cifar_tune.results import Say
 
 ANSWER_SECONDS = 60.0  # for every node to start a process and answer; it imports no torch
 WAIT_SECONDS = 2.0  # between looks at a cluster that has no room yet
+KNOCK_SECONDS = 2.0  # for a node to answer at all
 SHARED_SECONDS = 5.0  # for a file to be seen on another node
 
 
@@ -90,6 +92,19 @@ def live_nodes() -> list[Node]:
         for node in ray.nodes()
         if node["Alive"]
     ]
+
+
+def is_gone(address: str | None) -> bool:
+    """Whether a node with this address, which Ray takes to be alive, does not answer any more."""
+    import ray
+
+    for node in ray.nodes():
+        if node["NodeManagerAddress"] == address and node["Alive"]:
+            try:
+                socket.create_connection((address, node["NodeManagerPort"]), KNOCK_SECONDS).close()
+            except OSError:
+                return True
+    return False
 
 
 def _wait_for_room(plan: Plan, say: Say) -> None:

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from cifar_tune.config import Plan
 from cifar_tune.journal import FILE_NAME as JOURNAL_NAME
 from cifar_tune.journal import Event
-from cifar_tune.results import Results, Trial
+from cifar_tune.results import Results
 from cifar_tune.search.optuna_trials import (
     direction_of,
     earlier_trials,
@@ -30,6 +30,7 @@ from cifar_tune.search.optuna_trials import (
     steps_of,
     value_of,
 )
+from cifar_tune.trials import Trial
 
 log = logging.getLogger(__name__)
 

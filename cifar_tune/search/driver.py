@@ -9,15 +9,17 @@ from ray import tune
 
 from cifar_tune.checkpoint_files import inside
 from cifar_tune.errors import StorageError
-from cifar_tune.failures import CODE, HUNG, kind_of, may_retry
+from cifar_tune.failures import CODE, HUNG, LOST_NODE, LOST_PROCESS, kind_of, may_retry
 from cifar_tune.layout import MODEL
-from cifar_tune.results import ENDED, PicklesAsNothing, Recorder, Trial
+from cifar_tune.results import PicklesAsNothing, Recorder
 from cifar_tune.search.checkpoints import drop_checkpoints
+from cifar_tune.search.cluster import is_gone
 from cifar_tune.search.population import is_exchange
 from cifar_tune.search.searchers import JournalledSearcher
 from cifar_tune.search.stop import StopRequest
 from cifar_tune.search.trainable import CLOCK, REPORTED
 from cifar_tune.search.watchdog import Watchdog
+from cifar_tune.trials import ENDED, Trial
 
 
 class JournalCallback(PicklesAsNothing, tune.Callback):
@@ -50,6 +52,7 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         self._stop = stop
         self._start = start
         self._search = recorder.results.plan.search
+        self._on_cluster = recorder.results.plan.resources.address is not None
         self.failure: StorageError | None = None
 
     def _write(self, event: str, **values: Any) -> None:
@@ -135,7 +138,10 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         path = Path(trial.error_file or "")
         text = path.read_text(errors="replace") if path.is_file() else "RayActorError: it is gone"
         text = text.rpartition("Failure # ")[2]  # the newest of several
-        return kind_of(text), _last_line(text), text[-4000:]
+        kind = kind_of(text)
+        if kind == LOST_PROCESS and self._on_cluster and is_gone(trial.last_result.get("node_ip")):
+            kind = LOST_NODE  # Ray itself knows it only after 15 s
+        return kind, _last_line(text), text[-4000:]
 
     def _stop_if_asked(self, record: Trial) -> None:
         if record.status == "failed" and self._search.fail_fast:

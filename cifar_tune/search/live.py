@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 from cifar_tune.config import budget_seconds
 from cifar_tune.journal import Event
 from cifar_tune.preflight import number_of_trials
-from cifar_tune.results import ENDED, PicklesAsNothing, Results, Trial
+from cifar_tune.results import PicklesAsNothing, Results
 from cifar_tune.rungs import expected_epochs
 from cifar_tune.search.progress import clock, news, short
+from cifar_tune.trials import ENDED, Trial
 
 if TYPE_CHECKING:  # it is loaded where there is a terminal
     from rich.console import RenderableType

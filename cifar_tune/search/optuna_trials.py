@@ -17,8 +17,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cifar_tune.config import SearchConfig
 from cifar_tune.journal import Event
-from cifar_tune.results import Trial, best_epoch
+from cifar_tune.results import best_epoch
 from cifar_tune.spaces import FRACTIONS, LISTS, Dimension, Space, Value
+from cifar_tune.trials import Trial
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,10 @@ from typing import Any
 
 from cifar_tune.config import Plan
 from cifar_tune.pairs import PBT_MUTABLE
-from cifar_tune.results import Results, Trial
+from cifar_tune.results import Results
 from cifar_tune.rungs import exchange_epochs
 from cifar_tune.spaces import Dimension, Space, Value
+from cifar_tune.trials import Trial
 
 FACTORS = (0.8, 1.2)  # the paper's
 REDRAW_PROBABILITY = 0.25  # as in Ray's PopulationBasedTraining

@@ -110,7 +110,8 @@ def news(event: Event) -> list[tuple[str, str]]:
         reason = f": {event['reason']}" if event["reason"] else ""
         return [(name, event["status"] + kind + reason)]
     if event["event"] == "slots_changed":
-        return [("cluster", f"{event['nodes']} nodes, {event['slots']} trials at once from now on")]
+        nodes, slots = event["nodes"], event["slots"]
+        return [("cluster", f"nodes: {nodes}; trials at once from now on: {slots}")]
     if event["event"] == "exchanged":
         return [
             (

@@ -23,7 +23,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cifar_tune.config import Plan
 from cifar_tune.points import MAX_GRID_POINTS, count_points, grid_points
-from cifar_tune.results import Trial
 from cifar_tune.search.optuna_trials import (
     Parameter,
     direction_of,
@@ -32,6 +31,7 @@ from cifar_tune.search.optuna_trials import (
     steps_of,
 )
 from cifar_tune.spaces import Space, Value
+from cifar_tune.trials import Trial
 
 ATTEMPTS = 4  # to suggest what was not there before; then it is drawn among the points left
 

@@ -17,11 +17,12 @@ from optuna.trial import FrozenTrial, TrialState
 from cifar_tune.config import Plan
 from cifar_tune.journal import Event
 from cifar_tune.pairs import STARTUP_TRIALS
-from cifar_tune.results import Results, Trial
+from cifar_tune.results import Results
 from cifar_tune.search.dashboard import StudyFile
 from cifar_tune.search.optuna_trials import earlier_trials, parameters_of, state_of, value_of
 from cifar_tune.search.sampling import End, Sampling
 from cifar_tune.spaces import Space, Value
+from cifar_tune.trials import Trial
 
 
 class OptunaStudy:

@@ -10,9 +10,10 @@ from typing import ParamSpec
 
 from cifar_tune.journal import Event
 from cifar_tune.layout import is_of_finals
-from cifar_tune.results import ENDED, STATUSES, Results, Trial, write_atomically
+from cifar_tune.results import Results, write_atomically
 from cifar_tune.spaces import Space
 from cifar_tune.tracking.event_files import FAILURE, RUNNING, SUCCESS, EventFiles, in_column
+from cifar_tune.trials import ENDED, STATUSES, Trial
 
 log = logging.getLogger(__name__)
 

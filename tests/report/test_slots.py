@@ -3,7 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cifar_tune.report.slots import slots_of
-from cifar_tune.results import Results, Start, Trial
+from cifar_tune.results import Results
+from cifar_tune.trials import Start, Trial
 
 
 def trial(name: str, *spans: tuple[float, float]) -> Trial:
@@ -15,7 +16,7 @@ def search(*trials: Trial, starts: list[Start]) -> Results:
 
 
 def test_each_span_goes_to_the_first_free_slot() -> None:
-    start = Start(number=1, slots=2, began=100.0, ended=110.0)
+    start = Start(storage="ray/1", number=1, slots=2, began=100.0, ended=110.0)
     spans = [trial("a", (101, 104)), trial("b", (101, 108)), trial("c", (105, 110))]
     slots = slots_of(search(*spans, starts=[start]))
     assert [(one.trial_id, one.slot, one.begin, one.end) for one in slots.segments] == [
@@ -30,8 +31,8 @@ def test_each_span_goes_to_the_first_free_slot() -> None:
 
 def test_the_time_between_two_starts_is_left_out() -> None:
     starts = [
-        Start(number=1, slots=1, began=100.0, ended=110.0),
-        Start(number=2, slots=1, began=5000.0, ended=5010.0),
+        Start(storage="ray/1", number=1, slots=1, began=100.0, ended=110.0),
+        Start(storage="ray/2", number=2, slots=1, began=5000.0, ended=5010.0),
     ]
     slots = slots_of(search(trial("a", (100, 110), (5002, 5010)), starts=starts))
     assert [(one.begin, one.end) for one in slots.segments] == [(0.0, 10.0), (12.0, 20.0)]
@@ -40,11 +41,11 @@ def test_the_time_between_two_starts_is_left_out() -> None:
 
 
 def test_long_searches_are_told_in_hours() -> None:
-    start = Start(number=1, slots=1, began=0.0, ended=36000.0)
+    start = Start(storage="ray/1", number=1, slots=1, began=0.0, ended=36000.0)
     slots = slots_of(search(trial("a", (0, 7200)), starts=[start]))
     assert (slots.unit, slots.segments[0].end) == ("hours", 2.0)
 
 
 def test_a_start_without_a_trial_takes_no_time() -> None:
-    slots = slots_of(search(starts=[Start(number=1, slots=4)]))
+    slots = slots_of(search(starts=[Start(storage="ray/1", number=1, slots=4)]))
     assert (slots.segments, slots.starts) == ([], [])
