@@ -15,7 +15,10 @@ FAST_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86: AVX512 and AMX; Ar
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """CPUs and GPUs that this process may use, and whether they compute bfloat16 fast."""
+    """CPUs and GPUs that this process may use, and whether they compute bfloat16 fast.
+
+    `gpu_bytes` is the memory of one GPU.
+    """
 
     cpus: int
     gpus: int
@@ -23,11 +26,12 @@ class Machine:
     cpu_name: str
     cpu_bf16: bool
     gpu_bf16: bool
+    gpu_bytes: int = 0
 
 
 def read_machine() -> Machine:
     """Read the machine. Torch is imported only where a GPU's device file exists."""
-    gpus, gpu_name, gpu_bf16 = _gpus()
+    gpus, gpu_name, gpu_bf16, gpu_bytes = _gpus()
     flags, cpu_name = _cpu_flags()
     return Machine(
         cpus=_usable_cpus(),
@@ -36,6 +40,7 @@ def read_machine() -> Machine:
         cpu_name=cpu_name,
         cpu_bf16=bool(flags & FAST_BF16_FLAGS),
         gpu_bf16=gpu_bf16,
+        gpu_bytes=gpu_bytes,
     )
 
 
@@ -64,6 +69,7 @@ def least(nodes: Sequence[Machine]) -> Machine:
         nodes[0],
         cpu_bf16=all(node.cpu_bf16 for node in nodes),
         gpu_bf16=all(node.gpu_bf16 for node in nodes if node.gpus),
+        gpu_bytes=min((node.gpu_bytes for node in nodes if node.gpus), default=0),
     )
 
 
@@ -104,15 +110,16 @@ def _cpu_flags() -> tuple[set[str], str]:
     return flags, name
 
 
-def _gpus() -> tuple[int, str | None, bool]:
+def _gpus() -> tuple[int, str | None, bool, int]:
     devices = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dxg")]
     if not devices:
-        return 0, None, False
+        return 0, None, False, 0
     import torch
 
     count = torch.cuda.device_count()
     if not count:
-        return 0, None, False
+        return 0, None, False, 0
     # Compute capability 8.0 (A100) is the first with bfloat16 in its tensor cores.
     capability = torch.cuda.get_device_capability(0)
-    return count, torch.cuda.get_device_name(0), capability >= (8, 0)
+    memory = torch.cuda.get_device_properties(0).total_memory
+    return count, torch.cuda.get_device_name(0), capability >= (8, 0), memory

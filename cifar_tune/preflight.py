@@ -18,7 +18,7 @@ from cifar_tune.machine import Machine, least, settle
 from cifar_tune.models import check_model_name
 from cifar_tune.pairs import check_pair, is_model_based
 from cifar_tune.points import count_points, grid_points
-from cifar_tune.resources import CLUSTER, HERE, Share, share_of
+from cifar_tune.resources import CLUSTER, HERE, Share, share_of, trials_per_gpu
 from cifar_tune.results import Results
 from cifar_tune.rungs import expected_epochs, rung_epochs, rung_table, rungs_below
 from cifar_tune.spaces import SpaceError, Value
@@ -39,6 +39,7 @@ class Forecast:
     most_epochs: int
     expected_epochs: int
     free_bytes: int
+    gpu_bytes: int
     notes: tuple[str, ...]
 
 
@@ -74,6 +75,7 @@ def check(plan: Plan, nodes: Sequence[Machine]) -> Forecast:
         rungs=rungs,
         most_epochs=count * epochs,
         expected_epochs=expected_epochs(plan, count),
+        gpu_bytes=least(nodes).gpu_bytes,
         free_bytes=shutil.disk_usage(_nearest_folder(Path(plan.out))).free,
         notes=(*notes, *given.notes),
     )
@@ -308,6 +310,7 @@ def describe(forecast: Forecast, dataset: str, folder: Path, *, disk: bool) -> l
         + (f" in {given.workers} workers" if given.workers > 1 else "")
         + f", precision {plan.train.precision}"
         + (", channels_last" if plan.train.channels_last else ""),
+        *_sharing(forecast),
         f"data        {dataset}",
     ]
     if forecast.rungs:
@@ -322,6 +325,19 @@ def describe(forecast: Forecast, dataset: str, folder: Path, *, disk: bool) -> l
         lines.append(f"disk        {need}; {forecast.free_bytes / 1e9:.1f} GB are free")
     lines.append(f"results     {folder}")
     return lines + [f"note        {note}" for note in forecast.notes]
+
+
+def _sharing(forecast: Forecast) -> list[str]:
+    """How many trials share a GPU, and what each may take of it; nothing where none does."""
+    count = trials_per_gpu(forecast.share.gpus) if forecast.share.gpus else 1
+    if count == 1:
+        return []
+    memory = forecast.share.gpus * forecast.gpu_bytes / 1e9
+    most = f", {memory:.1f} GB" if memory else ""
+    return [
+        f"gpu         {count} trials share one; each may take {forecast.share.gpus:.0%} of its"
+        f" memory{most}, and one that needs more is tried again alone"
+    ]
 
 
 def _finals(plan: Plan) -> str:

@@ -111,7 +111,7 @@ def _cpus_per_trial(
         # One process feeds each share of a GPU; more than 4 CPUs do not help the loader, which
         # works on the GPU.
         node = max(nodes, key=lambda node: node.gpus)
-        return workers * max(1, min(4, node.cpus // _per_gpu(gpus) // max(1, node.gpus)))
+        return workers * max(1, min(4, node.cpus // trials_per_gpu(gpus) // max(1, node.gpus)))
     if wanted < workers:
         raise ResourceError(
             f"--cpus-per-trial is {wanted}, for {workers} workers; it must be at least one each:"
@@ -129,23 +129,23 @@ def _slots_on(node: Machine, cpus: int, gpus: float) -> int:
     by_cpu = node.cpus // cpus
     if not gpus:
         return by_cpu
-    return min(by_cpu, int(node.gpus // gpus) if gpus > 1 else node.gpus * _per_gpu(gpus))
+    return min(by_cpu, int(node.gpus // gpus) if gpus > 1 else node.gpus * trials_per_gpu(gpus))
 
 
 def _of(workers: int) -> str:
     return f" of {workers} workers" if workers > 1 else ""
 
 
-def _per_gpu(gpus: float) -> int:
+def trials_per_gpu(gpus: float) -> int:
     """Trials that share one GPU; exact, since 1 / 0.1 in floats may round down."""
     return max(1, int(1 / Fraction(str(gpus)))) if gpus <= 1 else 1
 
 
 def _notes(gpus: float) -> tuple[str, ...]:
-    left = 1 - gpus * _per_gpu(gpus) if 0 < gpus < 1 else 0.0
+    left = 1 - gpus * trials_per_gpu(gpus) if 0 < gpus < 1 else 0.0
     if left > 0.02:  # 0.333 is meant as a third
         return (
-            f"--gpus-per-trial {gpus:g}: {_per_gpu(gpus)} trials share a GPU and {left:.0%} of it"
-            " stays idle; a share of 1/2, 1/3 or 1/4 leaves none",
+            f"--gpus-per-trial {gpus:g}: {trials_per_gpu(gpus)} trials share a GPU and {left:.0%} of"
+            " it stays idle; a share of 1/2, 1/3 or 1/4 leaves none",
         )
     return ()

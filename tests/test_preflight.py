@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -231,3 +232,40 @@ def test_the_workers_of_a_trial_share_its_cpus_and_are_told(tmp_path: Path) -> N
     assert not forecast.notes
     alone = preflight.check(load_plan(None, given[1:]), [MACHINE])
     assert any("sync_batchnorm changes nothing" in note for note in alone.notes)
+
+
+def test_a_share_of_a_gpu_is_told_with_its_memory(tmp_path: Path) -> None:
+    machine = replace(MACHINE, cpus=8, gpus=1, gpu_bytes=80 * 10**9)
+    forecast = preflight.check(load_plan(None, ["resources.gpus_per_trial=0.25"]), [machine])
+    lines = preflight.describe(forecast, "some", tmp_path, disk=False)
+    (line,) = [line for line in lines if line.startswith("gpu")]
+    assert "4 trials share one; each may take 25% of its memory, 20.0 GB" in line
+    whole = preflight.check(load_plan(), [machine])
+    assert not any(
+        line.startswith("gpu") for line in preflight.describe(whole, "", tmp_path, disk=False)
+    )
+
+
+def test_a_plan_is_settled_for_what_all_nodes_have() -> None:
+    slow = replace(MACHINE, cpus=4, cpu_bf16=False)
+    plan = load_plan(None, ["resources.address=auto"])
+    forecast = preflight.check(plan, [MACHINE, slow])
+    assert forecast.share.slots == 6
+    assert forecast.plan.train.precision == "32"
+    assert preflight.check(plan, [MACHINE, MACHINE]).plan.train.precision == "bf16"
+    with pytest.raises(ResourceError, match=r"is 5, and the cluster has 4 CPUs; pass .* 4 or less"):
+        preflight.check(
+            load_plan(None, ["resources.address=auto", "resources.cpus_per_trial=5"]),
+            [MACHINE, slow],
+        )
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "ray://h:10001", "http://h:8265", "h:port", ""])
+def test_an_address_is_that_of_a_head(address: str) -> None:
+    with pytest.raises(PlanError, match=r"give auto, or HOST:PORT"):
+        load_plan(None, [f"resources.address='{address}'"])
+
+
+def test_local_is_this_machine_alone() -> None:
+    assert load_plan(None, ["resources.address=local"]).resources.address is None
+    assert load_plan(None, ["resources.address='[::1]:6379'"]).resources.address == "[::1]:6379"
