@@ -81,5 +81,7 @@ def tidy(recorder: Recorder) -> None:
 def drop_all(results: Results) -> None:
     """Delete the checkpoints of all trials, and what else Ray wrote."""
     for start in results.starts:
-        delete_folder(locate(results.folder, start.storage))
+        storage = locate(results.folder, start.storage)
+        own = parent(storage)  # outside the results folder each start has one of its own
+        delete_folder(own if name_of(own) != RAY else storage)
     delete_folder(str(results.folder / RAY))
