@@ -33,12 +33,16 @@ $(VENV)/installed: $(LOCK) pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
-# The lock holds exact versions and hashes for Python 3.11 to 3.13, and no index address.
+# The lock holds exact versions and hashes for Python 3.11 to 3.13, and no index address; that of the
+# image has Ray's job server, and no tools of the developers.
 lock:
 	test -x $(BIN)/uv || ($(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --group dev --output-file $(LOCK) \
 		pyproject.toml lock.in
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header --extra cluster --constraint $(LOCK) \
+		--output-file docker/$(LOCK) pyproject.toml lock.in
 
 build: install
 	$(BIN)/python -m build --no-isolation --wheel --outdir dist .

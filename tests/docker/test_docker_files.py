@@ -80,7 +80,10 @@ def test_only_named_files_go_into_the_build() -> None:
     kept = {rule[1:] for rule in rules if rule.startswith("!")}
     copied = [shlex.split(argument) for name, argument in instructions() if name == "COPY"]
     sources = {word for words in copied for word in words[:-1] if not word.startswith("--")}
-    sources = (sources - {"/opt/cifar_tune", "${LOCK}"}) | {"requirements*.lock"}
+    sources = (sources - {"/opt/cifar_tune", "${LOCK}"}) | {
+        "requirements*.lock",
+        "docker/requirements.lock",
+    }
     assert kept == sources
     for pattern in kept:
         assert list(ROOT.glob(pattern)), f"{pattern} is not there"
@@ -88,11 +91,11 @@ def test_only_named_files_go_into_the_build() -> None:
 
 def test_the_services_write_only_to_the_volumes_and_to_memory() -> None:
     services = compose()["services"]
-    assert set(services) == {"search", "search-gpu"}
+    assert set(services) == {"search", "search-gpu", "head", "worker", "search-cluster"}
     search = services["search"]
     targets = [volume.partition(":")[2] for volume in search["volumes"]]
     assert targets == yaml.safe_load(only("VOLUME"))
-    assert {volume.partition(":")[0] for volume in search["volumes"]} == set(compose()["volumes"])
+    assert {volume.partition(":")[0] for volume in search["volumes"]} == {"data", "results"}
     assert search["read_only"] is True
     assert search["tmpfs"] == ["/tmp"]
     assert search["shm_size"] == "2g"
@@ -138,3 +141,18 @@ def test_the_check_is_sound_for_bash_and_can_be_run() -> None:
     script = ROOT / "docker" / "check.sh"
     subprocess.run(["bash", "-n", str(script)], check=True)
     assert os.access(script, os.X_OK)
+
+
+def test_the_lock_of_the_image_has_the_versions_that_are_tested() -> None:
+    def versions(lock: Path) -> dict[str, str]:
+        return dict(re.findall(r"(?m)^([A-Za-z0-9._-]+)==([^ ;]+)", lock.read_text()))
+
+    tested, image = (
+        versions(ROOT / "requirements.lock"),
+        versions(ROOT / "docker/requirements.lock"),
+    )
+    both = set(tested) & set(image)
+    assert {"torch", "ray", "lightning", "uv"} <= both
+    assert {name: tested[name] for name in both} == {name: image[name] for name in both}
+    assert "pytest" not in image
+    assert "://" not in (ROOT / "docker/requirements.lock").read_text()
