@@ -63,9 +63,10 @@ class ModelConfig(Section):
     """The network."""
 
     name: str = "resnet9"
-    """`net` (the lecture's), `resnet9`, `resnet18`, or your own as `package.module:build`."""
+    """`net` (the lecture's), `resnet9`, `resnet18`, `speednet` (a few passes at large batches), or
+    your own as `package.module:build`."""
     width: PositiveInt = 12
-    """Channels of the first stage of resnet9; 12 suits two CPU cores, 64 a GPU."""
+    """Channels of the first stage of resnet9 and speednet; 12 suits two CPU cores, 64 a GPU."""
     l1: PositiveInt = 120
     """Units of the first hidden layer of net."""
     l2: PositiveInt = 84
@@ -75,16 +76,22 @@ class ModelConfig(Section):
 class OptimConfig(Section):
     """The optimizer, its schedule, and what belongs to the loss."""
 
-    name: Literal["sgd", "adamw"] = "sgd"
-    """SGD with (Nesterov) momentum, or AdamW."""
+    name: Literal["sgd", "adamw", "muon"] = "sgd"
+    """SGD with (Nesterov) momentum, AdamW, or Muon: orthogonalised momentum for the weights of
+    hidden convolutions and linear layers, AdamW for the last layer and all else."""
     lr: Positive = 0.1
     """Learning rate: the schedule's highest."""
+    adamw_lr: Positive = 0.01
+    """Learning rate of what muon leaves to AdamW; it follows the same schedule."""
     momentum: Fraction = 0.9
-    """Momentum of sgd; beta1 of adamw."""
+    """Momentum of sgd and of muon's matrices; beta1 of adamw."""
     nesterov: bool = True
-    """Nesterov's form of the momentum (sgd)."""
+    """Nesterov's form of the momentum (sgd, muon)."""
+    newton_schulz_steps: Annotated[int, Field(ge=1, le=20)] = 5
+    """Iterations that orthogonalise a step of muon; fewer are faster and less exact."""
     weight_decay: NotNegative = 5e-4
-    """Weight decay: L2 in sgd, decoupled in adamw; not applied to biases and normalisation."""
+    """Weight decay: L2 in sgd, decoupled (times the learning rate) in adamw and muon; not applied
+    to biases and normalisation."""
     schedule: Literal["constant", "cosine", "one-cycle", "linear"] = "one-cycle"
     """How the learning rate goes over `train.max_epochs`, step by step."""
     warmup_fraction: Fraction = 0.25
@@ -106,7 +113,9 @@ class TrainConfig(Section):
     """Memory layout of images and weights; auto: with bf16 and 16."""
     threads: Auto | PositiveInt = "auto"
     """CPU threads of a training; auto: the CPUs of a trial."""
-
+    compile: bool = False
+    """Whether torch.compile makes faster code of the network; a process compiles each architecture
+    and batch size once, for all its trials. It needs a C++ compiler."""
     sync_batchnorm: bool = False
     """Whether BatchNorm normalises over the batch of all workers of a trial, not each its part."""
 

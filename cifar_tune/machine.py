@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cifar_tune.config import TrainConfig
+from cifar_tune.errors import PlanError
 
 FAST_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86: AVX512 and AMX; Arm: bf16
 
@@ -71,6 +74,25 @@ def least(nodes: Sequence[Machine]) -> Machine:
         gpu_bf16=all(node.gpu_bf16 for node in nodes if node.gpus),
         gpu_bytes=min((node.gpu_bytes for node in nodes if node.gpus), default=0),
     )
+
+
+def check_compiler(*, gpu: bool) -> None:
+    """Check that torch.compile finds the compiler that it calls, by its own rules.
+
+    Raises:
+        PlanError: it is not there.
+    """
+    # For a CPU torch calls one for C++; for a GPU Triton compiles, and its launcher is in C.
+    variable, names = ("CC", ("gcc", "clang")) if gpu else ("CXX", ("g++",))
+    if not gpu and sys.platform == "darwin":
+        names = ("clang++",)
+    given = os.environ.get(variable)
+    names = (given,) if given else names
+    if not any(shutil.which(name) for name in names):
+        raise PlanError(
+            f"train.compile is true, which needs a compiler, and there is no {' or '.join(names)}"
+            f" on the path; install one, name another in {variable}, or leave train.compile out"
+        )
 
 
 def _usable_cpus() -> int:

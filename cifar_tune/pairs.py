@@ -17,7 +17,7 @@ OWN = "package.module:factory"  # stands for every searcher of the user's own
 STARTUP_TRIALS = 10  # that tpe and gp draw at random before they learn: Optuna's default
 PBT_POPULATION = 4  # the least whose quarter is a trial
 PBT_MUTABLE = (
-    "optim.lr", "optim.momentum", "optim.weight_decay", "optim.label_smoothing",
+    "optim.lr", "optim.adamw_lr", "optim.momentum", "optim.weight_decay", "optim.label_smoothing",
     "optim.gradient_clip", "data.crop_padding", "data.flip", "data.cutout",
 )  # fmt: skip
 CMAES_KINDS = ("uniform", "loguniform", "int", "logint", "pow2")

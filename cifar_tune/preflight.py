@@ -14,7 +14,7 @@ import cifar_tune.data as data_room
 from cifar_tune.config import ModelConfig, Plan
 from cifar_tune.errors import PlanError, ResourceError, ResultsError
 from cifar_tune.journal import FILE_NAME, LOCK_NAME, is_running, read_journal
-from cifar_tune.machine import Machine, least, settle
+from cifar_tune.machine import Machine, check_compiler, least, settle
 from cifar_tune.models import check_model_name
 from cifar_tune.pairs import check_pair, is_model_based
 from cifar_tune.points import count_points, grid_points
@@ -60,6 +60,7 @@ def check(plan: Plan, nodes: Sequence[Machine]) -> Forecast:
     given = share_of(plan.resources, nodes, HERE if plan.resources.address is None else CLUSTER)
     settled = _settled(plan, least(nodes), given)
     _check_precision(settled)
+    _check_compile(settled)
     _check_shares(plan, given.workers)
     _check_models(plan)
     if plan.train.sync_batchnorm and given.workers == 1:
@@ -167,6 +168,11 @@ def _check_precision(plan: Plan) -> None:
     precisions = _possible_words(plan, "train.precision", plan.train.precision)
     if "16" in precisions and not plan.on_gpu:
         raise PlanError("train.precision is 16, which needs a GPU; give bf16, 32 or auto")
+
+
+def _check_compile(plan: Plan) -> None:
+    if "True" in _possible_words(plan, "train.compile", str(plan.train.compile)):
+        check_compiler(gpu=plan.on_gpu)
 
 
 def check_waiting(plan: Plan) -> None:
@@ -377,7 +383,8 @@ def checkpoint_bytes(plan: Plan) -> int:
 
     from cifar_tune.models import build_model
 
-    copies = 3 if plan.optim.name == "adamw" else 2  # weights, and one or two moments
+    # Weights, and one or two moments; muon has a second one of the last layer and biases alone.
+    copies = 3 if "adamw" in _possible_words(plan, "optim.name", plan.optim.name) else 2
     largest = 0
     for model in _largest_models(plan):
         # Code of the user's own may ask for numbers, which tensors on "meta" do not have.

@@ -145,7 +145,7 @@ def _notes(gpus: float) -> tuple[str, ...]:
     left = 1 - gpus * trials_per_gpu(gpus) if 0 < gpus < 1 else 0.0
     if left > 0.02:  # 0.333 is meant as a third
         return (
-            f"--gpus-per-trial {gpus:g}: {trials_per_gpu(gpus)} trials share a GPU and {left:.0%} of"
-            " it stays idle; a share of 1/2, 1/3 or 1/4 leaves none",
+            f"--gpus-per-trial {gpus:g}: {trials_per_gpu(gpus)} trials share a GPU and {left:.0%}"
+            " of it stays idle; a share of 1/2, 1/3 or 1/4 leaves none",
         )
     return ()

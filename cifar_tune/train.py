@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cifar_tune.config import RunConfig
+from cifar_tune.config import DataConfig, RunConfig
 from cifar_tune.errors import PlanError, exit_code_of
 from cifar_tune.flags import add_flags, add_set, plan_of
-from cifar_tune.machine import read_machine, settle
+from cifar_tune.machine import check_compiler, read_machine, settle
 from cifar_tune.repeat import read_trial
 
 if TYPE_CHECKING:  # torch and Lightning cost seconds, which --help must not
     from lightning.pytorch import Callback, Trainer
+    from torch import nn
 
     from cifar_tune.data import SearchData
     from cifar_tune.module import Classifier
@@ -34,6 +35,8 @@ PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "bf16": "bf16-mixed",
     "16": "16-mixed",
 }
+INIT_IMAGES = 2000  # at most, that a network may start from
+MOST_VARIANTS = 256  # of a compiled network, in one process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +127,10 @@ def _fit(
         mean=[float(x) for x in data.mean],
         std=[float(x) for x in data.std],
     )
+    if resume_from is None:
+        init_from_images(module.model, data)
     trainer = _trainer(run, callbacks, fast_dev_run, gpu, options or {})
-    with _keyboard_interrupts():
+    with _keyboard_interrupts(), compiled(module.model) if run.train.compile else nullcontext():
         trainer.fit(
             module,
             datamodule=datamodule,
@@ -139,6 +144,45 @@ def _fit(
         module=module.cpu(),
         run=run,
     )
+
+
+def init_from_images(network: nn.Module, data: SearchData) -> None:
+    """Let a network that starts from data, such as a whitening layer, see training images.
+
+    Such a network has a method `init_from_images(images)`, which gets normalised images, float
+    [n, 3, 32, 32], on the CPU, the same ones in every worker and whatever the seed. A resumed
+    training has its outcome in the checkpoint.
+    """
+    from cifar_tune.data.augmentation import BatchMaker
+    from cifar_tune.data.datamodule import as_tensor
+
+    init = getattr(network, "init_from_images", None)
+    if init is None:
+        return
+    # Spread over all of them: an image folder's come class by class.
+    step = -(-len(data.train_images) // INIT_IMAGES)
+    images = as_tensor(data.train_images[::step])
+    maker = BatchMaker(DataConfig(), data.mean, data.std, images.device, channels_last=False)
+    init(maker.plain(images))
+
+
+@contextmanager
+def compiled(network: nn.Module) -> Iterator[None]:
+    """The network's forward pass compiled; its names and its state are as ever, and so is it after.
+
+    torch keeps compiled code with the class's own `forward` and looks it up by shapes and types,
+    so that the next network of this architecture in this process takes it over.
+    """
+    import torch
+
+    # Beyond its limit of 8 variants of a function (a batch size, a width, training or not: one
+    # each), torch would go on without compiling.
+    with torch._dynamo.config.patch(recompile_limit=MOST_VARIANTS):
+        network.forward = torch.compile(network.forward)
+        try:
+            yield
+        finally:
+            del network.forward
 
 
 def _trainer(
@@ -181,6 +225,8 @@ def _trainer(
 
 
 def _check(run: RunConfig, resume_from: Path | None, gpu: bool) -> None:
+    if run.train.compile:
+        check_compiler(gpu=gpu)
     if run.train.precision == "16" and not gpu:
         raise PlanError("train.precision is 16, which needs a GPU; on a CPU give bf16 or 32")
     if resume_from is not None and not Path(resume_from).is_file():
@@ -214,6 +260,8 @@ def _numerics(run: RunConfig, gpu: bool) -> Iterator[None]:
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Hide Lightning's notes ("GPU available: ..."), not its warnings but for one."""
+    import lightning.pytorch  # noqa: F401 (which sets its logger's level when it is imported)
+
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(max(level, logging.WARNING))

@@ -18,7 +18,7 @@ MACHINE = Machine(cpus=2, gpus=0, gpu_name=None, cpu_name="x", cpu_bf16=True, gp
 
 def test_the_configs_are_those_that_the_readme_names() -> None:
     names = {path.stem for path in CONFIGS}
-    assert names == {"asha", "grid", "lecture", "quickstart", "random"}
+    assert names == {"asha", "grid", "lecture", "quickstart", "random", "speed94"}
 
 
 def test_the_defaults_are_asha_yaml() -> None:

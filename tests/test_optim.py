@@ -129,6 +129,26 @@ def test_a_training_of_very_few_steps_has_finite_positive_rates(schedule: str, s
         assert all(0 < rate <= 0.5 for rate in rates), rates
 
 
+def test_muon_takes_hidden_convolutions_and_linear_weights_and_adamw_the_rest() -> None:
+    small = Small()
+    embedding = nn.Embedding(3, 2)
+    model = nn.Sequential(embedding, small, nn.Linear(4, 2))
+    optimizer = build_optimizer(model, OptimConfig(name="muon", weight_decay=0.3, adamw_lr=0.02))
+    hidden, decaying, exempt = optimizer.param_groups
+    assert [id(p) for p in hidden["params"]] == [id(small.conv.weight), id(small.linear.weight)]
+    assert [id(p) for p in decaying["params"]] == [id(embedding.weight), id(model[2].weight)]
+    assert len(exempt["params"]) == 3 + 4, "biases, and scale and bias of two norms"
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3, 0.3, 0.0]
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.02, 0.02]
+    assert [group["orthogonal"] for group in optimizer.param_groups] == [True, False, False]
+
+
+def test_both_rates_of_muon_follow_the_schedule() -> None:
+    config = OptimConfig(name="muon", lr=0.2, adamw_lr=0.01, schedule="linear", warmup_fraction=0.0)
+    _, schedule = stepped(config, 5)
+    assert schedule.get_last_lr() == pytest.approx([0.1, 0.005, 0.005])
+
+
 def stepped(config: OptimConfig, steps: int) -> tuple[Any, Any]:
     optimizer = build_optimizer(nn.Linear(2, 2), config)
     schedule = build_schedule(optimizer, config, 10)
@@ -138,7 +158,7 @@ def stepped(config: OptimConfig, steps: int) -> tuple[Any, Any]:
     return optimizer, schedule
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
 def test_applying_the_config_that_is_there_changes_nothing(name: str) -> None:
     optimizer, schedule = stepped(OptimConfig(name=name), 4)
     before = optimizer.state_dict()["param_groups"], schedule.state_dict()
@@ -146,10 +166,11 @@ def test_applying_the_config_that_is_there_changes_nothing(name: str) -> None:
     assert (optimizer.state_dict()["param_groups"], schedule.state_dict()) == before
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
 def test_applying_another_config_holds_for_all_later_steps(name: str) -> None:
     optimizer, schedule = stepped(OptimConfig(name=name, lr=0.1), 4)
-    new = OptimConfig(name=name, lr=0.3, momentum=0.5, weight_decay=0.01)
+    more = {"adamw_lr": 0.02, "newton_schulz_steps": 3} if name == "muon" else {}
+    new = OptimConfig(name=name, lr=0.3, momentum=0.5, weight_decay=0.01, **more)
     apply_config(optimizer, schedule, new)
     expected, their_schedule = stepped(new, 4)
     assert optimizer.state_dict()["param_groups"] == expected.state_dict()["param_groups"]

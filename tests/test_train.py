@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ import torch
 from lightning.pytorch.callbacks import LambdaCallback
 from PIL import Image
 from torch import nn
+from torch._dynamo.utils import counters
 from toy_images import toy_data, toy_run
 
 from cifar_tune.config import ModelConfig, RunConfig
 from cifar_tune.errors import DataError, PlanError
 from cifar_tune.models import MODEL_NAMES
-from cifar_tune.train import FitResult, epoch_line, fit, main
+from cifar_tune.train import FitResult, epoch_line, fit, init_from_images, main
 
 
 def dropout_net(config: ModelConfig, num_classes: int) -> nn.Module:
@@ -60,6 +63,13 @@ def outcome(result: FitResult) -> tuple[Any, ...]:
 RUNS = {
     "resnet9, sgd, one-cycle": toy_run(seed=5),
     "resnet9, bf16, channels_last": toy_run(train__precision="bf16", train__channels_last=True),
+    "speednet, muon, bf16": toy_run(
+        model__name="speednet",
+        optim__name="muon",
+        optim__gradient_clip=0.5,
+        train__precision="bf16",
+        train__channels_last=True,
+    ),
     "dropout, adamw, cosine, clipped": toy_run(
         model__name="test_train:dropout_net",
         optim__name="adamw",
@@ -190,11 +200,100 @@ def test_fast_dev_run_covers_every_model(name: str, precision: str) -> None:
     assert not result.diverged
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one-cycle", "linear"])
 def test_fast_dev_run_covers_every_optimizer_and_schedule(optimizer: str, schedule: str) -> None:
     run = toy_run(optim__name=optimizer, optim__schedule=schedule, optim__gradient_clip=1.0)
     assert not fit(run, toy_data(), fast_dev_run=True).diverged
+
+
+class Centred(nn.Module):
+    """A user's own network that starts from the mean of training images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3, 32, 32))
+        self.layer = nn.Linear(3072, 10)
+        self.seen = 0
+
+    def init_from_images(self, images: torch.Tensor) -> None:
+        self.seen = len(images)
+        self.mean.copy_(images.mean(dim=0))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.layer((images - self.mean).flatten(1))
+        return logits
+
+
+def centred(config: ModelConfig, num_classes: int) -> nn.Module:
+    return Centred()
+
+
+def test_a_network_may_start_from_training_images_and_does_so_once(tmp_path: Path) -> None:
+    data = toy_data()
+    run = toy_run(model__name="test_train:centred")
+    network = fit(run, data, callbacks=[saving(tmp_path)]).module.model
+    images = torch.from_numpy(data.train_images).permute(0, 3, 1, 2).float() / 255
+    torch.testing.assert_close(network.mean, ((images - 0.5) / 0.25).mean(dim=0))
+    assert network.seen == 64
+    resumed = fit(run, data, resume_from=tmp_path / "1.ckpt").module.model
+    assert resumed.seen == 0
+    assert torch.equal(resumed.mean, network.mean)
+
+
+def test_images_to_start_from_are_spread_over_all_classes() -> None:
+    data = toy_data(train=4500, val=10)
+    data = replace(data, train_labels=np.sort(data.train_labels))
+    network = Centred()
+    init_from_images(network, data)
+    assert network.seen == 1500
+
+
+COMPILING = pytest.mark.skipif(
+    shutil.which("g++") is None and "CXX" not in os.environ, reason="no C++ compiler"
+)
+
+
+@pytest.mark.faults
+@COMPILING
+def test_a_compiled_network_is_compiled_once_for_all_trainings_of_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    data = toy_data()
+    values = {"model__name": "test_train:dropout_net", "data__cutout": 8}
+    plain = fit(toy_run(**values), data)
+    graphs = counters["stats"]["unique_graphs"]
+    first = fit(toy_run(train__compile=True, **values), data, callbacks=[saving(tmp_path)])
+    assert counters["stats"]["unique_graphs"] == graphs + 2, "to train, and to validate"
+    other = toy_run(train__compile=True, seed=1, optim__lr=0.02, optim__name="muon", **values)
+    fit(other, data)
+    assert counters["stats"]["unique_graphs"] == graphs + 2
+    assert list(first.module.state_dict()) == list(plain.module.state_dict())
+    assert "forward" not in vars(first.module.model)
+    resumed = fit(toy_run(train__compile=True, **values), data, resume_from=tmp_path / "2.ckpt")
+    assert outcome(resumed) == outcome(first)
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("CC", "CXX"):
+        monkeypatch.setenv(variable, "no-such-compiler")
+    with pytest.raises(PlanError, match=r"train\.compile is true, .* there is no no-such-compiler"):
+        fit(toy_run(train__compile=True), toy_data())
+
+
+@pytest.mark.faults
+def test_a_fit_that_is_the_first_to_import_lightning_is_silent() -> None:
+    code = (
+        "from toy_images import toy_data, toy_run\n"
+        "from cifar_tune.train import fit\n"
+        "fit(toy_run(max_epochs=1), toy_data())\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent, timeout=120
+    )
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_auto_is_settled_and_comes_back_in_the_result() -> None:

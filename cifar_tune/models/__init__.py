@@ -11,7 +11,7 @@ from cifar_tune.own_code import OwnCode, current_directory_importable, nearest, 
 if TYPE_CHECKING:
     from torch import nn
 
-MODEL_NAMES = ("net", "resnet9", "resnet18")
+MODEL_NAMES = ("net", "resnet9", "resnet18", "speednet")
 
 
 def check_model_name(name: str) -> None:
@@ -52,6 +52,10 @@ def build_model(config: ModelConfig, num_classes: int) -> nn.Module:
         from cifar_tune.models.resnet9 import ResNet9
 
         return ResNet9(config.width, num_classes)
+    if config.name == "speednet":
+        from cifar_tune.models.speednet import SpeedNet
+
+        return SpeedNet(config.width, num_classes)
     if config.name == "resnet18":  # the only importer of torchvision: it costs seconds
         from cifar_tune.models.resnet18 import cifar_resnet18
 
