@@ -54,6 +54,7 @@ def run_search(plan: Plan, *, quiet: bool = False) -> Results:
 
 def _search(plan: Plan, machine: Machine, forecast: Forecast, say: Say) -> Results:
     from cifar_tune import preflight
+    from cifar_tune.forecast import describe
     from cifar_tune.search.cluster import check_storage
     from cifar_tune.start_from import read_start_from
 
@@ -62,7 +63,7 @@ def _search(plan: Plan, machine: Machine, forecast: Forecast, say: Say) -> Resul
     check_storage(plan)
     start_from = read_start_from(plan)
     dataset = preflight.check_data(plan)
-    for line in preflight.describe(forecast, dataset, folder, disk=False):
+    for line in describe(forecast, dataset, folder, disk=False):
         say(line)
 
     from cifar_tune.session import start_search  # it imports Ray

@@ -130,7 +130,7 @@ class SearchConfig(Section):
 
     searcher: Literal["grid", "random", "sobol", "tpe", "gp", "cmaes", "bohb"] | OwnCode = "random"
     """Where configurations come from; your own as `package.module:factory`."""
-    scheduler: Literal["asha", "hyperband", "bohb", "median", "pbt", "none"] = "asha"
+    scheduler: Literal["asha", "halving", "hyperband", "bohb", "median", "pbt", "none"] = "asha"
     """Which trials are stopped early, or (pbt) changed on the way."""
     num_samples: Annotated[int, Field(ge=1, le=10_000_000)] = 16
     """Configurations to try; with grid: at most this many, and all if it is not given."""
@@ -139,9 +139,9 @@ class SearchConfig(Section):
     winner_by: Literal["best", "last"] = "best"
     """Whether a trial is judged by its best epoch or by its last."""
     grace_period: PositiveInt = 1
-    """asha, hyperband: the first rung, in epochs; median: no trial is stopped before it."""
+    """The first rung, in epochs; median: no trial is stopped before it."""
     reduction_factor: Annotated[int, Field(ge=2)] = 3
-    """asha, hyperband, bohb: one in so many trials passes a rung; rungs are so many times apart."""
+    """One in so many trials passes a rung; rungs are so many times apart (not median, pbt)."""
     perturbation_interval: PositiveInt = 2
     """pbt: epochs between exchanges in the population."""
     start_from: str | list[dict[str, Any]] | None = None

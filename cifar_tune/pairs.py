@@ -33,7 +33,7 @@ class Pairing:
     refused: Mapping[str, str]
 
 
-_EARLY = ("asha", "hyperband", "median")
+_EARLY = ("asha", "halving", "hyperband", "median")
 _PAUSES = "the bohb scheduler lets trials pause and go on, and only the bohb searcher follows that"
 _CHANGES = (
     "pbt changes values on the way, so that results do not belong to the values that {searcher}"

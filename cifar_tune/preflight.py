@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import shlex
 import shutil
 import tempfile
@@ -11,21 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cifar_tune.data as data_room
-from cifar_tune.config import ModelConfig, Plan
+from cifar_tune.config import Plan
 from cifar_tune.errors import PlanError, ResourceError, ResultsError
 from cifar_tune.journal import FILE_NAME, LOCK_NAME, is_running, read_journal
 from cifar_tune.machine import Machine, check_compiler, least, settle
 from cifar_tune.models import check_model_name
 from cifar_tune.pairs import check_pair, is_model_based
 from cifar_tune.points import count_points, grid_points
-from cifar_tune.resources import CLUSTER, HERE, Share, share_of, trials_per_gpu
+from cifar_tune.resources import CLUSTER, HERE, Share, share_of
 from cifar_tune.results import Results
-from cifar_tune.rungs import expected_epochs, rung_epochs, rung_table, rungs_below
-from cifar_tune.spaces import SpaceError, Value
+from cifar_tune.rungs import expected_epochs, rung_epochs, rungs_below
+from cifar_tune.spaces import SpaceError
 from cifar_tune.start_from import check_number_of_points
 
 DEFAULT_STEM = "asha"  # without a config, the plan is that of configs/asha.yaml
-KEPT_CHECKPOINTS = 3  # newest, the one before, the best: of each trial that runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +131,7 @@ def _check_search(plan: Plan) -> list[str]:
     if rungs and not rungs_below(rungs, epochs):
         name = search.scheduler
         notes.append(f"{name} has no rung below epoch {epochs}: no trial is stopped early")
+    notes += _early_rung(plan, rungs)
     if search.checkpoint_every_epochs > epochs:
         raise PlanError(
             f"search.checkpoint_every_epochs is {search.checkpoint_every_epochs}, above"
@@ -139,24 +140,39 @@ def _check_search(plan: Plan) -> list[str]:
     return notes
 
 
-def _possible_words(plan: Plan, field: str, fixed: str) -> list[str]:
+def _early_rung(plan: Plan, rungs: Sequence[int]) -> list[str]:
+    """A note where trials are judged before they have learnt much: on recorded curves, a first rung
+    within the warm-up cost 2 to 10 points (benchmarks/early_stopping.py)."""
+    optim, epochs = plan.optim, plan.train.max_epochs
+    warm = optim.warmup_fraction * epochs
+    if optim.schedule == "constant" or not rungs_below(tuple(rungs), epochs) or rungs[0] >= warm:
+        return []
+    return [
+        f"the first rung is epoch {rungs[0]}, and the learning rate rises until epoch {warm:.1f}"
+        " (optim.warmup_fraction): what is stopped there has hardly learnt; a search.grace_period"
+        f" of {min(epochs, math.ceil(warm))} is safer and takes more epochs"
+    ]
+
+
+def possible_words(plan: Plan, field: str, fixed: str) -> list[str]:
     """The words that a field can take in a trial: those searched, else the plan's own."""
     searched = [d.values for d in plan.search.parsed_space if d.field == field]
     return [str(word) for word in (searched[0] if searched else (fixed,))]
 
 
-def _model_names(plan: Plan) -> list[str]:
-    return _possible_words(plan, "model.name", plan.model.name)
+def model_names(plan: Plan) -> list[str]:
+    """The kinds of model that can be trained."""
+    return possible_words(plan, "model.name", plan.model.name)
 
 
 def has_own_model(plan: Plan) -> bool:
     """Whether a model of the user's own, `package.module:build`, can be trained."""
-    return any(":" in name for name in _model_names(plan))
+    return any(":" in name for name in model_names(plan))
 
 
 def _check_models(plan: Plan) -> None:
     """A model of the user's own is built once: a mistake in it shows here, not in each trial."""
-    for name in _model_names(plan):
+    for name in model_names(plan):
         check_model_name(name)
         if ":" in name:
             from cifar_tune.models import build_model
@@ -165,13 +181,13 @@ def _check_models(plan: Plan) -> None:
 
 
 def _check_precision(plan: Plan) -> None:
-    precisions = _possible_words(plan, "train.precision", plan.train.precision)
+    precisions = possible_words(plan, "train.precision", plan.train.precision)
     if "16" in precisions and not plan.on_gpu:
         raise PlanError("train.precision is 16, which needs a GPU; give bf16, 32 or auto")
 
 
 def _check_compile(plan: Plan) -> None:
-    if "True" in _possible_words(plan, "train.compile", str(plan.train.compile)):
+    if "True" in possible_words(plan, "train.compile", str(plan.train.compile)):
         check_compiler(gpu=plan.on_gpu)
 
 
@@ -302,105 +318,3 @@ def _check_shares(plan: Plan, workers: int) -> None:
                 f"data.{name} can be {size}, shared by {workers} workers (--workers-per-trial); it"
                 f" must be at least one image each: raise it, or pass {size} or fewer"
             )
-
-
-def describe(forecast: Forecast, dataset: str, folder: Path, *, disk: bool) -> list[str]:
-    """The forecast as lines for people; `disk`: with the need for checkpoints (imports torch)."""
-    plan, given = forecast.plan, forecast.share
-    lines = [
-        f"search      {plan.search.searcher} with {plan.search.scheduler}, {forecast.trials} trials"
-        f" of at most {plan.train.max_epochs} epochs, by {plan.search.metric}",
-        f"over        {', '.join(plan.search.space)}",
-        f"at once     {_counted(given.slots, 'trial')}, each {_counted(given.cpus, 'CPU')}"
-        + (f" and {given.gpus:g} GPU{'s' if given.gpus > 1 else ''}" if given.gpus else "")
-        + (f" in {given.workers} workers" if given.workers > 1 else "")
-        + f", precision {plan.train.precision}"
-        + (", channels_last" if plan.train.channels_last else ""),
-        *_sharing(forecast),
-        f"data        {dataset}",
-    ]
-    if forecast.rungs:
-        lines += rung_table(plan, forecast.trials)
-    lines.append(
-        f"epochs      at most {forecast.most_epochs}"
-        + (f", about {forecast.expected_epochs} if halving is ideal" if forecast.rungs else "")
-    )
-    lines.append(f"finals      {_finals(plan)}")
-    if disk:
-        need = _checkpoint_need(forecast)
-        lines.append(f"disk        {need}; {forecast.free_bytes / 1e9:.1f} GB are free")
-    lines.append(f"results     {folder}")
-    return lines + [f"note        {note}" for note in forecast.notes]
-
-
-def _sharing(forecast: Forecast) -> list[str]:
-    """How many trials share a GPU, and what each may take of it; nothing where none does."""
-    count = trials_per_gpu(forecast.share.gpus) if forecast.share.gpus else 1
-    if count == 1:
-        return []
-    memory = forecast.share.gpus * forecast.gpu_bytes / 1e9
-    most = f", {memory:.1f} GB" if memory else ""
-    return [
-        f"gpu         {count} trials share one; each may take {forecast.share.gpus:.0%} of its"
-        f" memory{most}, and one that needs more is tried again alone"
-    ]
-
-
-def _finals(plan: Plan) -> str:
-    """What comes after the search, in a line."""
-    finals, epochs = plan.finals, plan.train.max_epochs
-    if not finals.seeds:
-        return "none; the winner is scored on the test split once"
-    last = f"{_counted(finals.seeds, 'seed')} of the best on all training images"
-    if not compares(plan):
-        return f"{last}, {finals.seeds * epochs} epochs"
-    trainings = (finals.candidates + 1) * finals.seeds
-    return (
-        f"the best {finals.candidates} with {_counted(finals.seeds, 'fresh seed')} each, then"
-        f" {last}: at most {trainings * epochs} epochs more"
-    )
-
-
-def compares(plan: Plan) -> bool:
-    """Whether the finals compare candidates: that takes two, and images that no trial saw."""
-    return plan.finals.candidates > 1 and plan.data.confirm_size > 0
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _checkpoint_need(forecast: Forecast) -> str:
-    size = checkpoint_bytes(forecast.plan)
-    # Each running trial keeps a few, each completed one its newest, and the winner lies in best/.
-    kept = forecast.share.slots * KEPT_CHECKPOINTS + forecast.trials + 1
-    return f"at most {kept} checkpoints of {size / 1e6:.1f} MB, {kept * size / 1e9:.2f} GB"
-
-
-def checkpoint_bytes(plan: Plan) -> int:
-    """Size of the largest checkpoint of a plan: weights and the optimizer's state, in float32."""
-    import torch
-
-    from cifar_tune.models import build_model
-
-    # Weights, and one or two moments; muon has a second one of the last layer and biases alone.
-    copies = 3 if "adamw" in _possible_words(plan, "optim.name", plan.optim.name) else 2
-    largest = 0
-    for model in _largest_models(plan):
-        # Code of the user's own may ask for numbers, which tensors on "meta" do not have.
-        with torch.device("cpu" if ":" in model.name else "meta"):
-            network = build_model(model, num_classes=10)
-        largest = max(largest, sum(tensor.numel() for tensor in network.parameters()))
-    return 4 * copies * largest
-
-
-def _largest_models(plan: Plan) -> list[ModelConfig]:
-    """The plan's model, or each searched kind of model, with the largest searched sizes."""
-    space = {dimension.field: dimension for dimension in plan.search.parsed_space}
-    largest: dict[str, Value] = {}
-    for field, dimension in space.items():
-        if field.startswith("model.") and field != "model.name":
-            numbers = [value for value in dimension.values if isinstance(value, int)]
-            largest[field.removeprefix("model.")] = max(numbers, default=int(dimension.high))
-    names = _model_names(plan)
-    return [plan.model.model_copy(update={"name": name, **largest}) for name in names]

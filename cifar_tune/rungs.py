@@ -8,13 +8,13 @@ from cifar_tune.config import Plan
 
 
 def rung_epochs(plan: Plan) -> tuple[int, ...]:
-    """The epochs at which ASHA or Hyperband judges, ascending; empty for other schedulers.
+    """The epochs at which ASHA, halving or Hyperband judges, ascending; else empty.
 
-    ASHA has all of them in its one bracket, and so has Hyperband's first. The count is computed as
-    Ray computes it, rounding included, so that the table is what happens.
+    ASHA and halving have all of them in one bracket, and so has Hyperband's first. The count is
+    computed as Ray computes it, rounding included, so that the table is what happens.
     """
     search = plan.search
-    if search.scheduler not in ("asha", "hyperband"):
+    if search.scheduler not in ("asha", "halving", "hyperband"):
         return ()
     low, high, factor = search.grace_period, plan.train.max_epochs, search.reduction_factor
     count = int(math.log(high / low) / math.log(factor) + 1)
@@ -50,7 +50,7 @@ def brackets(plan: Plan) -> list[tuple[tuple[int, ...], float]]:
 
 
 def rung_table(plan: Plan, trials: int) -> list[str]:
-    """A line a rung of ASHA, or a line a bracket of Hyperband; none for other schedulers."""
+    """A line a rung of ASHA or halving, a line a bracket of Hyperband; else none."""
     if plan.search.scheduler == "hyperband":
         return _bracket_lines(plan, trials)
     factor, left, lines = plan.search.reduction_factor, float(trials), []

@@ -60,6 +60,7 @@ def tune(words: Sequence[str]) -> int:
 def _tune(arguments: argparse.Namespace, plan: Plan, machine: Machine, forecast: Forecast) -> int:
     """A search whose plan and resources are checked: the folder and the data are next."""
     from cifar_tune import preflight
+    from cifar_tune.forecast import describe
     from cifar_tune.search.cluster import check_storage
     from cifar_tune.start_from import read_start_from
 
@@ -73,7 +74,7 @@ def _tune(arguments: argparse.Namespace, plan: Plan, machine: Machine, forecast:
     start_from = read_start_from(plan)
     dataset = preflight.check_data(plan)
     known = [] if start_from is None else start_from.describe()
-    described = preflight.describe(forecast, dataset, folder, disk=arguments.dry_run)
+    described = describe(forecast, dataset, folder, disk=arguments.dry_run)
     _print_lines(*described, *known)
     if arguments.dry_run:
         return 0

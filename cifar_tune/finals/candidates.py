@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cifar_tune.config import FinalsConfig
-from cifar_tune.preflight import compares
+from cifar_tune.forecast import compares
 from cifar_tune.results import Results, best_epoch, ranked
 from cifar_tune.spaces import Value
 

@@ -18,8 +18,8 @@ from cifar_tune.finals.confirmation import Confirmed, choose, gather
 from cifar_tune.finals.models import all_training_images, keep_models
 from cifar_tune.finals.opening import closed, correct_on, look_at, score_models
 from cifar_tune.finals.retraining import Workplace, newest_checkpoint, retrain, retraining_plan
+from cifar_tune.forecast import compares
 from cifar_tune.layout import FINALS
-from cifar_tune.preflight import compares
 from cifar_tune.results import Recorder, Results, Say
 from cifar_tune.search.checkpoints import drop_all
 from cifar_tune.search.stop import StopRequest

@@ -18,6 +18,7 @@ from cifar_tune.config import Plan
 from cifar_tune.journal import Event
 from cifar_tune.rungs import brackets
 from cifar_tune.search.bohb_brackets import BohbBrackets
+from cifar_tune.search.halving import JournalledHalving
 from cifar_tune.search.population import is_exchange
 
 
@@ -177,6 +178,8 @@ def build_scheduler(plan: Plan, held: Collection[int] = ()) -> TrialScheduler:
     match plan.search.scheduler:
         case "asha":
             return JournalledASHA(plan)
+        case "halving":
+            return JournalledHalving(plan)
         case "hyperband":
             return JournalledHyperband(plan)
         case "median":
@@ -191,7 +194,7 @@ def build_scheduler(plan: Plan, held: Collection[int] = ()) -> TrialScheduler:
 
 def refill(scheduler: TrialScheduler, events: Iterable[Event]) -> None:
     """Tell a fresh scheduler all recorded `result` events, in the order in which they came."""
-    if not isinstance(scheduler, (JournalledASHA, JournalledMedian)):
+    if not isinstance(scheduler, (JournalledASHA, JournalledHalving, JournalledMedian)):
         return  # without a memory, or (bohb) never resumed
     for event in events:
         scheduler.recall(event["trial_id"], {**event["metrics"], "diverged": event["diverged"]})

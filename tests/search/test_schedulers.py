@@ -18,7 +18,7 @@ from cifar_tune.rungs import brackets
 from cifar_tune.search.schedulers import build_scheduler, refill
 
 EPOCHS = 8
-JUDGES = ("asha", "hyperband", "median")
+JUDGES = ("asha", "halving", "hyperband", "median")
 
 
 def plan_with(scheduler: str, *overrides: str, epochs: int = EPOCHS) -> Plan:
@@ -90,7 +90,7 @@ def newcomer(plan: Plan) -> str:
     for name in (f"t{number:04}" for number in range(99, 200)):
         scheduler.on_trial_add(None, SimpleNamespace(config={"trial_id": name}))
         if (
-            plan.search.scheduler == "median"
+            plan.search.scheduler in ("halving", "median")
             or scheduler._trial_info[name] is scheduler._brackets[0]
         ):
             return name
