@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,10 @@ class RayNodes:
     def __init__(self, folder: Path, host: str, head_prefix: Sequence[str] = ()) -> None:
         """Start the head; `head_prefix` are words before its command, such as `ip netns exec`."""
         (folder / "home").mkdir(parents=True)
+        # A socket's path has 107 bytes at most, and pytest's folders are long.
+        self._session = tempfile.TemporaryDirectory(
+            prefix="c", dir="/tmp", ignore_cleanup_errors=True
+        )
         ours = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         self.environment = ours | {"HOME": str(folder / "home"), "RAY_AUTH_MODE": "token"}
         self._folder = folder
@@ -42,7 +47,7 @@ class RayNodes:
         self._start(
             "head", head_prefix, "--head", f"--port={port}", "--num-cpus=0",
             f"--node-ip-address={host}", "--include-dashboard=false",
-            f"--temp-dir={folder / 'r'}",
+            f"--temp-dir={self._session.name}",
         )  # fmt: skip
         self._wait_for("head")
 
@@ -67,6 +72,7 @@ class RayNodes:
         """End all that still runs."""
         for node in reversed(self._nodes):
             _kill_tree(node)
+        self._session.cleanup()
 
     def _start(self, name: str, prefix: Sequence[str], *words: str) -> None:
         command = [*prefix, self._ray, "start", "--block", "--disable-usage-stats", *words]

@@ -26,7 +26,7 @@ from cifar_tune.load import find_config, load_plan, plan_from
         ("optim.lr=0", r"optim\.lr is 0; it must be greater than 0"),
         ("optim.lr=.inf", r"optim\.lr is inf; "),
         ("optim.lr=true", r"optim\.lr is True; it must be a valid number"),
-        ("optim.name=sgdd", r"it must be 'sgd' or 'adamw'; did you mean sgd\?"),
+        ("optim.name=sgdd", r"it must be 'sgd', 'adamw' or 'muon'; did you mean sgd\?"),
         ("train.max_epochs=1.5", r"train\.max_epochs is 1\.5; it must be a valid integer"),
         (
             "search.num_samples=0",

@@ -45,10 +45,11 @@ def ray_for(plan: Plan, machine: Machine) -> Iterator[None]:
     """The Ray that a plan asks for; one that this process has already is used, and goes on.
 
     Raises:
-        ResourceError: there is no such cluster, or it can't be joined.
+        ResourceError: there is no such cluster, it can't be joined, or this process is in another.
     """
     _set(DRIVER_SETTINGS)
     if ray.is_initialized():
+        _check_joined(plan.resources.address)
         yield
         return
     if plan.resources.address is None:
@@ -59,6 +60,18 @@ def ray_for(plan: Plan, machine: Machine) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_joined(address: str | None) -> None:
+    if address in (None, "auto"):
+        return
+    head, joined = _head(address), ray.get_runtime_context().gcs_address
+    _knock(head)
+    if head != joined:
+        raise ResourceError(
+            f"--address is {address}, and this process has a Ray at {joined} already; end that"
+            " (ray.shutdown()), or leave --address out to search on it"
+        )
 
 
 def _start(machine: Machine, plan: Plan) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -12,8 +13,12 @@ import pytest
 from command_line import command
 from ray_nodes import RayNodes, ray_nodes
 
+from cifar_tune.errors import ResourceError
 from cifar_tune.journal import read_journal
+from cifar_tune.load import load_plan
+from cifar_tune.machine import read_machine
 from cifar_tune.results import Results
+from cifar_tune.search.ray_instance import ray_for
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +81,15 @@ def test_a_stale_ray_address_does_not_matter_without_address_and_is_named_with_i
     done = subprocess.run(words, env=stale, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "no Ray cluster answers at" in done.stderr
+
+
+def test_another_address_than_that_of_this_processs_ray_is_refused(ray_session: None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        plan = load_plan(None, [f"resources.address={address}"])
+        refusal = f"--address is {address}, and this process has a Ray at"
+        with pytest.raises(ResourceError, match=refusal), ray_for(plan, read_machine()):
+            pass
 
 
 @pytest.mark.faults
