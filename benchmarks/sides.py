@@ -1,0 +1,117 @@
+"""Sides of a comparison, run in turn as programs of their own; medians, spread, ratios, JSON.
+
+A side writes its outcome, numbers by name, as JSON to the file that it is given. Ratios are made
+within a round, whose sides ran one after another, so a noisy hour hits both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import quiet
+
+from cifar_tune.machine import read_machine
+
+Outcome = dict[str, float]
+Command = Callable[[Path], Sequence[str]]  # a new folder of the side's own -> the words
+
+
+def add_options(parser: argparse.ArgumentParser, rounds: int) -> None:
+    """Add `--rounds`, `--json` and `--force`."""
+    parser.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"({rounds})")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    quiet.add_force(parser)
+
+
+def program(name: str, *words: object) -> list[str]:
+    """The command of a program in this folder, by this interpreter."""
+    return [sys.executable, str(Path(__file__).parent / name), *map(str, words)]
+
+
+def run(command: Sequence[str], folder: Path) -> Outcome:
+    """One side: what it wrote to `outcome.json`, and `wall_seconds`, start of the process included.
+
+    Raises:
+        SystemExit: it ended with an error; its output is printed.
+    """
+    log = folder / "output.txt"
+    began, started_at = time.monotonic(), time.time()
+    with log.open("wb") as output:
+        # A session of its own: what a Ray of one side leaves must not slow the next one down.
+        code = subprocess.run(
+            command, stdout=output, stderr=output, cwd=folder, start_new_session=True, check=False
+        ).returncode
+    wall = time.monotonic() - began
+    if code:
+        raise SystemExit(f"{' '.join(command)} ended with {code}:\n{log.read_text()[-3000:]}")
+    outcome = folder / "outcome.json"
+    written = json.loads(outcome.read_text()) if outcome.exists() else {}
+    return {"wall_seconds": wall, "started_at": started_at, **written}
+
+
+def alternate(sides: Mapping[str, Command], rounds: int) -> dict[str, list[Outcome]]:
+    """Run all sides in turn, `rounds` times, each in a new folder that is deleted afterwards."""
+    table: dict[str, list[Outcome]] = {name: [] for name in sides}
+    for number in range(rounds):
+        for name, command in sides.items():
+            with tempfile.TemporaryDirectory(prefix="bench") as place:
+                folder = Path(place)
+                table[name].append(run(command(folder), folder))
+            shown = ", ".join(f"{key} {value:.4g}" for key, value in table[name][-1].items())
+            print(f"round {number + 1}: {name:10} {shown}", flush=True)
+    return table
+
+
+def ratios(table: Mapping[str, Sequence[Outcome]], key: str, of: str, over: str) -> list[float]:
+    """A figure of one side over another's, round by round."""
+    pairs = zip(table[of], table[over], strict=True)
+    return [one[key] / other[key] for one, other in pairs]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median, and in brackets the lowest and highest."""
+    middle = statistics.median(values)
+    if len(values) == 1:
+        return f"{middle:.4g} (n = 1)"
+    return f"{middle:.4g} ({min(values):.4g} to {max(values):.4g}, n = {len(values)})"
+
+
+def show(table: Mapping[str, Sequence[Outcome]], keys: Sequence[str], ours: str = "ours") -> None:
+    """A row a side and figure, and for each peer how many times ours its figure is."""
+    print()
+    for name, outcomes in table.items():
+        for key in keys:
+            if values := [outcome[key] for outcome in outcomes if key in outcome]:
+                print(f"{name:10} {key:24} {spread(values)}")
+    for name in table:
+        if name != ours:
+            print(f"{name} / {ours}: {keys[0]} {spread(ratios(table, keys[0], name, ours))}")
+
+
+def save(arguments: argparse.Namespace, figures: Mapping[str, Any]) -> None:
+    """Write figures, options, machine, load and versions to the file of `--json`."""
+    if arguments.json is None:
+        return
+    machine = read_machine()
+    about = {
+        "command": sys.argv,
+        "cpu": machine.cpu_name,
+        "cpus": machine.cpus,
+        "gpus": machine.gpus,
+        "load": os.getloadavg(),
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in quiet.PACKAGES},
+    }
+    arguments.json.write_text(json.dumps({**about, **figures}, indent=2) + "\n")
