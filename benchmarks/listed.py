@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sides
 import yaml
 
 from cifar_tune.data import prepare, search_data
@@ -57,10 +58,13 @@ def our_outcome(folder: Path, job: Path) -> dict[str, float]:
         raise SystemExit(f"{folder} tried other configurations than the job has")
     reports = [event["metrics"] for event in records.of("result")]
     accuracies = [metrics["val_accuracy"] for metrics in reports]
+    first = sorted({metrics["first_step_at"] for metrics in reports})
+    last = [max(trial.spans.values()) for trial in results.trials.values()]
     return {
         "best_accuracy": max(accuracies),
         "epochs": float(len(reports)),
-        "first_step_at": min(metrics["first_step_at"] for metrics in reports),
+        "first_step_at": first[0],
+        "between_seconds": sides.between(first, last),
     }
 
 

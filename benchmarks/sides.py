@@ -80,6 +80,17 @@ def ratios(table: Mapping[str, Sequence[Outcome]], key: str, of: str, over: str)
     return [one[key] / other[key] for one, other in pairs]
 
 
+def between(first: Sequence[float], last: Sequence[float]) -> float:
+    """Median seconds from a training's end to the first step of the next, where one runs at a time.
+
+    Args:
+        first: Unix seconds of each training's first step.
+        last: Unix seconds of each training's end.
+    """
+    gaps = [begun - ended for begun, ended in zip(sorted(first)[1:], sorted(last), strict=False)]
+    return statistics.median(gaps) if gaps else float("nan")
+
+
 def spread(values: Sequence[float]) -> str:
     """Median, and in brackets the lowest and highest."""
     middle = statistics.median(values)

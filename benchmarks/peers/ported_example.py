@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics.classification import MulticlassAccuracy
 from torchvision import transforms
+
+sys.path.append(str(Path(__file__).parents[1]))
+import sides
 
 from cifar_tune.config import ModelConfig
 from cifar_tune.models import build_model
@@ -114,18 +118,29 @@ class Classifier(pl.LightningModule):
         }
 
 
-class FirstStep(Callback):
-    """Writes down when the first step of a process began; the benchmark's own."""
+class Marks(Callback):
+    """Writes down when a training's first step began and when it ended; the benchmark's own."""
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
+        self.begun = False
 
     def on_train_batch_start(self, *_: Any) -> None:
-        self.folder.mkdir(exist_ok=True)
-        if not (mark := self.folder / str(time.time_ns())).exists() and not any(
-            self.folder.iterdir()
-        ):
-            mark.write_text(str(time.time()))
+        if not self.begun:
+            self.begun = True
+            self.mark("first")
+
+    def on_fit_end(self, *_: Any) -> None:
+        self.mark("last")
+
+    def mark(self, kind: str) -> None:
+        (self.folder / kind).mkdir(parents=True, exist_ok=True)
+        (self.folder / kind / str(time.time_ns())).touch()
+
+
+def marked(folder: Path, kind: str) -> list[float]:
+    """Unix seconds of all marks of a kind, the earliest first."""
+    return sorted(int(mark.name) / 1e9 for mark in (folder / kind).iterdir())
 
 
 def train(
@@ -137,7 +152,7 @@ def train(
         max_epochs=plan["train"]["max_epochs"],
         accelerator="auto",
         enable_progress_bar=False,
-        callbacks=[*callbacks, FirstStep(job["first_steps"])],
+        callbacks=[*callbacks, Marks(job["marks"])],
         **trainer,
     )
     data = CifarData(job, point.get("data.batch_size", plan["data"]["batch_size"]))
@@ -168,7 +183,10 @@ def search_with_ray(job: dict[str, Any], *, stopping: bool) -> dict[str, float]:
             tune.with_parameters(_by_number, job=job), resources={"cpu": 1, "gpu": 0}
         ),
         tune_config=tune.TuneConfig(
-            metric="accuracy", mode="max", scheduler=scheduler if stopping else None
+            metric="accuracy",
+            mode="max",
+            scheduler=scheduler if stopping else None,
+            max_concurrent_trials=job["plan"]["resources"]["max_concurrent"],
         ),
         run_config=tune.RunConfig(name="ported", storage_path=str(Path.cwd() / "ray_results")),
         param_space={"number": tune.grid_search(list(range(len(job["points"]))))},
@@ -260,7 +278,7 @@ def main() -> None:
         "--alone", type=int, metavar="SEED", help="train the first point, no search"
     )
     arguments = parser.parse_args()
-    job = {**json.loads(arguments.job.read_text()), "first_steps": str(Path.cwd() / "first")}
+    job = {**json.loads(arguments.job.read_text()), "marks": str(Path.cwd() / "marks")}
     if arguments.alone is not None:
         trained = train(job["points"][0], {**job, "seed": arguments.alone}, [])
         outcome = {"accuracy": trained["val_accuracy"]}
@@ -268,8 +286,9 @@ def main() -> None:
         outcome = search_with_optuna(job, stopping=arguments.stopping, processes=arguments.optuna)
     else:
         outcome = search_with_ray(job, stopping=arguments.stopping)
-    steps = [float(mark.read_text()) for mark in Path("first").iterdir()]
-    Path("outcome.json").write_text(json.dumps({**outcome, "first_step_at": min(steps)}))
+    first, last = (marked(Path("marks"), kind) for kind in ("first", "last"))
+    times = {"first_step_at": first[0], "between_seconds": sides.between(first, last)}
+    Path("outcome.json").write_text(json.dumps({**outcome, **times}))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,63 @@
+"""Every comparison that fits into 15 minutes on two cores, one after another, and a line for each.
+
+    python benchmarks/run_all.py --data-dir DIR [--out FOLDER]
+
+The long ones are run with fewer rounds or less work than by default: the README's figures are from
+the programs alone, `lecture_search.py` and `same_accuracy.py` among them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import quiet
+import sides
+
+SHORT: dict[str, list[str]] = {
+    "early_stopping.py": ["--orders", "20"],
+    "input_pipeline.py": [],
+    "step_overhead.py": [],
+    "report_cost.py": ["--rounds", "3"],
+    "next_trial.py": ["--rounds", "1"],
+    "first_step.py": ["--rounds", "1"],
+    "whole_search.py": ["--rounds", "1", "--samples", "4", "--epochs", "2", "--images", "4000"],
+    "scale.py": ["--trials", "60", "--slots", "2", "--no-kill"],
+}
+WANT_DATA = {"input_pipeline.py", "next_trial.py", "first_step.py", "whole_search.py"}
+NO_JSON = {"input_pipeline.py", "step_overhead.py"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--data-dir", metavar="DIR", required=True, help="images")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep output and JSON there")
+    quiet.add_force(parser)
+    arguments = parser.parse_args()
+    quiet.begin(arguments)
+    if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    failed = [name for name, words in SHORT.items() if _run(name, words, arguments)]
+    print(f"failed: {', '.join(failed)}" if failed else "all ran")
+    return len(failed)
+
+
+def _run(name: str, words: list[str], arguments: argparse.Namespace) -> int:
+    if name in WANT_DATA:
+        words = [*words, "--data-dir", arguments.data_dir]
+    if name != "early_stopping.py":
+        words = [*words, "--force"]  # the machine was looked at, and is loaded by ourselves
+    if arguments.out is not None and name not in NO_JSON:
+        words = [*words, "--json", str((arguments.out / name).with_suffix(".json"))]
+    print(f"\n== {name} {' '.join(words)}", flush=True)
+    began = time.monotonic()
+    code = subprocess.run(sides.program(name, *words), check=False).returncode
+    print(f"== {name}: exit code {code} after {time.monotonic() - began:.0f} s", flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
