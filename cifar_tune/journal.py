@@ -1,9 +1,14 @@
 """The append-only record of a search, `journal.jsonl`: one writer, one reader.
 
 A line is a JSON object with `seq` (from 1, the only order that counts), `event`, `time` (Unix
-seconds, for people and durations) and `crc` (CRC-32 of the line without it). A crash can tear only
-the last line; that line is dropped and counted. Anything else that does not fit is damage, and is
-refused. README.md lists the events.
+seconds, for people and durations) and `crc` (CRC-32 of the line without it, 8 hex digits, always
+last). A crash can tear only the last line; that line is dropped and counted, and the next writer
+writes over it. Anything else that does not fit is damage, and is refused.
+
+The first event is `search`, whose `version` is that of the format: a later one than this program's
+is refused. Within a version events and fields are only added: a reader passes over events that it
+doesn't know, and gives a field that older journals lack a default. README.md lists events, fields
+and what is made from them; `results.py` reads each of them.
 """
 
 from __future__ import annotations
@@ -14,9 +19,10 @@ import fcntl
 import json
 import os
 import shlex
+import stat
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +32,7 @@ from cifar_tune.errors import JournalError, ResultsError, StorageError
 FILE_NAME = "journal.jsonl"
 LOCK_NAME = "lock"
 VERSION = 1
+TAKE_AWAY = "take it away, or choose another --name"
 
 Event = dict[str, Any]
 
@@ -52,7 +59,7 @@ def read_journal(folder: Path) -> Records:
     """
     path = folder / FILE_NAME
     try:
-        content = path.read_bytes()
+        content = _read_plain(path)
     except OSError as error:
         raise ResultsError(
             f"{folder} holds no search that can be read: {error.strerror or error}:"
@@ -73,6 +80,14 @@ def read_journal(folder: Path) -> Records:
         records.good_bytes += len(line) + 1
     records.torn_lines = int(records.good_bytes < len(content))
     return records
+
+
+def _read_plain(path: Path) -> bytes:
+    """A file's content; of what only looks like one, a pipe or a device, reading might not end."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a plain file")
+        return file.read()
 
 
 def _format_line(event: Mapping[str, Any]) -> bytes:
@@ -99,8 +114,8 @@ class Journal:
         self._lock = _take_lock(folder)
         try:
             self.records = read_journal(folder) if (folder / FILE_NAME).exists() else Records()
-            self._file = os.open(folder / FILE_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            os.ftruncate(self._file, self.records.good_bytes)
+            self._file = _open_plain(folder / FILE_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            self._torn = self.records.torn_lines > 0
             _sync_folder(folder)
         except BaseException:
             os.close(self._lock)
@@ -124,6 +139,9 @@ class Journal:
         event: Event = {"seq": seq, "event": name, "time": time.time(), **values}
         line = _format_line(event)
         try:
+            if self._torn:  # whoever only looks and goes away leaves the file as it is
+                os.ftruncate(self._file, self.records.good_bytes)
+                self._torn = False
             written = os.write(self._file, line)
             if written != len(line):
                 raise OSError(errno.ENOSPC, "only a part of the line was written")
@@ -143,34 +161,69 @@ class Journal:
             os.ftruncate(self._file, self.records.good_bytes)
 
 
-def is_running(folder: Path) -> bool:
-    """Whether a process holds the lock of this results folder."""
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep searches out of a results folder for a while.
+
+    Raises:
+        ResultsError: one is running there.
+    """
+    lock = _take_lock(folder)
     try:
-        os.close(_take_lock(folder))
-    except ResultsError:
-        return True
-    return False
+        yield
+    finally:
+        os.close(lock)
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process holds the lock of this results folder; changes nothing there."""
+    if not (folder / LOCK_NAME).exists():
+        return False
+    lock = _open_plain(folder / LOCK_NAME, os.O_RDWR)
+    try:
+        return not _try_to_lock(lock)
+    finally:
+        os.close(lock)
 
 
 def _take_lock(folder: Path) -> int:
-    path = folder / LOCK_NAME
-    try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise ResultsError(f"{path} can't be opened: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    lock = _open_plain(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT)
+    if not _try_to_lock(lock):
         owner = os.pread(lock, 20, 0).decode(errors="replace").strip()
         os.close(lock)
         raise ResultsError(
             f"{folder} is in use by process {owner or 'unknown'}; wait for it, or choose another"
             " --name"
-        ) from None
+        )
     # The kernel drops the lock when the process dies, so a stale process id does no harm.
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
+
+
+def _try_to_lock(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _open_plain(path: Path, flags: int) -> int:
+    """Open a file to write; what a link in a stranger's folder leads to stays as it is.
+
+    Raises:
+        ResultsError: it is a link, or no plain file, or can't be opened.
+    """
+    try:
+        opened = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    except OSError as error:
+        why = "it is a link" if error.errno == errno.ELOOP else error.strerror
+        raise ResultsError(f"{path} can't be opened: {why}; {TAKE_AWAY}") from None
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise ResultsError(f"{path} is not a plain file; {TAKE_AWAY}")
+    return opened
 
 
 def _sync_folder(folder: Path) -> None:
