@@ -171,7 +171,7 @@ def search_with_ray(job: dict[str, Any], *, stopping: bool) -> dict[str, float]:
     from ray import tune
     from ray.tune.schedulers import ASHAScheduler
 
-    search = job["plan"]["search"]
+    search, at_once = job["plan"]["search"], job["plan"]["resources"]["max_concurrent"]
     scheduler = ASHAScheduler(
         max_t=job["plan"]["train"]["max_epochs"],
         grace_period=search["grace_period"],
@@ -186,7 +186,7 @@ def search_with_ray(job: dict[str, Any], *, stopping: bool) -> dict[str, float]:
             metric="accuracy",
             mode="max",
             scheduler=scheduler if stopping else None,
-            max_concurrent_trials=job["plan"]["resources"]["max_concurrent"],
+            max_concurrent_trials=None if at_once == "auto" else at_once,
         ),
         run_config=tune.RunConfig(name="ported", storage_path=str(Path.cwd() / "ray_results")),
         param_space={"number": tune.grid_search(list(range(len(job["points"]))))},
