@@ -19,6 +19,8 @@ import listed
 import quiet
 import sides
 
+PEERS = ("ported", "optuna")
+
 
 def main() -> None:
     arguments = _arguments()
@@ -30,11 +32,14 @@ def main() -> None:
         job = listed.write_job(Path(place), None, _overrides(arguments))
         peer = sides.program("peers/ported_example.py", job)
         stopping = ["--stopping"] if arguments.stopping else []
+        peers: dict[str, sides.Command] = {
+            "ported": lambda _: [*peer, *stopping],
+            "optuna": lambda _: [*peer, *stopping, "--optuna", "2"],
+        }
         table = sides.alternate(
             {
                 "ours": lambda _: sides.program("whole_search.py", "--job", job),
-                "ported": lambda _: [*peer, *stopping],
-                "optuna": lambda _: [*peer, *stopping, "--optuna", "2"],
+                **{name: peers[name] for name in arguments.peers},
             },
             arguments.rounds,
         )
@@ -49,6 +54,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=4, help="of each training (4)")
     parser.add_argument("--images", type=int, default=10_000, help="to train on (10000)")
     parser.add_argument("--stopping", action="store_true", help="ASHA on both sides")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS, help="(both)")
     parser.add_argument("--job", type=Path, help=argparse.SUPPRESS)
     sides.add_options(parser, rounds=3)
     return parser.parse_args()
