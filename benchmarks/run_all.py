@@ -21,12 +21,14 @@ SHORT: dict[str, list[str]] = {
     "early_stopping.py": ["--orders", "20"],
     "input_pipeline.py": [],
     "step_overhead.py": [],
-    "report_cost.py": ["--rounds", "3"],
     "next_trial.py": ["--rounds", "1"],
     "first_step.py": ["--rounds", "1"],
     "whole_search.py": ["--rounds", "1", "--samples", "4", "--epochs", "2", "--images", "4000"],
-    "scale.py": ["--trials", "60", "--slots", "2", "--no-kill"],
-}
+    "scale.py": [
+        "--trials", "30", "--slots", "2", "--seconds", "0", "--epochs", "30", "--no-kill",
+        "--loggers",
+    ],
+}  # fmt: skip
 WANT_DATA = {"input_pipeline.py", "next_trial.py", "first_step.py", "whole_search.py"}
 NO_JSON = {"input_pipeline.py", "step_overhead.py"}
 

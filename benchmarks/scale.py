@@ -1,11 +1,13 @@
 """What the driver costs when there are many short trials, against bare Ray Tune and the ideal.
 
     python benchmarks/scale.py [--trials 1000] [--slots 16] [--seconds 1.0] [--epochs 1]
+    python benchmarks/scale.py --trials 30 --slots 2 --seconds 0 --epochs 30 --no-kill --loggers
 
 Trials sleep, put through the trainable's own seam, so that more of them run than there are cores.
 Ours is a search with all that the program has beside it: journal, tables, TensorBoard, lines of
 progress, the page. The bare one is a Tune function with the same reuse of processes, the same
-settings of Ray, and no loggers. Each side has a driver of its own, in turn. To start so many
+settings of Ray, and no loggers; with `--loggers` there is a third with Ray's default loggers, and what
+a report costs the driver is counted over the bare one. Each side has a driver of its own, in turn. To start so many
 processes takes a small machine many seconds, so on both sides the first trials wait until every
 slot has its process; the wall runs from there to the last report.
 Then a search is killed with SIGKILL at half and goes on.
@@ -49,7 +51,8 @@ def main() -> None:
         _run_side(arguments)
         return
     quiet.begin(arguments)
-    table: dict[str, list[dict[str, float]]] = {"bare": [], "ours": []}
+    sides = ("bare", "ours", "loggers") if arguments.loggers else ("bare", "ours")
+    table: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(arguments.repeats):
             for side, outcomes in table.items():  # in turn, so that a noisy hour hits both
@@ -68,8 +71,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=1, help="reports of a trial (1)")
     parser.add_argument("--repeats", type=int, default=1, help="searches of each side (1)")
     parser.add_argument("--no-kill", action="store_true", help="leave out kill and resume")
+    parser.add_argument("--loggers", action="store_true", help="Ray's default loggers as well")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    parser.add_argument("--side", choices=("bare", "ours"), help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=("bare", "ours", "loggers"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     quiet.add_force(parser)
     return parser.parse_args()
@@ -101,6 +105,8 @@ def _run_side(arguments: argparse.Namespace) -> None:
     machine = replace(read_machine(), cpus=arguments.slots, gpus=0)
     # On few cores so many processes import for minutes, and Ray would start them again and again.
     os.environ.update(RAY_worker_register_timeout_seconds="600")
+    if arguments.side == "loggers":
+        os.environ.update(TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="0")
     plan = load_plan(
         None,
         [
@@ -167,13 +173,14 @@ class _Sleeping:
         reporter.first_step_at = _begin(self._first_steps, self._slots)
         for epoch in range(1, run.train.max_epochs + 1):
             time.sleep(self._seconds / run.train.max_epochs)
-            reporter.report(
-                {
-                    "epoch": epoch, "val_loss": run.optim.lr, "val_accuracy": 1 / (1 + run.seed),
-                    "train_loss": 1.0, "best_val_accuracy": 0.5, "lr": run.optim.lr,
-                    "images_per_second": 1.0,
-                }
-            )  # fmt: skip
+            reporter.report(_metrics(epoch, run.optim.lr))
+
+
+def _metrics(epoch: int, lr: float) -> dict[str, float]:
+    return {
+        "epoch": epoch, "val_loss": lr, "val_accuracy": 1 / (1 + lr), "train_loss": 1.0,
+        "best_val_accuracy": 0.5, "lr": lr, "images_per_second": 1.0,
+    }  # fmt: skip
 
 
 def _begin(first_steps: Path, slots: int) -> float:
@@ -237,7 +244,8 @@ def _bare_trial(
     began = _begin(first_steps, slots)
     for epoch in range(1, epochs + 1):
         time.sleep(seconds / epochs)
-        tune.report({"epoch": epoch, "first_step_at": began, "reported_at": time.time()})
+        clock = {"first_step_at": began, "reported_at": time.time()}
+        tune.report({**_metrics(epoch, config["lr"]), **clock})
 
 
 class _Usage:
@@ -328,7 +336,7 @@ def _show(table: dict[str, list[dict[str, float]]], arguments: argparse.Namespac
         f"\n{arguments.trials} trials of {arguments.seconds:g} s and {arguments.epochs} reports on"
         f" {arguments.slots} slots; ideal {ideal:.1f} s, medians of {arguments.repeats}"
     )
-    print("side   wall s   of ideal   processes   CPU ms a trial   bytes a trial   RSS MB")
+    print("side     wall s   of ideal   processes   CPU ms a trial   bytes a trial   RSS MB")
     middle = {
         side: {key: statistics.median(one[key] for one in outcomes) for key in outcomes[0]}
         for side, outcomes in table.items()
@@ -336,15 +344,34 @@ def _show(table: dict[str, list[dict[str, float]]], arguments: argparse.Namespac
     for side, row in middle.items():
         share = row["wall_seconds"] / ideal if ideal else float("nan")
         print(
-            f"{side}  {row['wall_seconds']:7.2f}   {share:8.3f}"
+            f"{side:7}{row['wall_seconds']:8.2f}   {share:8.3f}"
             f"   {row['processes']:9.0f}   {row['driver_cpu_ms_a_trial']:14.1f}"
             f"   {row['driver_bytes_a_trial']:13.0f}   {row['driver_bytes'] / 1e6:6.0f}"
         )
     pairs = zip(table["ours"], table["bare"], strict=True)
     ratios = [ours["wall_seconds"] / bare["wall_seconds"] for ours, bare in pairs]
     print(f"wall of ours / bare: {', '.join(f'{ratio:.3f}' for ratio in ratios)}")
+    for side in ("ours", "loggers") if arguments.loggers else ():
+        _show_reports(side, table, arguments)
     size = middle["ours"]["journal_bytes"]
     print(f"journal {size / 1e3:.0f} kB, {size / arguments.trials:.0f} bytes a trial")
+
+
+def _show_reports(
+    side: str, table: dict[str, list[dict[str, float]]], arguments: argparse.Namespace
+) -> None:
+    """What a report costs over the bare side's, round by round: CPU time, and all of the wall."""
+    pairs = list(zip(table[side], table["bare"], strict=True))
+    reports = arguments.epochs * arguments.trials
+    cpu = [
+        (one["driver_cpu_ms_a_trial"] - bare["driver_cpu_ms_a_trial"]) / arguments.epochs
+        for one, bare in pairs
+    ]
+    wall = [1e3 * (one["wall_seconds"] - bare["wall_seconds"]) / reports for one, bare in pairs]
+    print(
+        f"a report of {side} over bare, ms: CPU {', '.join(f'{ms:.2f}' for ms in cpu)};"
+        f" wall {', '.join(f'{ms:.2f}' for ms in wall)}"
+    )
 
 
 if __name__ == "__main__":
