@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cifar_tune.checkpoint_files import leads_out
 from cifar_tune.config import FinalsConfig, Plan, SearchConfig
 from cifar_tune.errors import JournalError
 from cifar_tune.failures import CODE
@@ -78,12 +79,24 @@ class Results:
         self.data = event["data"]
         self.environment = event["environment"]
 
+    def _on_environment(self, event: Event) -> None:
+        """A start that goes on has other versions, another machine, another command."""
+        self.environment = event["environment"]
+
     def _on_start(self, event: Event) -> None:
         number = event["number"]
         storage = event.get("storage", f"{RAY}/{number}")  # always there, once
+        self._check_place(storage)
         self.starts.append(Start(number=number, slots=event["slots"], storage=storage))
         self.plan = plan_from(event["plan"], str(self.folder))
         self.finished = False
+
+    def _check_place(self, recorded: str) -> None:
+        if leads_out(recorded, [start.storage for start in self.starts]):
+            raise JournalError(
+                f"{self.folder}: its journal names {recorded}, which lies outside of what a search"
+                " has to itself; no search of ours wrote that: do not use this folder"
+            )
 
     def _on_slots_changed(self, event: Event) -> None:
         """Nodes joined or left the cluster."""
@@ -119,6 +132,7 @@ class Results:
         trial.results[epoch] = metrics
         trial.spans[metrics["first_step_at"]] = metrics["reported_at"]
         if event["checkpoint"] is not None:
+            self._check_place(event["checkpoint"])
             trial.checkpoints[epoch] = event["checkpoint"]
         # The scheduler's decision is in the same line as the result, so a crash between this line
         # and trial_ended changes nothing.
@@ -174,6 +188,7 @@ class Results:
             trial = self.trials[clone["trial_id"]]
             trial.earlier_values[epoch] = trial.values
             trial.values = clone["values"]
+            self._check_place(clone["checkpoint"])
             trial.inherited = epoch, clone["checkpoint"]
 
     def _on_finals_began(self, event: Event) -> None:
@@ -348,5 +363,7 @@ def ranked(trials: Iterable[Trial], search: SearchConfig) -> list[Trial]:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file so that a reader, or a crash of the program, sees the old or the new one."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(content.encode() if isinstance(content, str) else content)
+    draft.unlink(missing_ok=True)
+    with draft.open("xb") as file:  # never through a link that somebody put there
+        file.write(content.encode() if isinstance(content, str) else content)
     draft.replace(path)

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from cifar_tune import preflight
+from cifar_tune.checkpoint_files import linked
 from cifar_tune.config import Plan, budget_seconds
 from cifar_tune.data import Dataset, SearchData
 from cifar_tune.errors import DataError, PlanError, ResultsError
-from cifar_tune.journal import Journal
+from cifar_tune.journal import Journal, Records, is_running, read_journal
+from cifar_tune.layout import BEST, FINALS, RAY
 from cifar_tune.load import plan_from
 from cifar_tune.machine import Machine
 from cifar_tune.outcome import finish, resume_command
@@ -29,6 +31,7 @@ from cifar_tune.session import (
     storage_errors,
     workplace,
 )
+from cifar_tune.standing import standing, way_on
 from cifar_tune.start_from import read_start_from
 
 # What a resumed search may change: where and how it runs, not what it compares.
@@ -78,6 +81,26 @@ def resume_search(
     with _open(folder, machine, say, changes) as opened:
         say(standing(opened.recorder.results))
         return _carry_out(opened, machine, say, objective)
+
+
+def judge_search(folder: Path, machine: Machine, say: Say, *, changes: Plan | None = None) -> None:
+    """Say where the search in `folder` stands and what would go on; start and change nothing.
+
+    Whether the data is what it was is told only by going on.
+
+    Raises:
+        CifarTuneError: what `resume_search` would refuse to go on with.
+    """
+    records = read_journal(folder)
+    results = Results.from_records(folder, records)
+    if is_running(folder):
+        raise ResultsError(f"{folder} is in use by a search that is running; wait for it")
+    with _settled(results, records, machine, say, changes):
+        drawn = results.data["kind"] == "drawn"
+        say(standing(results))
+        for line in way_on(results):
+            say(line)
+        say("The drawn set is drawn anew." if drawn else preflight.check_data(results.plan))
 
 
 def retry_failed(
@@ -217,37 +240,64 @@ def _open(
     training: bool = True,
 ) -> Iterator[_Opened]:
     """Lock the folder, and make sure that its search can go on under this plan on this data."""
+    read_journal(folder)  # where there is none, no lock and no empty journal are left behind
+    _check_links(folder)
     with Journal(folder) as journal:
         recorder = Recorder(journal)
-        results = recorder.results
-        if not results.events:
-            raise ResultsError(f"{folder} holds no search; start one with --name {folder.name}")
-        over = (results.finished and not growing) or not training
-        if results.plan.search.scheduler == "bohb" and not over:
-            raise ResultsError(f"{folder} can't go on: {NOT_RESUMABLE}")
-        if journal.records.torn_lines:
-            say("The journal's last line was torn by a crash and is dropped.")
-        recorded = results.plan
-        wanted = changes or recorded
-        plan = _grown(recorded, wanted) if growing else recorded
-        changed = _with_changes(plan, wanted)
-        with nodes_for(changed, machine, say) as nodes:
-            forecast = preflight.check(changed, nodes)
-            check_storage(changed)
-            results.plan = forecast.plan
+        results, recorded = recorder.results, recorder.results.plan
+        kind = {"growing": growing, "training": training}
+        with _settled(results, journal.records, machine, say, changes, **kind) as share:
             drawn = results.data["kind"] == "drawn"
-            dataset, data = load_data(forecast.plan, say, drawn=drawn)
+            dataset, data = load_data(results.plan, say, drawn=drawn)
             _check_same_data(dataset, results)
             known = None if results.started_from else read_start_from(results.plan)
             if known is not None:  # a crash came between two lines
                 record_start_from(recorder, known, dataset, say)
             yield _Opened(
-                recorded_plan=recorded,
-                recorder=recorder,
-                dataset=dataset,
-                data=data,
-                share=forecast.share,
+                recorded_plan=recorded, recorder=recorder, dataset=dataset, data=data, share=share
             )
+
+
+@contextmanager
+def _settled(
+    results: Results,
+    records: Records,
+    machine: Machine,
+    say: Say,
+    changes: Plan | None,
+    *,
+    growing: bool = False,
+    training: bool = True,
+) -> Iterator[Share]:
+    """Make sure that a search can go on, and settle its plan on what is there now.
+
+    A cluster is joined as long as this lasts.
+    """
+    folder, recorded = results.folder, results.plan
+    if not results.events:
+        raise ResultsError(f"{folder} holds no search; start one with --name {folder.name}")
+    over = (results.finished and not growing) or not training
+    if recorded.search.scheduler == "bohb" and not over:
+        raise ResultsError(f"{folder} can't go on: {NOT_RESUMABLE}")
+    if records.torn_lines:
+        say("The journal's last line was torn by a crash and is dropped.")
+    wanted = changes or recorded
+    changed = _with_changes(_grown(recorded, wanted) if growing else recorded, wanted)
+    with nodes_for(changed, machine, say) as nodes:
+        forecast = preflight.check(changed, nodes)
+        check_storage(changed)
+        results.plan = forecast.plan
+        yield forecast.share
+
+
+def _check_links(folder: Path) -> None:
+    """What is not needed is deleted in these subfolders: a link in them would lead elsewhere."""
+    link = linked(folder, RAY, FINALS, BEST)
+    if link is not None:
+        raise ResultsError(
+            f"{link} is a symbolic link, and files behind it might be deleted; put what it names in"
+            " its place"
+        )
 
 
 def _grown(recorded: Plan, wanted: Plan) -> Plan:
@@ -345,10 +395,3 @@ def _check_same_data(dataset: Dataset, results: Results) -> None:
             f"{dataset.source} has the fingerprint {dataset.fingerprint[:12]}, and the search began"
             f" on data with {recorded[:12]}; give that data with --data-dir, or start a new search"
         )
-
-
-def standing(results: Results) -> str:
-    """Where a search stands, in a sentence."""
-    counts = results.counts()
-    named = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    return f"Going on with {results.folder}: {named}, of {results.plan.search.num_samples}."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import platform
 import sys
 import threading
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_tune import __version__, preflight
-from cifar_tune.config import Plan, budget_seconds, dump_yaml
+from cifar_tune.config import Plan, budget_seconds
 from cifar_tune.data import Dataset, SearchData, prepare, prepare_drawn, search_data
 from cifar_tune.errors import ResultsError, StorageError
 from cifar_tune.finals.retraining import Workplace
@@ -26,12 +25,12 @@ from cifar_tune.outcome import finish, resume_command
 from cifar_tune.preflight import Forecast
 from cifar_tune.report.writer import ReportWriter
 from cifar_tune.resources import Share
-from cifar_tune.results import Recorder, Results, Say, write_atomically
+from cifar_tune.results import Recorder, Results, Say
 from cifar_tune.search.progress import progress_for
 from cifar_tune.search.run import run_search
 from cifar_tune.search.trainable import Objective, fit_objective
 from cifar_tune.start_from import StartFrom
-from cifar_tune.tables import TableWriter
+from cifar_tune.tables import TableWriter, write_settings
 from cifar_tune.tracking.tensorboard import TensorBoardFiles
 
 PACKAGES = (
@@ -148,10 +147,11 @@ def carry_out(
         only: the trials to run; none: all that are unfinished, and new ones.
     """
     folder = recorder.journal.folder
-    environment = json.dumps(_environment(machine, share), indent=2) + "\n"
+    environment = _environment(machine, share)
+    if environment != recorder.results.environment:  # a start that goes on
+        recorder.write("environment", environment=environment)
     with storage_errors(folder):
-        write_atomically(folder / "plan.yaml", dump_yaml(recorder.results.plan))
-        write_atomically(folder / "environment.json", environment)
+        write_settings(recorder.results)
     began, budget = time.monotonic(), recorder.results.plan.search.time_budget
     with workplace(folder, machine, share, say, objective) as place:
         with _watching(recorder, folder / "tensorboard", say):

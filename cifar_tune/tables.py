@@ -1,4 +1,4 @@
-"""The tables of a results folder, made from the journal: `trials.csv` and `summary.json`."""
+"""The files of a results folder that are made from the journal: the tables, and the settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from cifar_tune.config import SearchConfig
+from cifar_tune.config import SearchConfig, dump_yaml
 from cifar_tune.journal import Event
 from cifar_tune.results import Results, best_epoch, write_atomically
 from cifar_tune.trials import Trial
@@ -25,6 +25,13 @@ def write_tables(results: Results) -> None:
     write_atomically(results.folder / "trials.csv", trials_csv(results))
     summary = json.dumps(summarise(results), indent=2, ensure_ascii=False) + "\n"
     write_atomically(results.folder / "summary.json", summary)
+
+
+def write_settings(results: Results) -> None:
+    """Write `plan.yaml` and `environment.json`, each by atomic rename."""
+    write_atomically(results.folder / "plan.yaml", dump_yaml(results.plan))
+    environment = json.dumps(results.environment, indent=2) + "\n"
+    write_atomically(results.folder / "environment.json", environment)
 
 
 class TableWriter:

@@ -86,12 +86,11 @@ def _tune(arguments: argparse.Namespace, plan: Plan, machine: Machine, forecast:
 
 def _go_on(folder: Path, machine: Machine, wanted: Plan, settled: Plan, *, dry_run: bool) -> int:
     from cifar_tune.results import Results
-    from cifar_tune.resume import check_same_plan, resume_search, standing
+    from cifar_tune.resume import check_same_plan, judge_search, resume_search
 
-    recorded = Results.read(folder)
-    check_same_plan(recorded.plan, wanted, settled)
+    check_same_plan(Results.read(folder).plan, wanted, settled)
     if dry_run:
-        _print_lines(standing(recorded))
+        judge_search(folder, machine, _print_lines, changes=wanted)
         return 0
     return resume_search(folder, machine, _print_lines, changes=wanted)
 
@@ -99,10 +98,15 @@ def _go_on(folder: Path, machine: Machine, wanted: Plan, settled: Plan, *, dry_r
 def resume(words: Sequence[str]) -> int:
     """`cifar-tune resume DIR`: go on with a search that was stopped or killed."""
     parser = _folder_parser("resume", "Go on with a search that was stopped or killed.")
-    folder, changes = _recorded(parser.parse_args(words))
+    parser.add_argument("--dry-run", action="store_true", help="print what would go on, and stop")
+    arguments = parser.parse_args(words)
+    folder, changes = _recorded(arguments)
 
-    from cifar_tune.resume import resume_search
+    from cifar_tune.resume import judge_search, resume_search
 
+    if arguments.dry_run:
+        judge_search(folder, _machine(), _print_lines, changes=changes)
+        return 0
     return resume_search(folder, _machine(), _print_lines, changes=changes)
 
 
@@ -186,11 +190,17 @@ def report(words: Sequence[str]) -> int:
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="its results folder")
     parser.add_argument("--quiet", action="store_true", help="do not print where it lies")
+    parser.add_argument(
+        "--rebuild",
+        action="store_true",
+        help="write all that comes from the journal anew, the tables too; not while it runs",
+    )
     arguments = parser.parse_args(words)
+    folder = arguments.folder.expanduser().absolute()
 
-    from cifar_tune.report.page import write_report
+    from cifar_tune.report.page import rebuild, write_report
 
-    page = write_report(arguments.folder.expanduser().absolute())
+    page = rebuild(folder) if arguments.rebuild else write_report(folder)
     if not arguments.quiet:
         _print_lines(str(page))
     return 0

@@ -17,7 +17,7 @@ ORDER = (
     "journal",
     "data", "models", "muon", "optim", "parallel", "module", "failures", "trials", "results", "tables", "repeat",
     "uncertainty", "tracking", "train", "workers", "evaluate", "portable", "best",
-    "rungs", "pairs", "start_from", "preflight", "forecast", "search", "report", "finals", "outcome", "session", "resume", "predict", "api",
+    "rungs", "pairs", "start_from", "preflight", "forecast", "search", "standing", "report", "finals", "outcome", "session", "resume", "predict", "api",
     "tune",
 )  # fmt: skip
 ONE_PLACE = {"ray": "search", "wandb": "tracking", "tensorboardX": "tracking"}

@@ -18,7 +18,8 @@ from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
 from cifar_tune import __version__
-from cifar_tune.journal import Records, is_running, read_journal
+from cifar_tune.errors import ResultsError
+from cifar_tune.journal import Records, is_running, locked, read_journal
 from cifar_tune.layout import BEST, MODEL
 from cifar_tune.report import curves, pictures, plots
 from cifar_tune.report.answer import answer_of, commands_of
@@ -26,7 +27,7 @@ from cifar_tune.report.ledger import compute_unit, ledger, nested_searches
 from cifar_tune.report.style import caption_of, plain
 from cifar_tune.report.trials import trial_rows
 from cifar_tune.results import Results, write_atomically
-from cifar_tune.tables import failures
+from cifar_tune.tables import failures, write_settings, write_tables
 
 FILE_NAME = "report.html"
 FINISHED, STOPPED, RUNNING, KILLED = "finished", "stopped", "running", "killed"
@@ -55,10 +56,29 @@ def write_report(folder: Path) -> Path:
     """
     folder = folder.absolute()
     records = read_journal(folder)
-    results = Results.from_records(folder, records)
+    results = _search_of(folder, records)
     path = folder / FILE_NAME
     write_atomically(path, render(results, state_of(folder, records)))
     return path
+
+
+def rebuild(folder: Path) -> Path:
+    """Write all that can be made from the journal alone; the page's path.
+
+    Raises:
+        ResultsError: as `write_report`; also if a search is running there, which does it itself.
+    """
+    results = _search_of(folder, read_journal(folder))
+    with locked(folder):
+        write_settings(results)
+        write_tables(results)
+    return write_report(folder)
+
+
+def _search_of(folder: Path, records: Records) -> Results:
+    if not records.events:
+        raise ResultsError(f"{folder} holds no search: its journal has no whole line")
+    return Results.from_records(folder, records)
 
 
 def state_of(folder: Path, records: Records) -> str:

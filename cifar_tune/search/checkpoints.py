@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cifar_tune.checkpoint_files import delete_folder, is_whole, keep_only, locate, name_of, parent
 from cifar_tune.layout import RAY
 from cifar_tune.results import Recorder, Results, best_epoch
 from cifar_tune.trials import ENDED, Trial
+
+
+def damaged(folder: Path, trial: Trial) -> list[int]:
+    """The epochs of a trial's own checkpoints that are damaged or gone."""
+    named = trial.checkpoints.items()
+    return [epoch for epoch, path in named if not is_whole(locate(folder, path))]
 
 
 def to_go_on_from(recorder: Recorder, trial: Trial) -> list[str]:
@@ -14,7 +22,7 @@ def to_go_on_from(recorder: Recorder, trial: Trial) -> list[str]:
     Those that are damaged or gone are given up, and the journal says so.
     """
     folder, name = recorder.journal.folder, trial.trial_id
-    lost = [e for e, path in trial.checkpoints.items() if not is_whole(locate(folder, path))]
+    lost = damaged(folder, trial)
     if lost:
         recorder.write("checkpoints_lost", trial_id=name, epochs=lost)
     began, inherited = trial.inherited or (0, "")
