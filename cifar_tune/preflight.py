@@ -56,7 +56,7 @@ def check(plan: Plan, nodes: Sequence[Machine]) -> Forecast:
     Raises:
         PlanError, ResourceError: with value, rule and remedy.
     """
-    notes = _check_search(plan)
+    notes = check_search(plan)
     given = share_of(plan.resources, nodes, HERE if plan.resources.address is None else CLUSTER)
     settled = _settled(plan, least(nodes), given)
     _check_precision(settled)
@@ -111,7 +111,12 @@ def number_of_trials(plan: Plan) -> int:
     return search.num_samples if distinct is None else min(distinct, search.num_samples)
 
 
-def _check_search(plan: Plan) -> list[str]:
+def check_search(plan: Plan) -> list[str]:
+    """Check what has nothing to do with resources; notes on it.
+
+    Raises:
+        PlanError: with value, rule and remedy.
+    """
     search, epochs = plan.search, plan.train.max_epochs
     notes = check_pair(plan)
     try:
@@ -224,11 +229,17 @@ def _number(name: str, stem: str) -> int:
 
 
 def unfinished_folder(plan: Plan, config: str | None) -> Path | None:
-    """For a plan without a name: the newest search of its config, if it did not end."""
+    """For a plan without a name: the newest search of its config, if it did not end.
+
+    Raises:
+        ResultsError, JournalError: its folder holds something, and no search that can be read.
+    """
     if plan.name is not None:
         return None
     stem, following = _stem(config), results_folder(plan, config)
     newest = following.with_name(f"{stem}-{_number(following.name, stem) - 1}")
+    if newest.is_dir() and not holds_search(newest):
+        check_folder(newest)
     return newest if holds_search(newest) and not Results.read(newest).finished else None
 
 
