@@ -6,9 +6,9 @@
 Trials sleep, put through the trainable's own seam, so that more of them run than there are cores.
 Ours is a search with all that the program has beside it: journal, tables, TensorBoard, lines of
 progress, the page. The bare one is a Tune function with the same reuse of processes, the same
-settings of Ray, and no loggers; with `--loggers` there is a third with Ray's default loggers, and what
-a report costs the driver is counted over the bare one. Each side has a driver of its own, in turn. To start so many
-processes takes a small machine many seconds, so on both sides the first trials wait until every
+settings of Ray, and no loggers. With `--loggers` there is a third with Ray's default loggers, and
+what a report costs the driver is counted over the bare one. Each side has a driver of its own, in
+turn. To start so many processes takes a small machine many seconds, so the first wait until every
 slot has its process; the wall runs from there to the last report.
 Then a search is killed with SIGKILL at half and goes on.
 """
