@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from cifar_tune.errors import PlanError
+from cifar_tune.errors import PlanError, StorageError
 
 # What pyarrow raises for a URI that it can't open, or a file system that does not answer, are
 # subclasses of these.
 FAULTS = (OSError, ValueError, ImportError)
+OWN_STORAGE = re.compile(r"-[0-9a-f]{8}/\d+$")  # of one start; run.py makes these names
 
 
 def is_uri(location: str) -> bool:
@@ -43,6 +46,35 @@ def name_of(location: str) -> str:
     )
 
 
+def leads_out(recorded: str, storages: Collection[str] = ()) -> bool:
+    """Whether what a journal names lies neither in its folder nor in a storage of its own.
+
+    Files there are deleted when nothing needs them, and the journal may be a stranger's. A storage
+    outside the folder has a name that only a search gives: NAME-1a2b3c4d/1.
+    """
+    base = recorded.partition("?")[0]
+    if ".." in base.split("/"):
+        return True
+    if not is_uri(recorded) and not base.startswith("/"):
+        return False
+    outside = [storage.partition("?")[0] for storage in storages]
+    if any(base.startswith(f"{storage}/") for storage in outside):
+        return False
+    return OWN_STORAGE.search(base) is None
+
+
+def linked(folder: Path, *names: str) -> Path | None:
+    """A symbolic link in one of these subfolders of a folder, or one of them if it is one."""
+    for name in names:
+        if (folder / name).is_symlink():
+            return folder / name
+        for where, folders, files in os.walk(folder / name):
+            for entry in (*folders, *files):
+                if os.path.islink(os.path.join(where, entry)):
+                    return Path(where, entry)
+    return None
+
+
 def locate(folder: Path, recorded: str) -> str:
     """Absolute path or URI of what a journal names: its own URI, or a path from its folder."""
     return recorded if is_uri(recorded) else str(folder / recorded)
@@ -53,11 +85,17 @@ def is_whole(location: str) -> bool:
 
     One at a URI is only looked for: object stores show no half-written file, and whoever
     downloads it checks it.
+
+    Raises:
+        StorageError: the URI's storage does not say whether it is there.
     """
     if is_uri(location):
-        with suppress(*FAULTS):
+        try:
             return bool(_info(location).is_file)
-        return False
+        except FAULTS as error:
+            raise StorageError(
+                f"{location} can't be looked for: {error}; bring its storage back, then go on"
+            ) from None
     try:
         with zipfile.ZipFile(location) as archive:
             return archive.testzip() is None

@@ -19,6 +19,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+URI = re.compile(r"[\w+.-]{2,}:/")  # or what is meant for one; a path has no colon there
+PLACE = re.compile(r"[\w+.-]+://[^#?]*[^#?/][^#]*")  # a URI that names a place, in the whole of it
 HEAD = re.compile(r"[^\s/:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")  # HOST:PORT, or [IPv6]:PORT
 
 
@@ -215,6 +217,14 @@ class ResourcesConfig(Section):
     """Where the trials' checkpoints lie: a path that all nodes share, or a URI such as s3://; none:
     the results folder, which must then be such a path."""
 
+    @field_validator("storage_path")
+    @classmethod
+    def _check_storage_path(cls, path: str | None) -> str | None:
+        # What follows a # is no part of a place: all folders below it would be one and the same.
+        if path is not None and URI.match(path) and not PLACE.fullmatch(path):
+            raise ValueError(f"is {path!r}; a URI is SCHEME://PLACE, such as s3://bucket/folder")
+        return path
+
     @field_validator("address")
     @classmethod
     def _check_address(cls, address: str | None) -> str | None:
@@ -272,6 +282,15 @@ class Plan(RunConfig):
     finals: FinalsConfig = FinalsConfig()
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @field_validator("out")
+    @classmethod
+    def _check_out(cls, out: str) -> str:
+        if URI.match(out):
+            raise ValueError(
+                f"is {out!r}; give a path, and with --storage-path a URI for checkpoints"
+            )
+        return out
 
     @field_validator("name")
     @classmethod

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cifar_tune import checkpoint_files as files
-from cifar_tune.errors import PlanError
+from cifar_tune.errors import PlanError, StorageError
 
 S3 = "s3://bucket/deep/folder?scheme=http&endpoint_override=localhost:9000"
 
@@ -70,6 +70,13 @@ def test_a_file_that_is_cut_is_not_whole(tmp_path: Path) -> None:
     write(location, tmp_path)
     Path(location).write_bytes(Path(location).read_bytes()[:-5])
     assert not files.is_whole(location)
+
+
+@pytest.mark.faults
+def test_a_checkpoint_that_can_not_be_looked_for_is_not_given_up() -> None:
+    nobody = "s3://bucket/model.ckpt?scheme=http&endpoint_override=127.0.0.1:1&region=none"
+    with pytest.raises(StorageError, match=r"can't be looked for: .* bring its storage back"):
+        files.is_whole(nobody)  # S3's client tries it for some seconds
 
 
 def test_the_query_of_a_uri_stays_at_its_end() -> None:

@@ -51,6 +51,10 @@ from cifar_tune.load import find_config, load_plan, plan_from
         ("seed=99999999999999999999999", r"seed is 9+; it must be less than"),
         (f"train.max_epochs={'9' * 400}", r"less than or equal to 1000000"),
         (f"search.space.model.width={{int: [1, {'9' * 400}]}}", r"whole numbers below"),
+        ("out=s3://bucket/x", r"out is 's3://bucket/x'; give a path, .* --storage-path a URI"),
+        ("resources.storage_path=s3:/b/x", r"storage_path is 's3:/b/x'; a URI is SCHEME://PLACE"),
+        ("resources.storage_path='s3://b/run#1'", r"is 's3://b/run#1'; a URI is"),
+        ("resources.storage_path='file:///?a=b'", r"is 'file:///\?a=b'; a URI is"),
         ("tracking.wandb=''", r"at least 1 character"),
         (
             "search.searcher=tpee",

@@ -118,7 +118,7 @@ def _storage(recorder: Recorder, number: int) -> str:
     if path is None:
         return f"{RAY}/{number}"
     name = f"{folder.parent.parent.name}-{folder.name}" if is_of_finals(folder) else folder.name
-    return inside(path, f"{quote(name, safe=' ')}-{uuid4().hex[:8]}", str(number))
+    return inside(path, f"{quote(name, safe='')}-{uuid4().hex[:8]}", str(number))
 
 
 def _search_seconds(plan: Plan) -> float | None:

@@ -141,7 +141,9 @@ def _newest_checkpoint(recorded: list[str]) -> Iterator[Path | None]:
                 return
         chosen = None
         for location in recorded:
-            with suppress(OSError):
+            # Storage that does not answer fails the trial, which is tried again: without its
+            # checkpoint it would begin anew.
+            with suppress(FileNotFoundError):
                 copy = copies.enter_context(at_hand(location))
                 if is_whole(str(copy)):
                     chosen = copy
