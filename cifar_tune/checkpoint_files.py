@@ -18,6 +18,7 @@ from cifar_tune.errors import PlanError, StorageError
 # subclasses of these.
 FAULTS = (OSError, ValueError, ImportError)
 OWN_STORAGE = re.compile(r"-[0-9a-f]{8}/\d+$")  # of one start; run.py makes these names
+OWN_STORAGE = re.compile(r"-[0-9a-f]{8}/\d+$")  # of one start; run.py makes these names
 
 
 def is_uri(location: str) -> bool:
@@ -44,6 +45,35 @@ def name_of(location: str) -> str:
     return (
         location.partition("?")[0].rpartition("/")[2] if is_uri(location) else Path(location).name
     )
+
+
+def leads_out(recorded: str, storages: Collection[str] = ()) -> bool:
+    """Whether what a journal names lies neither in its folder nor in a storage of its own.
+
+    Files there are deleted when nothing needs them, and the journal may be a stranger's. A storage
+    outside the folder has a name that only a search gives: NAME-1a2b3c4d/1.
+    """
+    base = recorded.partition("?")[0]
+    if ".." in base.split("/"):
+        return True
+    if not is_uri(recorded) and not base.startswith("/"):
+        return False
+    outside = [storage.partition("?")[0] for storage in storages]
+    if any(base.startswith(f"{storage}/") for storage in outside):
+        return False
+    return OWN_STORAGE.search(base) is None
+
+
+def linked(folder: Path, *names: str) -> Path | None:
+    """A symbolic link in one of these subfolders of a folder, or one of them if it is one."""
+    for name in names:
+        if (folder / name).is_symlink():
+            return folder / name
+        for where, folders, files in os.walk(folder / name):
+            for entry in (*folders, *files):
+                if os.path.islink(os.path.join(where, entry)):
+                    return Path(where, entry)
+    return None
 
 
 def leads_out(recorded: str, storages: Collection[str] = ()) -> bool:
