@@ -94,6 +94,7 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
 
     def on_trial_complete(self, *, trial: Any, **_: Any) -> None:
         """The scheduler ended a trial, or it ended by itself."""
+        _forget(trial)
         record = self._recorder.results.trials[trial.config["trial_id"]]
         if record.status == "pending":  # at an exchange of its population
             self._searcher.again(record)
@@ -115,6 +116,12 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
 
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:
         """A trial crashed: it is tried again, or failed."""
+        try:
+            self._record_error(trial)
+        finally:
+            _forget(trial)
+
+    def _record_error(self, trial: Any) -> None:
         if self._stop.reason is not None:
             return  # what stops the search may well be what ended it, and it goes on later
         record = self._recorder.results.trials[trial.config["trial_id"]]
@@ -146,6 +153,12 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
     def _stop_if_asked(self, record: Trial) -> None:
         if record.status == "failed" and self._search.fail_fast:
             self._stop.ask(f"{record.trial_id} failed, and --fail-fast was given")
+
+
+def _forget(trial: Any) -> None:
+    """Drop what Ray would keep until the search ends: statistics of each metric, 33 kB a trial."""
+    metadata = trial.run_metadata
+    metadata.metric_analysis, metadata.metric_n_steps = {}, {}
 
 
 def _reason(record: Trial) -> str:
