@@ -18,7 +18,6 @@ from cifar_tune.errors import PlanError, StorageError
 # subclasses of these.
 FAULTS = (OSError, ValueError, ImportError)
 OWN_STORAGE = re.compile(r"-[0-9a-f]{8}/\d+$")  # of one start; run.py makes these names
-OWN_STORAGE = re.compile(r"-[0-9a-f]{8}/\d+$")  # of one start; run.py makes these names
 
 
 def is_uri(location: str) -> bool:
@@ -76,35 +75,6 @@ def linked(folder: Path, *names: str) -> Path | None:
     return None
 
 
-def leads_out(recorded: str, storages: Collection[str] = ()) -> bool:
-    """Whether what a journal names lies neither in its folder nor in a storage of its own.
-
-    Files there are deleted when nothing needs them, and the journal may be a stranger's. A storage
-    outside the folder has a name that only a search gives: NAME-1a2b3c4d/1.
-    """
-    base = recorded.partition("?")[0]
-    if ".." in base.split("/"):
-        return True
-    if not is_uri(recorded) and not base.startswith("/"):
-        return False
-    outside = [storage.partition("?")[0] for storage in storages]
-    if any(base.startswith(f"{storage}/") for storage in outside):
-        return False
-    return OWN_STORAGE.search(base) is None
-
-
-def linked(folder: Path, *names: str) -> Path | None:
-    """A symbolic link in one of these subfolders of a folder, or one of them if it is one."""
-    for name in names:
-        if (folder / name).is_symlink():
-            return folder / name
-        for where, folders, files in os.walk(folder / name):
-            for entry in (*folders, *files):
-                if os.path.islink(os.path.join(where, entry)):
-                    return Path(where, entry)
-    return None
-
-
 def locate(folder: Path, recorded: str) -> str:
     """Absolute path or URI of what a journal names: its own URI, or a path from its folder."""
     return recorded if is_uri(recorded) else str(folder / recorded)
@@ -128,9 +98,11 @@ def is_whole(location: str) -> bool:
             ) from None
     try:
         with zipfile.ZipFile(location) as archive:
-            return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, EOFError, ValueError):
-        return False
+            # torch never compresses: what is compressed may be a bomb.
+            stored = all(one.compress_type == zipfile.ZIP_STORED for one in archive.infolist())
+            return stored and archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError, RuntimeError):
+        return False  # RuntimeError: flags of what torch never writes, such as encryption
 
 
 @contextmanager
