@@ -67,12 +67,20 @@ def fit_with_workers(
         except CifarTuneError:
             raise
         except Exception as error:
-            told = others.error()
+            told = others.error() if _tells_of_others(error) else None
             if told is None:
                 raise
             raise WorkerError(told) from error
         finally:
             others.end()
+
+
+def _tells_of_others(error: Exception) -> bool:
+    """Whether worker 0 fails for want of another; if not, the others fail for want of it."""
+    import torch
+
+    # gloo has no error of its own, but its name is in the text.
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
 
 
 def _check_gpus(workers: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,16 @@ def test_the_error_of_another_worker_is_told() -> None:
     with pytest.raises(WorkerError, match=r"(?s)^worker 1 failed.*MemoryError: no room") as told:
         fit_with_workers(run, DATA, workers=2)
     assert isinstance(told.value.__cause__, Exception)
+
+
+@pytest.mark.faults
+def test_the_error_of_worker_0_is_told_and_not_what_it_costs_the_others() -> None:
+    def no_room(trainer: Any, module: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    callbacks = [LambdaCallback(on_validation_end=no_room)]
+    with pytest.raises(OSError, match="No space left on device"):
+        fit_with_workers(toy_run(9), DATA, workers=2, callbacks=callbacks)
 
 
 @pytest.mark.faults
