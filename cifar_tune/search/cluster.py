@@ -28,9 +28,9 @@ from cifar_tune.checkpoint_files import (
 from cifar_tune.config import Plan
 from cifar_tune.errors import ResourceError, ResultsError
 from cifar_tune.machine import Machine, read_machine
+from cifar_tune.preflight import check_search
 from cifar_tune.resources import CLUSTER, share_of
 from cifar_tune.results import Say
-from cifar_tune.search.ray_place import check_place
 
 ANSWER_SECONDS = 60.0  # for every node to start a process and answer; it imports no torch
 WAIT_SECONDS = 2.0  # between looks at a cluster that has no room yet
@@ -51,12 +51,15 @@ def nodes_for(
         wait: whether to wait until the cluster has a node that can hold a trial.
 
     Raises:
-        ResourceError: the cluster can't be joined, or a node of it can't be used.
+        PlanError: as `preflight.check_search`.
+        ResourceError: the request contradicts itself, the cluster can't be joined, or a node of it
+            can't be used.
     """
     if plan.resources.address is None:
-        check_place(say)
         yield [machine]
         return
+    check_search(plan)  # what no cluster can mend comes first; one may be waited for
+    share_of(plan.resources, [unseen(PLENTY)], CLUSTER)
     from cifar_tune.search.ray_instance import ray_for
 
     with ray_for(plan, machine):
@@ -78,6 +81,9 @@ class Node:
     name: str
     cpus: int
     gpus: int
+
+
+PLENTY = Node(node_id="", name="", cpus=10**12, gpus=10**12)
 
 
 def live_nodes() -> list[Node]:

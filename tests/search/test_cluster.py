@@ -13,11 +13,12 @@ import pytest
 from command_line import command
 from ray_nodes import RayNodes, ray_nodes
 
-from cifar_tune.errors import ResourceError
+from cifar_tune.errors import CifarTuneError, ResourceError
 from cifar_tune.journal import read_journal
 from cifar_tune.load import load_plan
 from cifar_tune.machine import read_machine
 from cifar_tune.results import Results
+from cifar_tune.search.cluster import nodes_for
 from cifar_tune.search.ray_instance import ray_for
 
 
@@ -81,6 +82,25 @@ def test_a_stale_ray_address_does_not_matter_without_address_and_is_named_with_i
     done = subprocess.run(words, env=stale, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "no Ray cluster answers at" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("search.grace_period=10", "grace_period is 10, above"),
+        ("resources.gpus_per_trial=1.5", "give a share below 1"),
+        ("resources.workers_per_trial=2", None),
+    ],
+)
+def test_what_no_cluster_can_mend_is_refused_before_one_is_asked(
+    given: str, message: str | None
+) -> None:
+    plan = load_plan(None, ["resources.address=127.0.0.1:1", given])
+    with (
+        pytest.raises(CifarTuneError, match=message or "no Ray cluster answers"),
+        nodes_for(plan, read_machine(), print, wait=True),
+    ):
+        pass
 
 
 def test_another_address_than_that_of_this_processs_ray_is_refused(ray_session: None) -> None:
