@@ -31,6 +31,7 @@ from cifar_tune.machine import Machine, read_machine
 from cifar_tune.preflight import check_search
 from cifar_tune.resources import CLUSTER, share_of
 from cifar_tune.results import Say
+from cifar_tune.search.ray_place import check_place
 
 ANSWER_SECONDS = 60.0  # for every node to start a process and answer; it imports no torch
 WAIT_SECONDS = 2.0  # between looks at a cluster that has no room yet
@@ -56,6 +57,7 @@ def nodes_for(
             can't be used.
     """
     if plan.resources.address is None:
+        check_place(say)
         yield [machine]
         return
     check_search(plan)  # what no cluster can mend comes first; one may be waited for
