@@ -20,6 +20,7 @@ from search import objectives
 from search.searching import stop_after
 
 from cifar_tune import preflight
+from cifar_tune.checkpoint_files import is_whole
 from cifar_tune.journal import FILE_NAME, LOCK_NAME, read_journal
 from cifar_tune.load import load_plan
 from cifar_tune.machine import read_machine
@@ -325,6 +326,36 @@ def test_all_that_comes_from_the_journal_is_made_again_from_it_alone(
     assert "in use by process" in capsys.readouterr().err
     assert main(["report", str(bare), "--rebuild"]) == 0
     assert (bare / "summary.json").read_bytes() == before["summary.json"]
+
+
+def test_row_08_a_flipped_bit_in_a_checkpoint_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
+    import torch
+
+    path = tmp_path / "model.ckpt"
+    torch.save({"epoch": 3, "weights": torch.arange(40.0), "name": "resnet9"}, path)
+    content, expected = path.read_bytes(), str(torch.load(path, weights_only=True))
+    noticed, refused, harmless = 0, 0, 0
+    for place in range(0, len(content), 13):
+        path.write_bytes(
+            content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :]
+        )
+        if not is_whole(str(path)):
+            noticed += 1
+            continue
+        try:
+            assert str(torch.load(path, weights_only=True)) == expected
+            harmless += 1  # padding, dates
+        except RuntimeError:
+            refused += 1  # a field of the archive that torch reads and Python does not
+    print(f"\n{noticed} noticed, {refused} refused by torch, {harmless} without effect")  # noqa: T201
+    assert noticed > refused
+
+
+def test_row_27_a_checkpoint_that_would_fill_the_memory_is_not_whole(tmp_path: Path) -> None:
+    path = tmp_path / "model.ckpt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model/data/0", bytes(10**7))
+    assert not is_whole(str(path))
 
 
 @pytest.mark.faults

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from search.searching import events, searching
+from search import objectives
+from search.searching import events, searching, stop_after
 
 from cifar_tune.config import Plan
-from cifar_tune.journal import Event
+from cifar_tune.journal import Event, read_journal
 from cifar_tune.load import load_plan
 from cifar_tune.rungs import brackets
 from cifar_tune.search.schedulers import build_scheduler, refill
@@ -142,6 +144,34 @@ def test_recorded_reports_lead_to_the_decisions_that_a_real_search_recorded(
     for cut in (0, len(recorded) // 3, 2 * len(recorded) // 3):
         restarted = Ray(plan, recorded[:cut])
         assert [restarted.decide(event) for event in recorded[cut:]] == decided[cut:]
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("scheduler", ["asha", "halving"])
+@pytest.mark.usefixtures("ray_session")
+def test_row_09_a_search_stopped_twice_records_the_decisions_of_an_unbroken_scheduler(
+    scheduler: str, tmp_path: Path
+) -> None:
+    values = ["search.num_samples=16", "search.grace_period=2", "search.reduction_factor=2"]
+    chosen = [f"search.scheduler={scheduler}", f"train.max_epochs={EPOCHS}", *values]
+    for reports in (12, 24):
+        stopper = threading.Thread(target=stop_after, args=(tmp_path, reports))
+        stopper.start()
+        _, stop = searching(tmp_path)(*chosen, objective=objectives.slow_with_file)
+        stopper.join()
+        assert stop.signal is not None
+    results, stop = searching(tmp_path)(*chosen, objective=objectives.with_file)
+    assert stop.reason is None
+    assert len(results.trials) == 16
+    recorded, ray = events(results, "result"), Ray(results.plan)
+    decided = ["STOP" if event["done"] else "CONTINUE" for event in recorded]
+    assert [ray.decide(event) for event in recorded] == decided
+    told = [(event["trial_id"], event["metrics"]["epoch"]) for event in recorded]
+    assert len(set(told)) == len(told), "no epoch was repeated"
+    early = [
+        event["seq"] for event in recorded if event["done"] and event["metrics"]["epoch"] < EPOCHS
+    ]
+    assert early[-1] > read_journal(tmp_path).of("start")[-1]["seq"]
 
 
 @pytest.mark.parametrize("scheduler", JUDGES)
