@@ -253,7 +253,9 @@ def test_rows_05_to_08_27_a_dry_run_says_how_a_damaged_search_would_go_on_and_ch
     assert ("last line was torn" in said) == (
         "torn" in name or "zeros after" in name or "last line" in name
     )
-    assert ("damaged or gone" in said) == ("checkpoint" in name or "weight" in name or name == "ray's folder gone")  # fmt: skip
+    if "five lines" not in name:  # those may have named newer checkpoints, and older ones are gone
+        harmed = "checkpoint" in name or "weight" in name or name == "ray's folder gone"
+        assert ("damaged or gone" in said) == harmed
     assert files_of(folder) == before
 
 
@@ -378,9 +380,10 @@ def test_rows_05_to_08_27_a_damaged_search_goes_on_from_a_good_state(
     assert results.counts()["completed"] == TRIALS
     reports = Counter((e["trial_id"], e["metrics"]["epoch"]) for e in records.of("result"))
     assert set(reports) == {(t, e + 1) for t in results.trials for e in range(EPOCHS)}
-    if "checkpoint" not in name and "weight" not in name and "ray's folder" not in name:
+    harmed = "checkpoint" in name or "weight" in name or "ray's folder" in name
+    if not harmed and "five lines" not in name:
         assert set(reports.values()) == {1}, "nothing had to be repeated"
-    elif "hostile" not in name:
+    if harmed and "hostile" not in name:
         assert records.of("checkpoints_lost")
     if "newest" in name or "weight" in name:
         assert max(reports.values()) <= 2, "the next older checkpoint is one epoch older"
