@@ -100,7 +100,7 @@ def _distinct_cells(space: Space) -> Iterator[dict[str, Value]]:
 def count_points(space: Space) -> int | None:
     """How many configurations a space has, those equal under `when` counted once.
 
-    Exact, and none of them is listed: only the values that conditions name are told apart.
+    Exact, and none of them is listed: only values that conditions tell apart are looked at.
 
     Returns:
         The number, or none where a range of fractions makes it endless.
@@ -116,10 +116,16 @@ def _count(space: Space, config: Mapping[str, Value]) -> int:
     first, rest = space[0], space[1:]
     if not first.active(config):
         return _count(rest, config)
-    conditions = [allowed for child in rest for name, allowed in child.when if name == first.field]
-    named = {value for allowed in conditions for value in allowed}
-    count = sum(_count(rest, {**config, first.field: value}) for value in named)
-    others = (first.size or 0) - len(named)  # no condition tells these apart
+    conditions = [
+        set(allowed) for child in rest for name, allowed in child.when if name == first.field
+    ]
+    alike: dict[tuple[bool, ...], list[Value]] = {}  # by the conditions that they fulfil
+    for value in set[Value]().union(*conditions):
+        alike.setdefault(tuple(value in allowed for allowed in conditions), []).append(value)
+    count = sum(
+        len(values) * _count(rest, {**config, first.field: values[0]}) for values in alike.values()
+    )
+    others = (first.size or 0) - sum(map(len, alike.values()))  # no condition tells these apart
     return count + (others * _count(rest, config) if others else 0)
 
 

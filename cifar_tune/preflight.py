@@ -279,11 +279,16 @@ def check_folder(folder: Path) -> None:
 
 def _nearest_folder(path: Path) -> Path:
     """The path itself or its nearest parent that exists and is a folder."""
-    for candidate in (path, *path.parents):
-        if candidate.is_dir():
-            return candidate
-        if candidate.exists():
-            raise ResultsError(f"{candidate} is a file, not a folder; choose another --out")
+    try:
+        for candidate in (path, *path.parents):
+            if candidate.is_dir():
+                return candidate
+            if candidate.exists():
+                raise ResultsError(f"{candidate} is a file, not a folder; choose another --out")
+    except OSError as error:  # a name that is too long
+        raise ResultsError(
+            f"{path} can't be a folder: {error.strerror}; choose another --out"
+        ) from None
     return Path("/")
 
 

@@ -13,6 +13,7 @@ from cifar_tune.errors import PlanError
 MAX_BYTES = 1_000_000  # a plan is one page; a dump of a plan some kilobytes
 MAX_NODES = 20_000  # counted after aliases are expanded
 MAX_DEPTH = 20
+MAX_TOLD = 500  # characters of an error
 
 Path_ = tuple[str | int, ...]
 Lines = dict[Path_, int]
@@ -20,6 +21,15 @@ Lines = dict[Path_, int]
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with the words of YAML 1.2: `no` is a word and 1e-3 is a number."""
+
+    composed = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """One node; PyYAML takes seconds over what would be refused for its size anyway."""
+        self.composed += 1
+        if self.composed > MAX_NODES:
+            raise yaml.YAMLError(f"more than {MAX_NODES:,} values")
+        return super().compose_node(parent, index)
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -74,7 +84,7 @@ def read_yaml(path: Path) -> tuple[Any, Lines]:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return " ".join(str(error).split())[:MAX_TOLD]
 
 
 class _Reader:
@@ -99,7 +109,9 @@ class _Reader:
             items = enumerate(node.value)
             return [self.value(item, (*path, index), depth + 1) for index, item in items]
         if node.tag not in _PLAIN:
-            raise PlanError(f"{self.where}:{line}: tag {node.tag}; plans hold plain values only")
+            raise PlanError(
+                f"{self.where}:{line}: tag {node.tag[:MAX_TOLD]}; plans hold plain values only"
+            )
         return self._scalar(node, line)
 
     def _scalar(self, node: yaml.Node, line: int) -> Any:

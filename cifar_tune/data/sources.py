@@ -54,11 +54,16 @@ def identify(path: Path) -> Identity:
 
 
 def check_exists(path: Path) -> None:
-    """Raises DataError where there is nothing at the path, or an empty folder."""
-    if not path.exists():
-        raise DataError(f"data.path is {path}, which does not exist. {LAYOUTS}")
-    if path.is_dir() and not any(path.iterdir()):
-        raise DataError(f"data.path is {path}, an empty folder. {LAYOUTS}")
+    """Raises DataError where there is no file or folder at the path, or an empty folder."""
+    try:
+        if not path.exists():
+            raise DataError(f"data.path is {path}, which does not exist. {LAYOUTS}")
+        if not (path.is_file() or path.is_dir()):  # a pipe would be waited for
+            raise DataError(f"data.path is {path}, which is no file or folder. {LAYOUTS}")
+        if path.is_dir() and not any(path.iterdir()):
+            raise DataError(f"data.path is {path}, an empty folder. {LAYOUTS}")
+    except (OSError, ValueError) as error:  # too long, not ours to read, or with a zero byte
+        raise DataError(f"data.path is {path}, which can't be read: {error}. {LAYOUTS}") from None
 
 
 def recognise(path: Path) -> Kind:

@@ -3,56 +3,19 @@
 from __future__ import annotations
 
 import gzip
-import io
-import lzma
 import os
 import struct
 import tarfile
-import zipfile
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from packing import PACKERS, tar_bytes, zip_bytes
 from small_sets import write_tree
 
 from cifar_tune.data.archives import MIB, Limits, read_members
 from cifar_tune.errors import DataError
 
 MEMBERS = {"train/cat/1.png": b"one" * 400, "test/cat/2.png": b"two", "readme.txt": b""}
-
-
-def tar_bytes(members: Mapping[str, bytes], *special: tarfile.TarInfo) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        folder = tarfile.TarInfo("train")
-        folder.type = tarfile.DIRTYPE
-        archive.addfile(folder)
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-        for info in special:
-            archive.addfile(info)
-    return buffer.getvalue()
-
-
-def zip_bytes(members: Mapping[str, bytes], mode: int = 0) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("train/", b"")
-        for name, content in members.items():
-            info = zipfile.ZipInfo(name)
-            info.external_attr = mode << 16
-            archive.writestr(info, content)
-    return buffer.getvalue()
-
-
-PACKERS: dict[str, Callable[[Mapping[str, bytes]], bytes]] = {
-    "tar": tar_bytes,
-    "tar.gz": lambda members: gzip.compress(tar_bytes(members)),
-    "tar.xz": lambda members: lzma.compress(tar_bytes(members)),
-    "zip": zip_bytes,
-}
 
 
 def contents(path: Path, limits: Limits | None = None) -> dict[str, bytes]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packing import PACKERS
 from PIL import Image
 from small_sets import encoded, image_members, picture, write_tree
-from test_archives import PACKERS
 
 from cifar_tune.data.image_files import place_of
 from cifar_tune.data.sources import decode, recognise

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packing import PACKERS, tar_bytes
 from small_sets import (
     BATCHES,
     binary_members,
@@ -19,7 +20,6 @@ from small_sets import (
     python_members,
     write_tree,
 )
-from test_archives import PACKERS, tar_bytes
 
 from cifar_tune.data.official import BINARY_CHECKSUMS, CLASSES, PYTHON_CHECKSUMS
 from cifar_tune.data.sources import decode, recognise

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from local_server import Server, archive_at, dead_url
+from packing import PACKERS
 from small_sets import checksums_of, python_members
-from test_archives import PACKERS
 
 from cifar_tune.config import DataConfig
 from cifar_tune.data import check, prepare, prepare_drawn

@@ -58,3 +58,9 @@ def test_a_copy_elsewhere_is_another_source(image_tree: Path, tmp_path: Path) ->
     before = identify(image_tree)
     moved = image_tree.rename(tmp_path / "moved")
     assert identify(moved).key != before.key
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match=r"pipe, which is no file or folder"):
+        recognise(tmp_path / "pipe")
