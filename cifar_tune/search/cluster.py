@@ -6,7 +6,10 @@ Ray is imported inside the functions, so that a search on this machine is checke
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -66,7 +69,8 @@ def nodes_for(
 
     with ray_for(plan, machine):
         if wait:
-            _wait_for_room(plan, say)
+            with _ended_by_sigterm():
+                _wait_for_room(plan, say)
         # A head often has no CPUs of its own, so that nothing but the driver runs there.
         nodes = [node for node in live_nodes() if node.cpus]
         if not nodes:
@@ -132,6 +136,19 @@ def _wait_for_room(plan: Plan, say: Say) -> None:
             say(f"waiting for room: {lacking}")
             said = lacking
         time.sleep(WAIT_SECONDS)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the command with 143 here; Ray's own handler would print its stack instead."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def unseen(node: Node) -> Machine:

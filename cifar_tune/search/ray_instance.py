@@ -37,7 +37,10 @@ LOCAL_SETTINGS = {
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_worker_prestart": "0",
 }
-KNOCK_SECONDS = 4.0  # Ray itself tries a dead address for minutes
+KNOCK_SECONDS = 4.0  # Ray itself tries a dead address, or a server of another kind, for minutes
+# gRPC is HTTP/2 (RFC 9113): each side begins with a frame of settings, the client after a greeting.
+SETTINGS, FRAME_HEAD = b"\x04", 9  # a frame's type, in the fourth of its first nine bytes
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + SETTINGS + b"\0" * 5
 
 
 @contextmanager
@@ -66,7 +69,7 @@ def _check_joined(address: str | None) -> None:
     if address in (None, "auto"):
         return
     head, joined = _head(address), ray.get_runtime_context().gcs_address
-    _knock(head)
+    knock(head)
     if head != joined:
         raise ResourceError(
             f"--address is {address}, and this process has a Ray at {joined} already; end that"
@@ -122,7 +125,7 @@ def _on_loopback() -> Iterator[None]:
 
 def _join(address: str, plan: Plan) -> None:
     head = _head(address)
-    _knock(head)
+    knock(head)
     settings = dict(WORKER_SETTINGS)
     if has_own_model(plan):
         settings["PYTHONPATH"] = _own_path()
@@ -165,15 +168,29 @@ def _head(address: str) -> str:
     return head
 
 
-def _knock(head: str) -> None:
+def knock(head: str) -> None:
+    """Make sure that Ray answers there, or at least a server of its protocol.
+
+    Raises:
+        ResourceError: nobody answers, or something else.
+    """
     host, _, port = head.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
+        with socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS) as server:
+            if os.environ.get("RAY_USE_TLS") == "1":
+                return
+            server.sendall(GREETING)
+            answer = server.recv(FRAME_HEAD)
     except (OSError, ValueError) as error:
         raise ResourceError(
             f"no Ray cluster answers at {head}: {_first_line(error)}; start it, or give another"
             " --address (auto takes RAY_ADDRESS, if that is set)"
         ) from None
+    if answer[3:4] != SETTINGS:
+        raise ResourceError(
+            f"what answers at {head} is no Ray head; give the port that `ray start --head` names,"
+            " 6379 unless told otherwise (8265 is the dashboard's)"
+        )
 
 
 def _first_line(error: BaseException) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from cifar_tune.journal import read_journal
 from cifar_tune.load import load_plan
 from cifar_tune.machine import read_machine
 from cifar_tune.results import Results
+from cifar_tune.search import ray_instance
 from cifar_tune.search.cluster import nodes_for
 from cifar_tune.search.ray_instance import ray_for
 
@@ -165,6 +168,35 @@ def test_it_waits_for_room_if_it_is_told_to(
     watchdog.cancel()
     assert process.wait() == 0
     cluster.kill(number)
+
+
+@pytest.mark.faults
+def test_sigterm_ends_the_waiting(cluster: RayNodes, place: list[str]) -> None:
+    words = [*place, "--cpus-per-trial", "3", "--wait-for-resources"]
+    process = subprocess.Popen(
+        command("--address", cluster.address, *words),
+        env={**os.environ, **cluster.environment}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert "waiting for room" in process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("kind", ["silent", "http"])
+def test_a_server_that_is_no_ray_is_told_from_one(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_instance, "KNOCK_SECONDS", 0.5)
+    message = r"answers at .* timed out" if kind == "silent" else "is no Ray head; give the port"
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)  # listens at once
+    if kind == "http":
+        threading.Thread(target=server.handle_request, daemon=True).start()
+    with server, pytest.raises(ResourceError, match=message):
+        ray_instance.knock(f"127.0.0.1:{server.server_port}")
 
 
 @pytest.mark.faults
