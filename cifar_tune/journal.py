@@ -34,6 +34,9 @@ LOCK_NAME = "lock"
 VERSION = 1
 TAKE_AWAY = "take it away, or choose another --name"
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PAUSES_SECONDS = (0.5, 1.0, 2.0)  # in which a storage that is gone may come back
+
 Event = dict[str, Any]
 
 
@@ -99,8 +102,12 @@ def _parse_line(line: bytes) -> Event | None:
     body, found, tail = line.rpartition(b',"crc":"')
     if not found or tail != b'%08x"}' % zlib.crc32(body + b"}"):
         return None
-    event = json.loads(body + b"}")
-    return event if isinstance(event, dict) and "seq" in event and "event" in event else None
+    try:
+        event = json.loads(body + b"}")
+    except (ValueError, RecursionError):  # a checksum is easily made: the line may be a stranger's
+        return None
+    ours = isinstance(event, dict) and type(event.get("seq")) is int
+    return event if ours and isinstance(event.get("event"), str) else None
 
 
 class Journal:
@@ -129,7 +136,7 @@ class Journal:
         os.close(self._lock)
 
     def append(self, name: str, **values: Any) -> Event:
-        """Write one event and wait until it is on the disk.
+        """Write one event and wait until it is on the disk; tries again if the storage is gone.
 
         Raises:
             StorageError: it could not be written; a half-written line is taken back if possible.
@@ -138,23 +145,34 @@ class Journal:
         seq = len(self.records.events) + 1
         event: Event = {"seq": seq, "event": name, "time": time.time(), **values}
         line = _format_line(event)
-        try:
-            if self._torn:  # whoever only looks and goes away leaves the file as it is
-                os.ftruncate(self._file, self.records.good_bytes)
-                self._torn = False
-            written = os.write(self._file, line)
-            if written != len(line):
-                raise OSError(errno.ENOSPC, "only a part of the line was written")
-            os.fsync(self._file)
-        except OSError as error:
-            self._take_back()
-            raise StorageError(
-                f"{self.folder / FILE_NAME} can't be written: {error.strerror}; free space or"
-                f" bring the storage back, then: cifar-tune resume {shlex.quote(str(self.folder))}"
-            ) from None
+        for pause_seconds in (*PAUSES_SECONDS, None):
+            try:
+                self._write(line)
+                break
+            except OSError as error:
+                self._take_back()
+                if pause_seconds is None or error.errno in FULL:
+                    raise StorageError(
+                        f"{self.folder / FILE_NAME} can't be written: {error.strerror}; free space"
+                        " or bring the storage back, then: cifar-tune resume"
+                        f" {shlex.quote(str(self.folder))}"
+                    ) from None
+                time.sleep(pause_seconds)
         self.records.events.append(event)
         self.records.good_bytes += len(line)
         return event
+
+    def _write(self, line: bytes) -> None:
+        if self._torn:  # whoever only looks and goes away leaves the file as it is
+            os.ftruncate(self._file, self.records.good_bytes)
+            self._torn = False
+        written = os.write(self._file, line)
+        if written != len(line):
+            raise OSError(errno.ENOSPC, "only a part of the line was written")
+        os.fsync(self._file)
+        # What is written to a file that was deleted, or lies below a mount that is gone, is lost.
+        if not os.path.samestat(os.fstat(self._file), os.stat(self.folder / FILE_NAME)):
+            raise OSError(errno.ESTALE, "another file is in its place")
 
     def _take_back(self) -> None:
         with contextlib.suppress(OSError):  # else the next reader drops the torn line

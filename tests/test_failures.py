@@ -52,6 +52,10 @@ def test_an_error_has_a_kind(error: str, kind: str) -> None:
         (["lost node"] * 3, 1, True),
         (["lost node"] * 4, 1, False),
         (["lost node", "lost node", "code"], 1, True),
+        (["disk full"], 5, False),
+        (["storage", "storage"], 0, True),
+        (["storage"] * 3, 5, False),
+        (["storage", "code"], 1, True),
     ],
 )
 def test_each_kind_is_tried_again_as_often_as_makes_sense(

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
+import time
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
-from cifar_tune.checkpoint_files import inside
+from cifar_tune.checkpoint_files import inside, locate
 from cifar_tune.errors import StorageError
-from cifar_tune.failures import CODE, HUNG, LOST_NODE, LOST_PROCESS, kind_of, may_retry
+from cifar_tune.failures import (
+    CODE,
+    DISK_FULL,
+    HUNG,
+    LOST_NODE,
+    LOST_PROCESS,
+    STORAGE,
+    kind_of,
+    may_retry,
+)
 from cifar_tune.layout import MODEL
 from cifar_tune.results import PicklesAsNothing, Recorder
 from cifar_tune.search.checkpoints import drop_checkpoints
@@ -20,6 +31,8 @@ from cifar_tune.search.stop import StopRequest
 from cifar_tune.search.trainable import CLOCK, REPORTED
 from cifar_tune.search.watchdog import Watchdog
 from cifar_tune.trials import ENDED, Trial
+
+STORAGE_PAUSE_SECONDS = 1.0  # before a trial tries again to write to a storage that is gone
 
 
 class JournalCallback(PicklesAsNothing, tune.Callback):
@@ -129,13 +142,27 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
             return  # it had ended, and Ray failed at what comes after
         kind, reason, traceback = self._failure(trial)
         told = {"trial_id": record.trial_id, "kind": kind, "reason": reason, "traceback": traceback}
-        if may_retry([*record.failures, kind], self._search):
+        retried = may_retry([*record.failures, kind], self._search)
+        if kind in (DISK_FULL, STORAGE) and not retried:
+            self._give_up_storage(reason)  # the trial stays as it is, and goes on later
+            return
+        if kind == STORAGE:
+            time.sleep(STORAGE_PAUSE_SECONDS)
+        if retried:
             self._write("trial_retried", **told)
             self._searcher.again(record)
             return
         self._write("trial_ended", status="failed", **told)
         drop_checkpoints(self._recorder, record)
         self._stop_if_asked(record)
+
+    def _give_up_storage(self, reason: str) -> None:
+        folder = self._recorder.journal.folder
+        self.failure = StorageError(
+            f"a checkpoint can't be written: {reason}; free space or bring the storage back, then:"
+            f" cifar-tune resume {shlex.quote(str(folder))}"
+        )
+        self._stop.ask("the storage is full or gone")
 
     def _failure(self, trial: Any) -> tuple[str, str, str]:
         """Kind, the error in a line, and the end of its traceback."""
@@ -146,9 +173,16 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         text = path.read_text(errors="replace") if path.is_file() else "RayActorError: it is gone"
         text = text.rpartition("Failure # ")[2]  # the newest of several
         kind = kind_of(text)
+        if kind == CODE and self._storage() in _last_line(text):
+            kind = STORAGE  # such as a permission that was taken away
         if kind == LOST_PROCESS and self._on_cluster and is_gone(trial.last_result.get("node_ip")):
             kind = LOST_NODE  # Ray itself knows it only after 15 s
         return kind, _last_line(text), text[-4000:]
+
+    def _storage(self) -> str:
+        """Where checkpoints of this start lie."""
+        results = self._recorder.results
+        return locate(results.folder, results.starts[-1].storage)
 
     def _stop_if_asked(self, record: Trial) -> None:
         if record.status == "failed" and self._search.fail_fast:
