@@ -211,7 +211,7 @@ def _take_lock(folder: Path) -> int:
         os.close(lock)
         raise ResultsError(
             f"{folder} is in use by process {owner or 'unknown'}; wait for it, or choose another"
-            " --name"
+            f" --name; if it is stopped: cifar-tune resume {shlex.quote(str(folder))}"
         )
     # The kernel drops the lock when the process dies, so a stale process id does no harm.
     os.ftruncate(lock, 0)

@@ -257,7 +257,8 @@ def check_folder(folder: Path) -> None:
     if holds_search(folder):
         if is_running(folder):
             raise ResultsError(
-                f"{folder} is in use by a search that is running; choose another --name, or wait"
+                f"{folder} is in use by a search that is running; choose another --name, or wait;"
+                f" if it is stopped: cifar-tune resume {shlex.quote(str(folder))}"
             )
         raise ResultsError(
             f"{folder} holds a search already; go on with it: cifar-tune resume"

@@ -58,7 +58,10 @@ def start_search(
     folder.mkdir(parents=True, exist_ok=True)
     with Journal(folder) as journal:
         if journal.records.events:
-            raise ResultsError(f"{folder} was taken by another search just now; try again")
+            raise ResultsError(
+                f"{folder} was taken by another search just now; go on with that:"
+                f" {resume_command(folder)}, or choose another --name"
+            )
         recorder = Recorder(journal)
         plan, environment = forecast.plan, _environment(machine, forecast.share)
         recorder.write(

@@ -52,7 +52,7 @@ def check_that_it_goes_on(arguments: list[str], folder: Path, recorded: bytes) -
 
 
 @pytest.mark.faults
-def test_a_second_ctrl_c_leaves_at_once_and_loses_nothing_recorded(
+def test_row_04_a_second_ctrl_c_leaves_at_once_and_loses_nothing_recorded(
     arguments: list[str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "one"

@@ -131,6 +131,8 @@ def test_row_22_a_journal_that_stays_away_is_a_storage_error(tmp_path: Path) -> 
     with Journal(folder) as journal:
         (folder / FILE_NAME).unlink()
         began = time.monotonic()
-        with pytest.raises(StorageError, match=r"can't be written: No such file.*cifar-tune resume"):
+        with pytest.raises(
+            StorageError, match=r"can't be written: No such file.*cifar-tune resume"
+        ):
             journal.append("result", number=0)
         assert time.monotonic() - began < 10
