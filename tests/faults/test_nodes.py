@@ -31,11 +31,9 @@ def given(image_folder: Path) -> list[str]:
     """Real data where they lie beside the checkout; an epoch takes a second or two."""
     real = [f"data.path={REAL}", "data.train_size=1000", "data.val_size=1000", "model.width=6"]
     toy = [
-        f"data.path={image_folder}",
-        "data.val_size=100",
-        "data.confirm_size=50",
-        "model.width=16",
-    ]
+        f"data.path={image_folder}", "data.val_size=100", "data.confirm_size=50", "model.width=16",
+        "search.space.data.batch_size={choice: [16, 32]}",
+    ]  # fmt: skip
     return [
         *(real if REAL else toy), f"search.num_samples={TRIALS}", f"train.max_epochs={EPOCHS}",
         "search.scheduler=none", "finals.seeds=0",
