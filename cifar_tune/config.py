@@ -14,6 +14,7 @@ from cifar_tune.spaces import Space, Value, parse_space
 Auto = Literal["auto"]
 OwnCode = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 PositiveInt = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(ge=1, le=1_000_000)]  # of a layer: beyond it torch itself overflows
 Count = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -67,11 +68,11 @@ class ModelConfig(Section):
     name: str = "resnet9"
     """`net` (the lecture's), `resnet9`, `resnet18`, `speednet` (a few passes at large batches), or
     your own as `package.module:build`."""
-    width: PositiveInt = 12
+    width: Size = 12
     """Channels of the first stage of resnet9 and speednet; 12 suits two CPU cores, 64 a GPU."""
-    l1: PositiveInt = 120
+    l1: Size = 120
     """Units of the first hidden layer of net."""
-    l2: PositiveInt = 84
+    l2: Size = 84
     """Units of the second hidden layer of net."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -248,6 +249,7 @@ def load_checkpoint(path: Path, *, own_code: bool = False) -> ImageClassifier:
     Lightning is not needed for it: importing that takes longer than all the rest.
     """
     try:
+        _check_not_packed(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
         raw, state = content["hyper_parameters"], content["state_dict"]
         given = {key: raw[key] for key in ("classes", "mean", "std")}
@@ -257,6 +259,15 @@ def load_checkpoint(path: Path, *, own_code: bool = False) -> ImageClassifier:
     prefix = "model."
     weights = {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
     return _build(card, weights, path, own_code)
+
+
+def _check_not_packed(path: Path) -> None:
+    """torch's own files hold what they hold; of a packed one, some kilobytes may fill the memory."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(info.file_size for info in archive.infolist())
+        if unpacked > path.stat().st_size:
+            raise ValueError(f"it unpacks to {unpacked:,} bytes; torch's own files are not packed")
 
 
 def _card(raw: Any) -> Card:

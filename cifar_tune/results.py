@@ -12,8 +12,9 @@ from typing import Any
 from cifar_tune.checkpoint_files import leads_out
 from cifar_tune.config import FinalsConfig, Plan, SearchConfig
 from cifar_tune.errors import JournalError
+from cifar_tune.events import what_is_wrong
 from cifar_tune.failures import CODE
-from cifar_tune.journal import VERSION, Event, Journal, Records, read_journal
+from cifar_tune.journal import FILE_NAME, VERSION, Event, Journal, Records, read_journal
 from cifar_tune.layout import RAY
 from cifar_tune.load import plan_from
 from cifar_tune.spaces import Value
@@ -59,7 +60,17 @@ class Results:
         """The search that these events tell."""
         results = cls(folder=folder)
         for event in records.events:
-            results.apply(event)
+            wrong = what_is_wrong(event)
+            try:
+                if not wrong:
+                    results.apply(event)
+            except (LookupError, TypeError, ValueError) as error:  # what came before does not fit
+                wrong = f"{type(error).__name__}: {error}"
+            if wrong:
+                raise JournalError(
+                    f"{folder / FILE_NAME}:{event['seq']}: this {event['event']!s:.40} is none of"
+                    f" ours ({wrong}); restore the file from a copy, or start a new search"
+                )
         return results
 
     def apply(self, event: Event) -> None:

@@ -96,7 +96,7 @@ def judge_search(folder: Path, machine: Machine, say: Say, *, changes: Plan | No
     if is_running(folder):
         raise ResultsError(f"{folder} is in use by a search that is running; wait for it")
     with _settled(results, records, machine, say, changes):
-        drawn = results.data["kind"] == "drawn"
+        drawn = results.data.get("kind") == "drawn"
         say(standing(results))
         for line in way_on(results):
             say(line)
@@ -247,7 +247,7 @@ def _open(
         results, recorded = recorder.results, recorder.results.plan
         kind = {"growing": growing, "training": training}
         with _settled(results, journal.records, machine, say, changes, **kind) as share:
-            drawn = results.data["kind"] == "drawn"
+            drawn = results.data.get("kind") == "drawn"
             dataset, data = load_data(results.plan, say, drawn=drawn)
             _check_same_data(dataset, results)
             known = None if results.started_from else read_start_from(results.plan)
@@ -389,7 +389,7 @@ def _with_changes(recorded: Plan, wanted: Plan) -> Plan:
 
 
 def _check_same_data(dataset: Dataset, results: Results) -> None:
-    recorded = results.data["fingerprint"]
+    recorded = results.data.get("fingerprint", "")
     if dataset.fingerprint != recorded:
         raise DataError(
             f"{dataset.source} has the fingerprint {dataset.fingerprint[:12]}, and the search began"

@@ -15,7 +15,7 @@ ROOM = Path(__file__).parent.parent / "cifar_tune"
 ORDER = (
     "errors", "layout", "checkpoint_files", "own_code", "spaces", "points", "strict_yaml", "config", "load", "flags", "machine", "resources",
     "journal",
-    "data", "models", "muon", "optim", "parallel", "module", "failures", "trials", "results", "tables", "repeat",
+    "data", "models", "muon", "optim", "parallel", "module", "failures", "trials", "events", "results", "tables", "repeat",
     "uncertainty", "tracking", "train", "workers", "evaluate", "portable", "best",
     "rungs", "pairs", "start_from", "preflight", "forecast", "search", "standing", "report", "finals", "outcome", "session", "resume", "predict", "api",
     "tune",

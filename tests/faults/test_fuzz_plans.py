@@ -196,3 +196,8 @@ def test_fields_that_all_hang_on_one_another_are_counted_at_once() -> None:
 def test_a_yaml_bomb_is_refused_within_its_seconds_and_bytes(text: str) -> None:
     with limited(), pytest.raises(CifarTuneError):
         parse_yaml(text, "here")
+
+
+def test_a_layer_larger_than_torch_can_count_is_refused() -> None:
+    with pytest.raises(PlanError, match=r"model\.width is 10{18}; it must be less than or equal"):
+        load_plan(None, [f"model.width={10**18}"])
