@@ -262,7 +262,7 @@ def load_checkpoint(path: Path, *, own_code: bool = False) -> ImageClassifier:
 
 
 def _check_not_packed(path: Path) -> None:
-    """torch's own files hold what they hold; of a packed one, some kilobytes may fill the memory."""
+    """torch packs nothing; of a packed file, some kilobytes may fill the memory."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(info.file_size for info in archive.infolist())
