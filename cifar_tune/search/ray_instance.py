@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
 from ray._private import ray_constants, services
+from ray.tune.execution import class_cache
 
 from cifar_tune.config import Plan
 from cifar_tune.errors import ResourceError
@@ -37,6 +42,9 @@ LOCAL_SETTINGS = {
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_worker_prestart": "0",
 }
+SECRET_VARIABLES = {
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN",
+}  # fmt: skip
 KNOCK_SECONDS = 4.0  # Ray itself tries a dead address, or a server of another kind, for minutes
 # gRPC is HTTP/2 (RFC 9113): each side begins with a frame of settings, the client after a greeting.
 SETTINGS, FRAME_HEAD = b"\x04", 9  # a frame's type, in the fourth of its first nine bytes
@@ -56,9 +64,10 @@ def ray_for(plan: Plan, machine: Machine) -> Iterator[None]:
         yield
         return
     if plan.resources.address is None:
-        _start(machine, plan)
-    else:
-        _join(plan.resources.address, plan)
+        with _own_ray(machine, plan):
+            yield
+        return
+    _join(plan.resources.address, plan)
     try:
         yield
     finally:
@@ -77,9 +86,47 @@ def _check_joined(address: str | None) -> None:
         )
 
 
+@contextmanager
+def _own_ray(machine: Machine, plan: Plan) -> Iterator[None]:
+    """One of this process alone; its logs go with it, unless an error makes them worth reading."""
+    with _place_for_token():
+        _start(machine, plan)
+        session = ray._private.worker._global_node.get_session_dir_path()
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        shutil.rmtree(session, ignore_errors=True)
+
+
+@contextmanager
+def _place_for_token() -> Iterator[None]:
+    """Ray writes its token below the user's home; where there is none, into a folder of its own."""
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user without a name
+        home = Path("/nonexistent")
+    given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    known = (home / ".ray" / "auth_token").is_file()
+    if given or known or os.access(home, os.W_OK) or os.access(home / ".ray", os.W_OK):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="cifar_tune_") as folder:
+        path = Path(folder, "auth_token")
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32))
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+        try:
+            yield
+        finally:
+            del os.environ["RAY_AUTH_TOKEN_PATH"]
+
+
 def _start(machine: Machine, plan: Plan) -> None:
-    """A Ray of this process's own, which joins no other."""
+    """Start it; it joins no other."""
     _set(LOCAL_SETTINGS)
+    # Trials inherit the environment here. Tune would hand keys on once more, into Ray's logs.
+    class_cache.ENV_VARS_TO_PROPAGATE -= SECRET_VARIABLES
     if has_own_model(plan):
         os.environ["PYTHONPATH"] = _own_path()
     umask = os.umask(0o077)  # Ray writes its token with the umask's permissions

@@ -1,0 +1,111 @@
+"""Odd users, homes, paths and temporary folders: a search works there, or a line says why not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command_line import command
+
+from cifar_tune.results import Results
+from cifar_tune.search import ray_place
+from cifar_tune.tune import main
+
+NAME = "größe 😀 #%?"
+UNKNOWN = 54321  # a uid that no user has
+FREE_TO_READ = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be another user")
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder with a short path, as Ray's sockets need, that everybody may write to."""
+    with tempfile.TemporaryDirectory(prefix="ct", dir="/tmp") as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+@pytest.mark.faults
+@as_root
+@pytest.mark.parametrize("home", ["/nonexistent", "/proc"])
+def test_row_31_an_unknown_user_without_a_home_searches_in_folders_with_odd_names(
+    home: str, image_folder: Path, small_plan: list[str], short: Path
+) -> None:
+    odd = short / NAME
+    shutil.copytree(image_folder, odd / "images")
+    (odd / "out").mkdir()
+    (odd / "out").chmod(0o777)
+    sets = [word for value in (*small_plan, "train.max_epochs=1") for word in ("--set", value)]
+    words = command(
+        "--out",
+        f"{odd}/out",
+        "--name",
+        NAME,
+        "--num-samples",
+        "2",
+        *sets,
+        "--data-dir",
+        f"{odd}/images",
+    )
+    ours = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("RAY_", "CIFAR_TUNE_"))
+    }
+    for name in ("USER", "LOGNAME", "USERNAME", "LNAME"):
+        ours.pop(name, None)
+    user = ["setpriv", f"--reuid={UNKNOWN}", f"--regid={UNKNOWN}", "--clear-groups", *FREE_TO_READ]
+    done = subprocess.run(
+        [*user, *words], env={**ours, "HOME": home, "TMPDIR": str(short)}, cwd="/",
+        capture_output=True, text=True, timeout=140, check=False, umask=0o077,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    results = odd / "out" / NAME
+    assert Results.read(results).counts()["completed"] == 2
+    open_to_others = [path for path in results.rglob("*") if path.lstat().st_mode & 0o077]
+    assert [path for path in open_to_others if not stat.S_ISLNK(path.lstat().st_mode)] == []
+
+
+@pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR"])
+@pytest.mark.parametrize("place", ["/tmp/" + "x" * 60, "/tmp/größe"])
+def test_row_32_a_temporary_folder_that_sockets_can_not_have_is_refused(
+    name: str, place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # other tests have one running
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv(name, place)
+    assert main(["--num-samples", "1"]) == 2
+    assert f"error: {name} is {place}; Ray's sockets lie below it" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_row_32_the_longest_temporary_folder_is_that_of_rays_own_rule() -> None:
+    from ray._private.utils import validate_socket_filepath
+
+    longest = "/" + "x" * (ray_place.SOCKET_BYTES - len(ray_place.SOCKET) - 1)
+    validate_socket_filepath(longest + ray_place.SOCKET)
+    with pytest.raises(OSError, match="cannot exceed"):
+        validate_socket_filepath(longest + "x" + ray_place.SOCKET)
+
+
+@pytest.mark.faults
+@as_root
+def test_row_32_low_shared_memory_is_said_before_the_start(image_folder: Path) -> None:
+    words = command("--dry-run", "--data-dir", str(image_folder), "--num-samples", "1")
+    script = 'mount -t tmpfs -o size=64m tmpfs /dev/shm && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", *words],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "/dev/shm has 67 MB free" in done.stdout
+    assert "--shm-size 2g" in done.stdout
