@@ -12,13 +12,12 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from ray import tune
-from ray.tune.error import TuneError
 from ray.tune.search import ConcurrencyLimiter
 
 from cifar_tune.checkpoint_files import inside, locate, name_of, parent
 from cifar_tune.config import Plan, budget_seconds
 from cifar_tune.data import SearchData
-from cifar_tune.errors import CifarTuneError, PlanError
+from cifar_tune.errors import PlanError
 from cifar_tune.journal import Event
 from cifar_tune.layout import RAY, is_of_finals
 from cifar_tune.machine import Machine
@@ -192,7 +191,7 @@ def _run_tuner(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
         tuner.fit()
-    except (TuneError, CifarTuneError):
+    except Exception:  # on a full disk, Ray trips over the files that it wrote itself
         if not any((callback.failure, joining.failure, searcher.failure)):
             raise
     for failure in (callback.failure, joining.failure):
