@@ -106,8 +106,16 @@ def test_what_no_cluster_can_mend_is_refused_before_one_is_asked(
         pass
 
 
+def _greet_as_grpc_does(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.sendall(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))  # an empty frame of settings
+        connection.recv(100)
+
+
 def test_another_address_than_that_of_this_processs_ray_is_refused(ray_session: None) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
+        threading.Thread(target=_greet_as_grpc_does, args=(other,), daemon=True).start()
         address = f"127.0.0.1:{other.getsockname()[1]}"
         plan = load_plan(None, [f"resources.address={address}"])
         refusal = f"--address is {address}, and this process has a Ray at"
