@@ -28,8 +28,8 @@ REAL = os.environ.get("CIFAR_TUNE_TEST_DATA", "")
 
 @pytest.fixture
 def given(image_folder: Path) -> list[str]:
-    """Real data where they lie beside the checkout; an epoch takes a second or two."""
-    real = [f"data.path={REAL}", "data.train_size=1000", "data.val_size=1000", "model.width=6"]
+    """Real data where they lie beside the checkout; an epoch takes some seconds, a node to join more."""
+    real = [f"data.path={REAL}", "data.train_size=5000", "data.val_size=1000", "model.width=6"]
     toy = [
         f"data.path={image_folder}", "data.val_size=100", "data.confirm_size=50", "model.width=16",
         "search.space.data.batch_size={choice: [16, 32]}",
