@@ -35,8 +35,10 @@ def inside(location: str, *parts: str) -> str:
 
 def parent(location: str) -> str:
     """The folder of a location."""
+    if not is_uri(location):
+        return str(Path(location).parent)
     base, mark, query = location.partition("?")
-    return base.rpartition("/")[0] + mark + query if is_uri(location) else str(Path(base).parent)
+    return base.rpartition("/")[0] + mark + query
 
 
 def name_of(location: str) -> str:
@@ -52,15 +54,18 @@ def leads_out(recorded: str, storages: Collection[str] = ()) -> bool:
     Files there are deleted when nothing needs them, and the journal may be a stranger's. A storage
     outside the folder has a name that only a search gives: NAME-1a2b3c4d/1.
     """
-    base = recorded.partition("?")[0]
+    base = _without_query(recorded)
     if ".." in base.split("/"):
         return True
     if not is_uri(recorded) and not base.startswith("/"):
         return False
-    outside = [storage.partition("?")[0] for storage in storages]
-    if any(base.startswith(f"{storage}/") for storage in outside):
+    if any(base.startswith(f"{_without_query(storage)}/") for storage in storages):
         return False
     return OWN_STORAGE.search(base) is None
+
+
+def _without_query(location: str) -> str:
+    return location.partition("?")[0] if is_uri(location) else location
 
 
 def linked(folder: Path, *names: str) -> Path | None:

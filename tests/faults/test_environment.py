@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from command_line import command
 
+from cifar_tune.checkpoint_files import inside, leads_out, name_of, parent
 from cifar_tune.results import Results
 from cifar_tune.search import ray_place
 from cifar_tune.tune import main
@@ -71,6 +72,14 @@ def test_row_31_an_unknown_user_without_a_home_searches_in_folders_with_odd_name
     assert Results.read(results).counts()["completed"] == 2
     open_to_others = [path for path in results.rglob("*") if path.lstat().st_mode & 0o077]
     assert [path for path in open_to_others if not stat.S_ISLNK(path.lstat().st_mode)] == []
+
+
+def test_row_31_a_question_mark_in_a_path_begins_no_query(tmp_path: Path) -> None:
+    """The folder of a checkpoint is deleted with it: taken for a URI it would be one far above."""
+    location = inside(str(tmp_path / "what?"), "t0001", "model.ckpt")
+    assert parent(location) == str(tmp_path / "what?" / "t0001")
+    assert name_of(location) == "model.ckpt"
+    assert not leads_out(f"/a/what?/{NAME}-0123abcd/1/t0001", [f"/a/what?/{NAME}-0123abcd/1"])
 
 
 @pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR"])
