@@ -58,12 +58,12 @@ def our_outcome(folder: Path, job: Path) -> dict[str, float]:
         raise SystemExit(f"{folder} tried other configurations than the job has")
     reports = [event["metrics"] for event in records.of("result")]
     accuracies = [metrics["val_accuracy"] for metrics in reports]
-    first = sorted({metrics["first_step_at"] for metrics in reports})
-    last = [max(trial.spans.values()) for trial in results.trials.values()]
+    spans = [trial.spans for trial in results.trials.values()]
+    first, last = [min(span) for span in spans], [max(span.values()) for span in spans]
     return {
         "best_accuracy": max(accuracies),
         "epochs": float(len(reports)),
-        "first_step_at": first[0],
+        "first_step_at": min(first),
         "between_seconds": sides.between(first, last),
     }
 

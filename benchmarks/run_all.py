@@ -17,19 +17,19 @@ from pathlib import Path
 import quiet
 import sides
 
-SHORT: dict[str, list[str]] = {
-    "early_stopping.py": ["--orders", "20"],
-    "input_pipeline.py": [],
-    "step_overhead.py": [],
-    "next_trial.py": ["--rounds", "1"],
-    "first_step.py": ["--rounds", "1"],
-    "whole_search.py": ["--rounds", "1", "--samples", "4", "--epochs", "2", "--images", "4000"],
-    "scale.py": [
-        "--trials", "30", "--slots", "2", "--seconds", "0", "--epochs", "30", "--no-kill",
-        "--loggers",
-    ],
-}  # fmt: skip
-WANT_DATA = {"input_pipeline.py", "next_trial.py", "first_step.py", "whole_search.py"}
+SHORT: tuple[tuple[str, ...], ...] = (
+    ("early_stopping.py", "--orders", "20"),
+    ("input_pipeline.py",),
+    ("step_overhead.py",),
+    ("first_step.py", "--rounds", "1", "--next", "--samples", "5"),
+    ("first_step.py", "--rounds", "1"),
+    ("whole_search.py", "--rounds", "1", "--samples", "4", "--epochs", "2", "--images", "4000"),
+    (
+        "scale.py", "--trials", "30", "--slots", "2", "--seconds", "0", "--epochs", "30",
+        "--no-kill", "--loggers",
+    ),
+)  # fmt: skip
+WANT_DATA = {"input_pipeline.py", "first_step.py", "whole_search.py"}
 NO_JSON = {"input_pipeline.py", "step_overhead.py"}
 
 
@@ -42,18 +42,22 @@ def main() -> int:
     quiet.begin(arguments)
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
-    failed = [name for name, words in SHORT.items() if _run(name, words, arguments)]
+    failed = [
+        name
+        for number, (name, *words) in enumerate(SHORT, 1)
+        if _run(number, name, words, arguments)
+    ]
     print(f"failed: {', '.join(failed)}" if failed else "all ran")
     return len(failed)
 
 
-def _run(name: str, words: list[str], arguments: argparse.Namespace) -> int:
+def _run(number: int, name: str, words: list[str], arguments: argparse.Namespace) -> int:
     if name in WANT_DATA:
         words = [*words, "--data-dir", arguments.data_dir]
     if name != "early_stopping.py":
         words = [*words, "--force"]  # the machine was looked at, and is loaded by ourselves
     if arguments.out is not None and name not in NO_JSON:
-        words = [*words, "--json", str((arguments.out / name).with_suffix(".json"))]
+        words = [*words, "--json", str(arguments.out / f"{number}-{name}.json")]
     print(f"\n== {name} {' '.join(words)}", flush=True)
     began = time.monotonic()
     code = subprocess.run(sides.program(name, *words), check=False).returncode

@@ -103,11 +103,20 @@ def is_whole(location: str) -> bool:
             ) from None
     try:
         with zipfile.ZipFile(location) as archive:
-            # torch never compresses: what is compressed may be a bomb.
-            stored = all(one.compress_type == zipfile.ZIP_STORED for one in archive.infolist())
-            return stored and archive.testzip() is None
+            return not is_packed(archive) and archive.testzip() is None
     except (OSError, zipfile.BadZipFile, EOFError, ValueError, RuntimeError):
         return False  # RuntimeError: flags of what torch never writes, such as encryption
+
+
+def is_packed(archive: zipfile.ZipFile) -> bool:
+    """Whether an archive holds more than its file has bytes, or may: torch's own are not packed.
+
+    Of a packed file, some kilobytes may fill the memory.
+    """
+    members = archive.infolist()
+    size = os.stat(str(archive.filename)).st_size
+    stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+    return not stored or sum(member.file_size for member in members) > size
 
 
 @contextmanager

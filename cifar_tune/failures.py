@@ -17,8 +17,8 @@ STORAGE = "storage"
 KINDS = (OUT_OF_MEMORY, DATA, CODE, LOST_PROCESS, LOST_NODE, HUNG, DISK_FULL, STORAGE)
 """Kinds of crashes. A diverged trial did not crash: that is a status of its own."""
 
-MOST_LOST_NODES = 3
-MOST_STORAGE_FAULTS = 2
+TRIES_AGAIN = {DATA: 0, DISK_FULL: 0, OUT_OF_MEMORY: 1, STORAGE: 2, LOST_NODE: 3}
+"""How often a trial is tried again for each kind that has a rule of its own."""
 
 # What names the kind in Ray's text of an error, the first that fits. Python's, torch's (CPU and
 # CUDA) and Ray's own words for memory; those of the operating system for its disks; then the ways
@@ -47,21 +47,14 @@ def kind_of(error: str) -> str:
 def may_retry(failures: list[str], search: SearchConfig) -> bool:
     """Whether a trial with these crashes, the newest last, is tried again.
 
-    Out of memory: once more, alone. Damaged data stay damaged: never. A node that is lost is not
-    the trial's fault: `MOST_LOST_NODES` times. Storage that does not answer may come back:
-    `MOST_STORAGE_FAULTS` times. A full disk stays full. All else: `search.max_failures` times.
+    As often as `TRIES_AGAIN` says: damaged data stay damaged, and a full disk stays full; out of
+    memory it runs alone; storage may come back; a lost node is not the trial's fault. All else
+    together: `search.max_failures` times.
     """
-    if failures[-1] == DISK_FULL:
-        return False
-    if failures[-1] == STORAGE:
-        return failures.count(STORAGE) <= MOST_STORAGE_FAULTS
-    if failures[-1] == DATA:
-        return False
-    if failures[-1] == LOST_NODE:
-        return failures.count(LOST_NODE) <= MOST_LOST_NODES
-    if failures[-1] == OUT_OF_MEMORY:
-        return failures.count(OUT_OF_MEMORY) <= 1
-    own = [kind for kind in failures if kind not in (LOST_NODE, OUT_OF_MEMORY, STORAGE)]
+    newest = failures[-1]
+    if newest in TRIES_AGAIN:
+        return failures.count(newest) <= TRIES_AGAIN[newest]
+    own = [kind for kind in failures if not TRIES_AGAIN.get(kind)]
     return len(own) <= search.max_failures
 
 

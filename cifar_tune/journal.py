@@ -152,11 +152,8 @@ class Journal:
             except OSError as error:
                 self._take_back()
                 if pause_seconds is None or error.errno in FULL:
-                    raise StorageError(
-                        f"{self.folder / FILE_NAME} can't be written: {error.strerror}; free space"
-                        " or bring the storage back, then: cifar-tune resume"
-                        f" {shlex.quote(str(self.folder))}"
-                    ) from None
+                    what = f"{self.folder / FILE_NAME} can't be written: {error.strerror}"
+                    raise storage_error(self.folder, what) from None
                 time.sleep(pause_seconds)
         self.records.events.append(event)
         self.records.good_bytes += len(line)
@@ -177,6 +174,16 @@ class Journal:
     def _take_back(self) -> None:
         with contextlib.suppress(OSError):  # else the next reader drops the torn line
             os.ftruncate(self._file, self.records.good_bytes)
+
+
+def way_back(folder: Path) -> str:
+    """The command that goes on with the search in a results folder, as errors name it."""
+    return f"cifar-tune resume {shlex.quote(str(folder))}"
+
+
+def storage_error(folder: Path, what: str) -> StorageError:
+    """Why a search ends that can't write any more, and how it goes on."""
+    return StorageError(f"{what}; free space or bring the storage back, then: {way_back(folder)}")
 
 
 @contextlib.contextmanager
@@ -211,7 +218,7 @@ def _take_lock(folder: Path) -> int:
         os.close(lock)
         raise ResultsError(
             f"{folder} is in use by process {owner or 'unknown'}; wait for it, or choose another"
-            f" --name; if it is stopped: cifar-tune resume {shlex.quote(str(folder))}"
+            f" --name; if it is stopped: {way_back(folder)}"
         )
     # The kernel drops the lock when the process dies, so a stale process id does no harm.
     os.ftruncate(lock, 0)

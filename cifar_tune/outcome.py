@@ -159,7 +159,7 @@ def finals_lines(results: Results) -> list[str]:
 
 
 def _test_line(results: Results, finals: dict[str, Any]) -> str:
-    kind = " on the DRAWN set, not CIFAR-10" if results.data.get("kind") == "drawn" else ""
+    kind = " on the DRAWN set, not CIFAR-10" if results.drawn else ""
     line = f"test accuracy {finals['mean']:.4f}{kind}"
     count = len(finals["seeds"])
     if count > 1:

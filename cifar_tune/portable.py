@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
+from cifar_tune.checkpoint_files import is_packed
 from cifar_tune.config import ModelConfig, Section
 from cifar_tune.data.dataset import IMAGE_SIDE
 from cifar_tune.errors import DataError, ResultsError
@@ -262,12 +263,10 @@ def load_checkpoint(path: Path, *, own_code: bool = False) -> ImageClassifier:
 
 
 def _check_not_packed(path: Path) -> None:
-    """torch packs nothing; of a packed file, some kilobytes may fill the memory."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            unpacked = sum(info.file_size for info in archive.infolist())
-        if unpacked > path.stat().st_size:
-            raise ValueError(f"it unpacks to {unpacked:,} bytes; torch's own files are not packed")
+            if is_packed(archive):
+                raise ValueError("it is packed, and torch's own files are not packed")
 
 
 def _card(raw: Any) -> Card:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import math
-import shlex
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 import cifar_tune.data as data_room
 from cifar_tune.config import Plan
 from cifar_tune.errors import PlanError, ResourceError, ResultsError
-from cifar_tune.journal import FILE_NAME, LOCK_NAME, is_running, read_journal
+from cifar_tune.journal import FILE_NAME, LOCK_NAME, is_running, read_journal, way_back
 from cifar_tune.machine import Machine, check_compiler, least, settle
 from cifar_tune.models import check_model_name
 from cifar_tune.pairs import check_pair, is_model_based
@@ -258,11 +257,11 @@ def check_folder(folder: Path) -> None:
         if is_running(folder):
             raise ResultsError(
                 f"{folder} is in use by a search that is running; choose another --name, or wait;"
-                f" if it is stopped: cifar-tune resume {shlex.quote(str(folder))}"
+                f" if it is stopped: {way_back(folder)}"
             )
         raise ResultsError(
-            f"{folder} holds a search already; go on with it: cifar-tune resume"
-            f" {shlex.quote(str(folder))}, or choose another --name"
+            f"{folder} holds a search already; go on with it: {way_back(folder)}, or"
+            " choose another --name"
         )
     try:
         ours = {FILE_NAME, LOCK_NAME}  # what a start leaves that died before its first event

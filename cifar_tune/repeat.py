@@ -122,7 +122,7 @@ def read_trial(folder: Path, trial_id: str, data_path: str | None = None) -> Rec
         reason=trial.reason,
         run=plan.run(trial.values, trial.index),
         epochs={epoch: metrics for epoch, metrics in trial.results.items() if epoch <= limit},
-        drawn=results.data.get("kind") == "drawn",
+        drawn=results.drawn,
         fingerprint=results.data.get("fingerprint", ""),
         note=note,
     )

@@ -73,6 +73,11 @@ class Results:
                 )
         return results
 
+    @property
+    def drawn(self) -> bool:
+        """Whether the search began on the built-in drawn set, so that nothing else will do."""
+        return self.data.get("kind") == "drawn"
+
     def apply(self, event: Event) -> None:
         """Take in one event of the journal; events of later versions are passed over."""
         self.events = event["seq"]

@@ -96,11 +96,11 @@ def judge_search(folder: Path, machine: Machine, say: Say, *, changes: Plan | No
     if is_running(folder):
         raise ResultsError(f"{folder} is in use by a search that is running; wait for it")
     with _settled(results, records, machine, say, changes):
-        drawn = results.data.get("kind") == "drawn"
         say(standing(results))
         for line in way_on(results):
             say(line)
-        say("The drawn set is drawn anew." if drawn else preflight.check_data(results.plan))
+        data = "The drawn set is drawn anew."
+        say(data if results.drawn else preflight.check_data(results.plan))
 
 
 def retry_failed(
@@ -240,15 +240,13 @@ def _open(
     training: bool = True,
 ) -> Iterator[_Opened]:
     """Lock the folder, and make sure that its search can go on under this plan on this data."""
-    read_journal(folder)  # where there is none, no lock and no empty journal are left behind
-    _check_links(folder)
     with Journal(folder) as journal:
         recorder = Recorder(journal)
         results, recorded = recorder.results, recorder.results.plan
-        kind = {"growing": growing, "training": training}
-        with _settled(results, journal.records, machine, say, changes, **kind) as share:
-            drawn = results.data.get("kind") == "drawn"
-            dataset, data = load_data(results.plan, say, drawn=drawn)
+        with _settled(
+            results, journal.records, machine, say, changes, growing=growing, training=training
+        ) as share:
+            dataset, data = load_data(results.plan, say, drawn=results.drawn)
             _check_same_data(dataset, results)
             known = None if results.started_from else read_start_from(results.plan)
             if known is not None:  # a crash came between two lines
@@ -276,6 +274,7 @@ def _settled(
     folder, recorded = results.folder, results.plan
     if not results.events:
         raise ResultsError(f"{folder} holds no search; start one with --name {folder.name}")
+    _check_links(folder)
     over = (results.finished and not growing) or not training
     if recorded.search.scheduler == "bohb" and not over:
         raise ResultsError(f"{folder} can't go on: {NOT_RESUMABLE}")

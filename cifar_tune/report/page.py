@@ -56,9 +56,12 @@ def write_report(folder: Path) -> Path:
     """
     folder = folder.absolute()
     records = read_journal(folder)
-    results = _search_of(folder, records)
-    path = folder / FILE_NAME
-    write_atomically(path, render(results, state_of(folder, records)))
+    return _write_page(_search_of(folder, records), records)
+
+
+def _write_page(results: Results, records: Records) -> Path:
+    path = results.folder / FILE_NAME
+    write_atomically(path, render(results, state_of(results.folder, records)))
     return path
 
 
@@ -68,11 +71,13 @@ def rebuild(folder: Path) -> Path:
     Raises:
         ResultsError: as `write_report`; also if a search is running there, which does it itself.
     """
-    results = _search_of(folder, read_journal(folder))
+    folder = folder.absolute()
+    records = read_journal(folder)
+    results = _search_of(folder, records)
     with locked(folder):
         write_settings(results)
         write_tables(results)
-    return write_report(folder)
+    return _write_page(results, records)
 
 
 def _search_of(folder: Path, records: Records) -> Results:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from cifar_tune.failures import (
     kind_of,
     may_retry,
 )
+from cifar_tune.journal import storage_error
 from cifar_tune.layout import MODEL
 from cifar_tune.results import PicklesAsNothing, Recorder
 from cifar_tune.search.checkpoints import drop_checkpoints
@@ -157,11 +157,8 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         self._stop_if_asked(record)
 
     def _give_up_storage(self, reason: str) -> None:
-        folder = self._recorder.journal.folder
-        self.failure = StorageError(
-            f"a checkpoint can't be written: {reason}; free space or bring the storage back, then:"
-            f" cifar-tune resume {shlex.quote(str(folder))}"
-        )
+        what = f"a checkpoint can't be written: {reason}"
+        self.failure = storage_error(self._recorder.journal.folder, what)
         self._stop.ask("the storage is full or gone")
 
     def _failure(self, trial: Any) -> tuple[str, str, str]:

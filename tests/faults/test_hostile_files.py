@@ -187,9 +187,10 @@ def test_row_27_a_journal_that_names_places_of_others_is_refused(
         Results.read(tmp_path)
 
 
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
 @pytest.mark.parametrize("place", ["ray", "ray/1", "finals", "best"])
 def test_row_27_a_link_in_a_results_folder_leads_to_no_deletion(
-    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: str, more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, victim = tmp_path / "results", tmp_path / "victim"
     folder.mkdir()
@@ -199,7 +200,7 @@ def test_row_27_a_link_in_a_results_folder_leads_to_no_deletion(
     (folder / place).symlink_to(victim)
     with Journal(folder) as journal:
         begin_search(journal, load_plan(None))
-    assert main(["resume", str(folder)]) == 2
+    assert main(["resume", str(folder), *more]) == 2
     assert f"{folder / place} is a symbolic link" in capsys.readouterr().err
     assert (victim / "precious").exists()
 
