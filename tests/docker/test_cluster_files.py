@@ -161,13 +161,18 @@ def test_the_cluster_reached_by_ssh_keeps_its_token_and_its_dashboard_to_itself(
 
 
 def slurm(tmp_path: Path, search: str) -> tuple[subprocess.Popen[str], Path]:
-    """The script where all programs only say how they were called, and `python` runs `search`."""
+    """The script where all programs only say how they were called, and `python` runs `search`.
+
+    As the real ones do, `ray` waits for the head, and the count of nodes for the others.
+    """
     (tmp_path / "home").mkdir()
     said = tmp_path / "said.txt"
     say = f'echo $(basename "$0") $* >> "{said}"'  # unquoted, so that each call is one line
-    python = f'{say}; case "$*" in *token_hex*) echo hush;; *cifar_tune*) {search};; esac'
+    joined = f'until grep -q -e --exclude= "{said}"; do sleep 0.05; done'
+    python = f'{say}; case "$*" in *token_hex*) echo hush;; *ray.nodes*) {joined};; *cifar_tune*) {search};; esac'
     srun = f'{say}; case "$*" in *rm*) ;; *) exec sleep 60;; esac'
-    path = programs(tmp_path, {"python": python, "ray": "exit 0", "srun": srun, "scontrol": say})
+    ray = f'exec grep -q -e " --head " "{said}"'
+    path = programs(tmp_path, {"python": python, "ray": ray, "srun": srun, "scontrol": say})
     running = subprocess.Popen(
         ["bash", str(DOCKER / "slurm.sh"), "--config", "asha", "--name", "two words"],
         env={**SLURM, "PATH": path, "HOME": str(tmp_path / "home"), "SLURMD_NODENAME": "node1"},
