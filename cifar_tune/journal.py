@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cifar_tune.clock import now
 from cifar_tune.errors import JournalError, ResultsError, StorageError
 
 FILE_NAME = "journal.jsonl"
@@ -143,7 +144,7 @@ class Journal:
             ValueError: a value is not finite or not JSON.
         """
         seq = len(self.records.events) + 1
-        event: Event = {"seq": seq, "event": name, "time": time.time(), **values}
+        event: Event = {"seq": seq, "event": name, "time": now(), **values}
         line = _format_line(event)
         for pause_seconds in (*PAUSES_SECONDS, None):
             try:

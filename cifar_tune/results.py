@@ -64,12 +64,13 @@ class Results:
             try:
                 if not wrong:
                     results.apply(event)
+                    results._check_values(event)
             except (LookupError, TypeError, ValueError) as error:  # what came before does not fit
-                wrong = f"{type(error).__name__}: {error}"
+                wrong = f"{type(error).__name__}: {' '.join(str(error).split())}"
             if wrong:
                 raise JournalError(
                     f"{folder / FILE_NAME}:{event['seq']}: this {event['event']!s:.40} is none of"
-                    f" ours ({wrong}); restore the file from a copy, or start a new search"
+                    f" ours ({wrong:.300}); restore the file from a copy, or start a new search"
                 )
         return results
 
@@ -77,6 +78,12 @@ class Results:
     def drawn(self) -> bool:
         """Whether the search began on the built-in drawn set, so that nothing else will do."""
         return self.data.get("kind") == "drawn"
+
+    def _check_values(self, event: Event) -> None:
+        """Whether what a trial was given can be trained; else a ValueError or LookupError."""
+        given_to = {"trial_created": [event], "exchanged": event.get("clones", [])}
+        for given in given_to.get(event["event"], []):
+            self.plan.run(given["values"], self.trials[given["trial_id"]].index)
 
     def apply(self, event: Event) -> None:
         """Take in one event of the journal; events of later versions are passed over."""

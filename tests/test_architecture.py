@@ -13,7 +13,7 @@ import pytest
 ROOM = Path(__file__).parent.parent / "cifar_tune"
 # A module imports only from modules before its own.
 ORDER = (
-    "errors", "layout", "checkpoint_files", "own_code", "spaces", "points", "strict_yaml", "config", "load", "flags", "machine", "resources",
+    "clock", "errors", "layout", "checkpoint_files", "own_code", "spaces", "points", "strict_yaml", "config", "load", "flags", "machine", "resources",
     "journal",
     "data", "models", "muon", "optim", "parallel", "module", "failures", "trials", "events", "results", "tables", "repeat",
     "uncertainty", "tracking", "train", "workers", "evaluate", "portable", "best",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -212,13 +212,12 @@ def search_with_optuna(job: dict[str, Any], *, stopping: bool, processes: int) -
     )
     for number in range(len(job["points"])):
         study.enqueue_trial({"number": number})
-    spawn = multiprocessing.get_context("spawn")
-    words = (job, stopping)
-    workers = [spawn.Process(target=_optuna_worker, args=words) for _ in range(processes)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    # As from a shell: children of multiprocessing would start their loaders' workers in its way.
+    command = [sys.executable, *sys.argv, "--optuna-worker"]
+    workers = [subprocess.Popen(command) for _ in range(processes)]
+    codes = [worker.wait() for worker in workers]
+    if any(codes):
+        raise SystemExit("a process of Optuna's side failed")
     done = study.get_trials(deepcopy=False)
     values = [value for trial in done for value in trial.intermediate_values.values()]
     return {"best_accuracy": max(values), "epochs": float(len(values))}
@@ -240,7 +239,7 @@ def _pruner(job: dict[str, Any]) -> Any:
     )
 
 
-def _optuna_worker(job: dict[str, Any], stopping: bool) -> None:
+def _work_for_optuna(job: dict[str, Any], stopping: bool) -> None:
     import optuna
 
     torch.set_num_threads(1)
@@ -274,11 +273,15 @@ def main() -> None:
     parser.add_argument("job", type=Path)
     parser.add_argument("--stopping", action="store_true")
     parser.add_argument("--optuna", type=int, metavar="PROCESSES")
+    parser.add_argument("--optuna-worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument(
         "--alone", type=int, metavar="SEED", help="train the first point, no search"
     )
     arguments = parser.parse_args()
     job = {**json.loads(arguments.job.read_text()), "marks": str(Path.cwd() / "marks")}
+    if arguments.optuna_worker:
+        _work_for_optuna(job, arguments.stopping)
+        return
     if arguments.alone is not None:
         trained = train(job["points"][0], {**job, "seed": arguments.alone}, [])
         outcome = {"accuracy": trained["val_accuracy"]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import dataclass, field
 
 from cifar_tune.results import Results
@@ -99,15 +98,20 @@ def slots_of(results: Results) -> Slots:
 
 def _spans_by_start(results: Results, starts: list[Start]) -> list[list[tuple[float, float, str]]]:
     """Begin and end (Unix seconds) and trial of each span, in the start that it lies in."""
-    begins = [start.began or 0.0 for start in starts]
     by_start: list[list[tuple[float, float, str]]] = [[] for _ in starts]
     for trial in results.trials.values():
         for first, last in trial.spans.items():
             if starts:
-                by_start[max(0, bisect_right(begins, first) - 1)].append(
-                    (first, last, trial.trial_id)
-                )
+                outside = [_seconds_outside(start, first) for start in starts]
+                by_start[outside.index(min(outside))].append((first, last, trial.trial_id))
     return [sorted(spans) for spans in by_start]
+
+
+def _seconds_outside(start: Start, moment: float) -> float:
+    """How far a moment is from a start that may have had another clock; 0: it lies in it."""
+    assert start.began is not None
+    assert start.ended is not None
+    return max(start.began - moment, moment - start.ended, 0.0)
 
 
 def _lay_out(

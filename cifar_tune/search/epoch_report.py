@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from ray import tune
 from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
 
+from cifar_tune.clock import now
 from cifar_tune.layout import MODEL
 from cifar_tune.module import Classifier
 from cifar_tune.search.population import is_exchange
@@ -35,7 +35,7 @@ class EpochReport(TuneReportCheckpointCallback):
     def on_train_batch_start(self, *_: Any) -> None:
         """Notes when training really begins."""
         if self._reporter.first_step_at is None:
-            self._reporter.first_step_at = time.time()
+            self._reporter.first_step_at = now()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reports; this may be the last that runs in the trial, since Ray ends it from inside."""

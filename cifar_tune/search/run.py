@@ -28,6 +28,7 @@ from cifar_tune.results import Recorder, Results
 from cifar_tune.search.checkpoints import to_go_on_from
 from cifar_tune.search.driver import JournalCallback
 from cifar_tune.search.joining import Joining
+from cifar_tune.search.leaving import Leaving
 from cifar_tune.search.methods import build_suggester
 from cifar_tune.search.ray_instance import ray_for
 from cifar_tune.search.schedulers import build_scheduler, refill
@@ -164,7 +165,12 @@ def _run_tuner(
     callback = JournalCallback(recorder, searcher, watchdog, stop, number)
     limiter = ConcurrencyLimiter(searcher, max_concurrent=share.slots)
     joining = Joining(recorder, limiter, share, stop)
-    callbacks = [callback, watchdog, *([] if plan.resources.address is None else [joining])]
+    callbacks = [
+        callback,
+        watchdog,
+        Leaving(stop),
+        *([] if plan.resources.address is None else [joining]),
+    ]
     storage = locate(recorder.journal.folder, recorder.results.starts[-1].storage)
     tuner = tune.Tuner(
         trainable,

@@ -6,7 +6,6 @@ The driver imports this file, so torch and Lightning are imported inside the fun
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from ray import tune
 
 from cifar_tune.checkpoint_files import at_hand, is_whole
+from cifar_tune.clock import now
 from cifar_tune.config import Plan, RunConfig
 from cifar_tune.data import SearchData
 from cifar_tune.layout import MODEL
@@ -61,11 +61,11 @@ class Reporter:
             diverged: whether this is the last, with accuracy 0 and loss 1e9.
             checkpoint: what the trial can go on from.
         """
-        now = time.time()
+        reported_at = now()
         if self.first_step_at is None:
-            self.first_step_at = now
+            self.first_step_at = reported_at
         values = {name: float(metrics[name]) for name in REPORTED if name in metrics}
-        clock = {"first_step_at": self.first_step_at, "reported_at": now}
+        clock = {"first_step_at": self.first_step_at, "reported_at": reported_at}
         tune.report(
             {**values, **clock, "epoch": int(metrics["epoch"]), "diverged": diverged},
             checkpoint=checkpoint,

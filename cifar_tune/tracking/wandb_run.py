@@ -20,9 +20,9 @@ from cifar_tune.spaces import Value
 log = logging.getLogger(__name__)
 
 LONGEST_NAME, LONGEST_TAG = 128, 64  # characters, wandb's
-INIT_SECONDS = 10  # for the server to answer
+INIT_SECONDS = 5  # for the server to answer; nobody loses more than 10 s to it
 OFFLINE_INIT_SECONDS = 60  # for wandb's own process to start, on a busy machine
-FINISH_SECONDS = 20  # Ray gives a trial that it ends 30 s (TUNE_FUNCTION_THREAD_TIMEOUT_S)
+FINISH_SECONDS = 5  # for what is not sent yet; Ray gives a trial that it ends 30 s
 
 
 def trial_trackers(
@@ -120,14 +120,13 @@ class WandbRun(Callback):
         import wandb
 
         (self._card.folder / "wandb").mkdir(parents=True, exist_ok=True)
+        wandb.setup(wandb.Settings(silent=True))  # else login() asks the server who we are
         if "WANDB_MODE" not in os.environ and not wandb.login(prompt=False, verify=False):
-            _go_offline()
+            _use_offline_mode()
         try:
             return self._init()
         except wandb.errors.CommError as error:
-            # Each trial of this process would wait as long for the server, and lose its figures.
-            log.warning("wandb's server does not answer, so its files stay here: %s", error)
-            _go_offline()
+            _go_offline(error)
             return self._init()
 
     def _init(self) -> Any:
@@ -138,6 +137,7 @@ class WandbRun(Callback):
             silent=True,
             init_timeout=OFFLINE_INIT_SECONDS if offline else INIT_SECONDS,
             finish_timeout=FINISH_SECONDS,
+            finish_timeout_raises=True,
             console="off",
         )
         run = wandb.init(
@@ -171,7 +171,7 @@ class WandbRun(Callback):
     def _close(self) -> None:
         if self._watch:
             self._safely(lambda run: run.unwatch())
-        self._safely(lambda run: run.finish())
+        self._safely(_finish)
         self._run = None
 
     def _safely(self, act: Callable[[Any], object]) -> None:
@@ -187,7 +187,23 @@ class WandbRun(Callback):
         self._run = None
 
 
-def _go_offline() -> None:
+def _finish(run: Any) -> None:
+    try:
+        run.finish()
+    except TimeoutError as error:
+        _go_offline(error)
+
+
+def _go_offline(error: Exception) -> None:
+    """Else each further trial of this process would wait as long for the server."""
+    told = " ".join(str(error).split())
+    log.warning(
+        "wandb's server does not answer, so what is tracked stays here for `wandb sync`: %s", told
+    )
+    _use_offline_mode()
+
+
+def _use_offline_mode() -> None:
     """For this process from now on.
 
     The argument `mode` of init() does not skip wandb's check for a key; this does, once wandb reads

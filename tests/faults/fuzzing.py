@@ -7,6 +7,7 @@ import resource
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -130,7 +131,7 @@ def damaged_trees(draw: st.DrawFn, whole: Any) -> Any:
             parent = parent[key]
         kind = draw(st.sampled_from(["replace", "replace", "replace", "drop", "rename"]))
         if kind == "replace":
-            parent[last] = draw(TREES)
+            parent[last] = deepcopy(draw(TREES))  # one `[]` may be drawn twice
         else:
             value = parent.pop(last)
             if kind == "rename" and isinstance(parent, dict):

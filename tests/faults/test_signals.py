@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,49 @@ def check_that_it_goes_on(arguments: list[str], folder: Path, recorded: bytes) -
     assert len(reports) == TRIALS * EPOCHS
     assert set(reports.values()) == {1}
     assert Results.read(folder).counts()["completed"] == TRIALS
+
+
+SLOW = """
+import time
+from torch import nn
+
+class Slow(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.layer = nn.Linear(3072, num_classes)
+
+    def forward(self, x):
+        time.sleep(2)
+        return self.layer(x.flatten(1))
+
+def build(config, num_classes):
+    return Slow(num_classes)
+"""
+
+
+@pytest.mark.faults
+def test_row_03_a_sigterm_in_the_middle_of_a_long_epoch_is_saved_within_ten_seconds(
+    arguments: list[str], tmp_path: Path, own_code: Callable[[str], str]
+) -> None:
+    slow = command(*arguments, "--set", f"model.name={own_code(SLOW)}:build")
+    with (tmp_path / "log").open("w+") as log:
+        process = subprocess.Popen(slow, text=True, stdout=log, stderr=log, cwd=tmp_path)
+        journal, until = tmp_path / "one" / FILE_NAME, time.monotonic() + 200
+        while not (journal.exists() and b"trial_started" in journal.read_bytes()):
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        time.sleep(15)  # for the imports; an epoch takes over 60 s
+        process.send_signal(signal.SIGTERM)
+        sent = time.monotonic()
+        assert process.wait(timeout=60) == 143
+    taken = time.monotonic() - sent
+    print(f"\nSIGTERM in a long epoch: exit after {taken:.1f} s")  # noqa: T201
+    assert taken < 10
+    last = (tmp_path / "log").read_text().splitlines()[-1]
+    assert last.startswith("python -m cifar_tune.tune resume")
+    records = read_journal(tmp_path / "one")
+    assert [event["reason"] for event in records.of("stopped")] == ["SIGTERM"]
 
 
 @pytest.mark.faults

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from lightning.pytorch import Callback
 from toy_images import toy_data, toy_run
+from wandb_server import server
 
 from cifar_tune.config import Plan
 from cifar_tune.load import load_plan
@@ -286,5 +287,40 @@ def test_without_a_server_the_files_stay_here_and_it_is_told_once(
         fit(toy_run(max_epochs=2), toy_data(), callbacks=trackers)
     assert [row["epoch"] for row in history(tmp_path)] == [1, 2, 1, 2]
     assert told_once(caplog, "wandb's server does not answer")
-    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    _check_that_no_file_has_the_key(tmp_path)
+
+
+@pytest.mark.faults
+@pytest.mark.usefixtures("fresh_wandb")
+@pytest.mark.parametrize("fault", ["silent", "errors", "errors later"])
+def test_row_23_a_server_that_fails_costs_no_result_and_less_than_ten_seconds(
+    tmp_path: Path, caplog: Any, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    without = fit(toy_run(max_epochs=2), toy_data())
+    results, taken = [], []
+    with server(fault) as serving:
+        monkeypatch.setenv("WANDB_BASE_URL", serving.url)
+        for number in (1, 2):
+            trackers = trial_trackers(plan(), tmp_path, f"t000{number}", {}, toy_run(max_epochs=2))
+            began = time.monotonic()
+            results.append(fit(toy_run(max_epochs=2), toy_data(), callbacks=trackers))
+            taken.append(time.monotonic() - began)
+        assert serving.asked
+    for result in results:
+        timed = {"images_per_second": without.metrics["images_per_second"]}
+        assert {**result.metrics, **timed} == without.metrics
+    print(f"\nwandb's server {fault}: {taken[0]:.1f} s, then {taken[1]:.1f} s")  # noqa: T201
+    assert sum(taken) < 10
+    assert told_once(caplog, "wandb's server does not answer")
+    offline = [1, 2] if fault == "errors later" else [1, 2, 1, 2]  # the rest is in another file
+    assert [row["epoch"] for row in history(tmp_path)] == offline
+    files = [file for file in tmp_path.glob("wandb/*run-*/run-*.wandb") if file.stat().st_size]
+    assert {file.stem.rpartition("-")[2] for file in files} == {"t0001", "t0002"}
+    _check_that_no_file_has_the_key(tmp_path)
+
+
+def _check_that_no_file_has_the_key(folder: Path) -> None:
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert files
     assert not any(KEY.encode() in file.read_bytes() for file in files)
