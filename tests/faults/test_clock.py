@@ -30,7 +30,7 @@ def test_row_30_a_clock_set_back_an_hour_has_no_effect(
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(CLOCK)
     set_back = tmp_path / "set back"
-    sets = [*small_plan, f"train.max_epochs={EPOCHS}"]
+    sets = [*small_plan, f"train.max_epochs={EPOCHS}", "search.scheduler=none"]
     words = command(
         "--out", str(tmp_path), "--name", "one", "--resume", "auto", "--num-samples", str(TRIALS),
         *[word for value in sets for word in ("--set", value)],
