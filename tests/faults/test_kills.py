@@ -23,7 +23,7 @@ from cifar_tune.search.configurations import Configurations
 
 pytestmark = pytest.mark.faults
 TIMES = 20
-TRIALS, EPOCHS = 40, 9
+TRIALS, EPOCHS = 60, 9  # enough for twenty breaks of some reports each
 REAL = os.environ.get("CIFAR_TUNE_TEST_DATA", "")
 
 
