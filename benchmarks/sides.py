@@ -69,7 +69,11 @@ def alternate(sides: Mapping[str, Command], rounds: int) -> dict[str, list[Outco
             with tempfile.TemporaryDirectory(prefix="bench") as place:
                 folder = Path(place)
                 table[name].append(run(command(folder), folder))
-            shown = ", ".join(f"{key} {value:.4g}" for key, value in table[name][-1].items())
+            shown = ", ".join(
+                f"{key} {value:.4g}"
+                for key, value in table[name][-1].items()
+                if not key.endswith("_at")
+            )
             print(f"round {number + 1}: {name:10} {shown}", flush=True)
     return table
 

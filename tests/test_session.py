@@ -46,7 +46,6 @@ def story(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Story
         f"data.path={image_folder}", "data.val_size=100", "data.confirm_size=50", "model.width=8",
         "search.space.data.batch_size={choice: [16, 32]}", f"search.num_samples={TRIALS}",
         f"train.max_epochs={EPOCHS}", "search.scheduler=none", "finals.seeds=0",
-        "resources.max_concurrent=1",
     ]  # fmt: skip
     sets = [word for value in given for word in ("--set", value)]
     arguments = ["--out", str(out), "--name", "one", "--resume", "auto", *sets]

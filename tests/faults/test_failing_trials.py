@@ -41,7 +41,6 @@ def broken(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> None
     objectives.analytic(run, data, reporter, resume_from)
 
 
-@pytest.mark.faults
 @pytest.mark.usefixtures("ray_session")
 def test_row_16_a_trial_that_always_crashes_is_tried_max_failures_and_once_more(
     tmp_path: Path,

@@ -37,7 +37,6 @@ def dying_in_a_copy(run: Any, data: Any, reporter: Any, resume_from: Path | None
     objectives.with_file(run, data, reporter, resume_from)
 
 
-@pytest.mark.faults
 @pytest.mark.usefixtures("ray_session")
 def test_row_13_a_checkpoint_that_is_copied_by_half_is_never_loaded(tmp_path: Path) -> None:
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers can't import it

@@ -100,7 +100,6 @@ def test_a_restart_in_the_middle_leads_to_the_same_population(
     assert len(set(reported)) == len(reported) == 36
 
 
-@pytest.mark.faults
 def test_a_lost_checkpoint_of_a_clone_costs_its_epochs_and_not_the_end_of_the_search(
     tmp_path: Path,
 ) -> None:

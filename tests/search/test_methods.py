@@ -63,7 +63,6 @@ def load_study(folder: Path) -> optuna.Study:
     return optuna.load_study(study_name=name, storage=storage)
 
 
-@pytest.mark.faults
 def test_a_restart_leaves_no_stale_trial_and_ends_with_all_of_them(
     search: Search, tmp_path: Path
 ) -> None:

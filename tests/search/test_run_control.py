@@ -100,7 +100,6 @@ def test_only_the_trials_that_are_asked_for_run(search: Search) -> None:
     assert stop.reason is None
 
 
-@pytest.mark.faults
 def test_failed_trials_of_a_search_that_is_not_over_leave_the_rest_to_resume(
     search: Search,
 ) -> None:
