@@ -149,12 +149,14 @@ def _find(results: Results, trial_id: str) -> Trial:
 
 def _before_extension(records: Records, trial: Trial) -> tuple[Plan, int]:
     """The plan that held when a trial began to report, and its last epoch before that changed."""
-    newest, first, limit = None, None, 0
+    newest: Plan | None = None
+    first: Plan | None = None
+    limit = 0
     for event in records.of("search", "start", "extended", "result"):
         if event["event"] != "result":
-            newest = event["plan"]
+            newest = plan_from(event["plan"], "the recorded plan")
         elif event["trial_id"] == trial.trial_id and newest is not None:
             first = first or newest
-            if newest["train"]["max_epochs"] == first["train"]["max_epochs"]:
+            if newest.train.max_epochs == first.train.max_epochs:
                 limit = max(limit, int(event["metrics"]["epoch"]))
-    return plan_from(first or newest or {}, "the recorded plan"), limit
+    return first or newest or plan_from({}, "the recorded plan"), limit
