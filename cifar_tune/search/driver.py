@@ -187,9 +187,9 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
 
 
 def _forget(trial: Any) -> None:
-    """Drop what Ray would keep until the search ends: statistics of each metric, 33 kB a trial."""
+    """Drop what Ray would keep until the search ends: 33 kB of statistics, and a report."""
     metadata = trial.run_metadata
-    metadata.metric_analysis, metadata.metric_n_steps = {}, {}
+    metadata.metric_analysis, metadata.metric_n_steps, metadata.last_result = {}, {}, {}
 
 
 def _reason(record: Trial) -> str:
