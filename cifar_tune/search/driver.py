@@ -187,9 +187,11 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
 
 
 def _forget(trial: Any) -> None:
-    """Drop what Ray would keep until the search ends: 33 kB of statistics, and a report."""
+    """Drop what Ray would keep until the search ends: 33 kB of statistics, 11 kB of reports."""
     metadata = trial.run_metadata
     metadata.metric_analysis, metadata.metric_n_steps, metadata.last_result = {}, {}, {}
+    checkpoints = metadata.checkpoint_manager  # has the report that came with each
+    metadata.checkpoint_manager = type(checkpoints)(checkpoints.checkpoint_config)
 
 
 def _reason(record: Trial) -> str:
