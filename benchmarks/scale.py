@@ -42,7 +42,7 @@ from cifar_tune.results import Recorder
 
 OUTCOME = "outcome.json"
 FIRST_STEPS = "first-steps"
-SAMPLE_SECONDS = 0.5
+SAMPLE_SECONDS = 0.1  # a search of many reports may be over in seconds
 
 
 def main() -> None:
