@@ -80,6 +80,11 @@ def test_each_start_ends_with_its_exit_code(story: Story) -> None:
     assert story.codes == [-signal.SIGKILL, 143, 0], story.outputs[-1]
 
 
+def test_ray_prints_no_lines_of_its_own_about_trials(story: Story) -> None:
+    assert "completed" in story.outputs[-1]
+    assert not any("Trial t0" in output for output in story.outputs)
+
+
 def test_sigterm_saves_within_ten_seconds_and_ends_with_the_command_to_go_on(story: Story) -> None:
     assert story.seconds_to_stop < 10
     assert "Stopped by SIGTERM; everything reported is saved" in story.outputs[1]

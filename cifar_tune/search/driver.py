@@ -189,7 +189,9 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
 def _forget(trial: Any) -> None:
     """Drop what Ray would keep until the search ends: 33 kB of statistics, 11 kB of reports."""
     metadata = trial.run_metadata
-    metadata.metric_analysis, metadata.metric_n_steps, metadata.last_result = {}, {}, {}
+    metadata.metric_analysis, metadata.metric_n_steps = {}, {}
+    # Ray looks at it once more, and prints a line of its own where it is empty.
+    metadata.last_result = {k: v for k, v in metadata.last_result.items() if k == "epoch"}
     checkpoints = metadata.checkpoint_manager  # has the report that came with each
     metadata.checkpoint_manager = type(checkpoints)(checkpoints.checkpoint_config)
 
