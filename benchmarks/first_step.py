@@ -50,7 +50,7 @@ def main() -> None:
     key = BETWEEN if arguments.next else FIRST
     sides.show(table, (key,))
     print(f"ours / ported: {key} {sides.spread(sides.ratios(table, key, 'ours', 'ported'))}")
-    sides.save(arguments, {"sides": table})
+    quiet.save(arguments, {"sides": table})
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def main() -> None:
     sides.show(table, ("wall_seconds", "best_accuracy", "epochs"))
     ratios = sides.ratios(table, "wall_seconds", "tutorial", "one CPU")
     print(f"tutorial / one CPU: wall_seconds {sides.spread(ratios)}")
-    sides.save(arguments, {"sides": table})
+    quiet.save(arguments, {"sides": table})
 
 
 if __name__ == "__main__":

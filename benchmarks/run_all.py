@@ -37,7 +37,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data-dir", metavar="DIR", required=True, help="images")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep output and JSON there")
-    quiet.add_force(parser)
+    quiet.add_options(parser)
     arguments = parser.parse_args()
     quiet.begin(arguments)
     if arguments.out is not None:

@@ -55,12 +55,12 @@ def main() -> None:
     table: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(arguments.repeats):
-            for side, outcomes in table.items():  # in turn, so that a noisy hour hits both
-                outcomes.append(_side(side, Path(folder) / f"{side}-{number}", arguments))
+            # In turn, so that a noisy hour hits both, and each as often first.
+            for side in reversed(sides) if number % 2 else sides:
+                table[side].append(_side(side, Path(folder) / f"{side}-{number}", arguments))
         _show(table, arguments)
         resumed = None if arguments.no_kill else _kill_and_resume(Path(folder) / "kill", arguments)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps({**table, "resumed": resumed}, indent=2) + "\n")
+    quiet.save(arguments, {**table, "resumed": resumed})
 
 
 def _arguments() -> argparse.Namespace:
@@ -69,13 +69,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--slots", type=int, default=16, metavar="N", help="declared (16)")
     parser.add_argument("--seconds", type=float, default=1.0, help="that a trial sleeps (1)")
     parser.add_argument("--epochs", type=int, default=1, help="reports of a trial (1)")
-    parser.add_argument("--repeats", type=int, default=1, help="searches of each side (1)")
+    parser.add_argument("--repeats", type=int, default=3, help="searches of each side (3)")
     parser.add_argument("--no-kill", action="store_true", help="leave out kill and resume")
     parser.add_argument("--loggers", action="store_true", help="Ray's default loggers as well")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--side", choices=("bare", "ours", "loggers"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    quiet.add_force(parser)
+    quiet.add_options(parser)
     return parser.parse_args()
 
 
@@ -152,7 +151,7 @@ def _run_ours(
             ProgressLines(lambda line: print(line, file=lines, flush=True)),
             TensorBoardFiles(folder / "tensorboard"), TableWriter(), page,
         ]  # fmt: skip
-        objective = _Sleeping(arguments.seconds, arguments.slots, folder / FIRST_STEPS)
+        objective = _Sleeping(arguments.seconds, _at_once(arguments), folder / FIRST_STEPS)
         run_search(recorder, _no_data(), machine, forecast.share, objective=objective)
         page.close()
         trials = recorder.results.trials.values()
@@ -174,6 +173,11 @@ class _Sleeping:
         for epoch in range(1, run.train.max_epochs + 1):
             time.sleep(self._seconds / run.train.max_epochs)
             reporter.report(_metrics(epoch, run.optim.lr))
+
+
+def _at_once(arguments: argparse.Namespace) -> int:
+    """How many trials run at the same time, at most."""
+    return int(min(arguments.slots, arguments.trials))
 
 
 def _metrics(epoch: int, lr: float) -> dict[str, float]:
@@ -215,7 +219,7 @@ def _run_bare(
         _bare_trial,
         seconds=arguments.seconds,
         epochs=arguments.epochs,
-        slots=arguments.slots,
+        slots=_at_once(arguments),
         first_steps=arguments.folder / FIRST_STEPS,
     )
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -277,7 +281,7 @@ class _Usage:
         late = [s for s in self._samples if ends[len(ends) // 5] <= s[0] <= ends[-1]]
         counts = [float(sum(end <= at for end in ends)) for at, _, _ in late]
         if len(set(counts)) < 2:
-            return {}
+            raise SystemExit("the search was over too soon for its figures; give more --trials")
         memory = [held for _, held, _ in late]
         return {
             "driver_bytes": memory[-1],

@@ -96,8 +96,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="searches of each (20)")
     parser.add_argument("--trials", type=int, default=50, metavar="N", help="of a search (50)")
     parser.add_argument("--searchers", nargs="+", choices=SEARCHERS, default=SEARCHERS)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all regrets there")
-    quiet.add_force(parser)
+    quiet.add_options(parser)
     arguments = parser.parse_args()
     quiet.begin(arguments)
     logging.getLogger("optuna").setLevel(logging.WARNING)
@@ -117,8 +116,7 @@ def main() -> None:
                 seconds[name].append(time.monotonic() - began)
             print(f"seed {seed}: " + "  ".join(f"{n} {regrets[n][-1]:.4f}" for n in names))
     _show(regrets, seconds, arguments.trials)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps({"regret": regrets, "seconds": seconds}) + "\n")
+    quiet.save(arguments, {"regret": regrets, "seconds": seconds})
 
 
 def _search(name: str, seed: int, trials: int) -> float:

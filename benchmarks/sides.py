@@ -1,4 +1,4 @@
-"""Sides of a comparison, run in turn as programs of their own; medians, spread, ratios, JSON.
+"""Sides of a comparison, run in turn as programs of their own; medians, spread, ratios.
 
 A side writes its outcome, numbers by name, as JSON to the file that it is given. Ratios are made
 within a round, whose sides ran one after another, so a noisy hour hits both.
@@ -7,32 +7,28 @@ within a round, whose sides ran one after another, so a noisy hour hits both.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
-import platform
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import quiet
-
-from cifar_tune.machine import read_machine
 
 Outcome = dict[str, float]
 Command = Callable[[Path], Sequence[str]]  # a new folder of the side's own -> the words
 
 
 def add_options(parser: argparse.ArgumentParser, rounds: int) -> None:
-    """Add `--rounds`, `--json` and `--force`."""
+    """Add `--rounds` and what every benchmark has."""
     parser.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"({rounds})")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    quiet.add_force(parser)
+    quiet.add_options(parser)
 
 
 def program(name: str, *words: object) -> list[str]:
@@ -41,7 +37,8 @@ def program(name: str, *words: object) -> list[str]:
 
 
 def run(command: Sequence[str], folder: Path) -> Outcome:
-    """One side: what it wrote to `outcome.json`, and `wall_seconds`, start of the process included.
+    """One side: what it wrote to `outcome.json`, and `wall_seconds`, start of the process included,
+    where it did not write that itself.
 
     Raises:
         SystemExit: it ended with an error; its output is printed.
@@ -49,11 +46,15 @@ def run(command: Sequence[str], folder: Path) -> Outcome:
     log = folder / "output.txt"
     began, started_at = time.monotonic(), time.time()
     with log.open("wb") as output:
-        # A session of its own: what a Ray of one side leaves must not slow the next one down.
-        code = subprocess.run(
-            command, stdout=output, stderr=output, cwd=folder, start_new_session=True, check=False
-        ).returncode
-    wall = time.monotonic() - began
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, cwd=folder, start_new_session=True
+        )
+        try:
+            code = process.wait()
+            wall = time.monotonic() - began
+        finally:  # what it started must not slow the next one down, nor outlive a Ctrl-C
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     if code:
         raise SystemExit(f"{' '.join(command)} ended with {code}:\n{log.read_text()[-3000:]}")
     outcome = folder / "outcome.json"
@@ -62,10 +63,14 @@ def run(command: Sequence[str], folder: Path) -> Outcome:
 
 
 def alternate(sides: Mapping[str, Command], rounds: int) -> dict[str, list[Outcome]]:
-    """Run all sides in turn, `rounds` times, each in a new folder that is deleted afterwards."""
+    """Run all sides in turn, `rounds` times, each in a new folder that is deleted afterwards.
+
+    Every second round goes through them from the last to the first.
+    """
     table: dict[str, list[Outcome]] = {name: [] for name in sides}
     for number in range(rounds):
-        for name, command in sides.items():
+        order = list(sides.items())
+        for name, command in reversed(order) if number % 2 else order:
             with tempfile.TemporaryDirectory(prefix="bench") as place:
                 folder = Path(place)
                 table[name].append(run(command(folder), folder))
@@ -85,11 +90,11 @@ def ratios(table: Mapping[str, Sequence[Outcome]], key: str, of: str, over: str)
 
 
 def between(first: Sequence[float], last: Sequence[float]) -> float:
-    """Median seconds from a training's end to the first step of the next, where one runs at a time.
+    """Median seconds from a training's last report to the first step of the next.
 
     Args:
-        first: Unix seconds of each training's first step.
-        last: Unix seconds of each training's end.
+        first: Unix seconds of each training's first step; one runs at a time.
+        last: Unix seconds of each training's last report.
     """
     gaps = [begun - ended for begun, ended in zip(sorted(first)[1:], sorted(last), strict=False)]
     return statistics.median(gaps) if gaps else float("nan")
@@ -113,20 +118,3 @@ def show(table: Mapping[str, Sequence[Outcome]], keys: Sequence[str], ours: str 
     for name in table:
         if name != ours:
             print(f"{name} / {ours}: {keys[0]} {spread(ratios(table, keys[0], name, ours))}")
-
-
-def save(arguments: argparse.Namespace, figures: Mapping[str, Any]) -> None:
-    """Write figures, options, machine, load and versions to the file of `--json`."""
-    if arguments.json is None:
-        return
-    machine = read_machine()
-    about = {
-        "command": sys.argv,
-        "cpu": machine.cpu_name,
-        "cpus": machine.cpus,
-        "gpus": machine.gpus,
-        "load": os.getloadavg(),
-        "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in quiet.PACKAGES},
-    }
-    arguments.json.write_text(json.dumps({**about, **figures}, indent=2) + "\n")

@@ -52,8 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     quiet.begin(arguments)
     if arguments.numerics:
-        _compare_numerics(arguments)
+        quiet.save(arguments, _compare_numerics(arguments))
         return 0
+    figures = {}
     for name, batch_size, steps in (
         ("resnet9", 128, arguments.steps),
         ("step_overhead:linear_net", 8, 10 * arguments.steps),
@@ -61,8 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = _run(name, batch_size, arguments.threads)
         data = _noise(steps * batch_size)
         sides = {"bare": lambda: _bare(run, data), "fit": lambda: _through_fit(run, data)}  # noqa: B023
-        times = _alternate(sides, arguments.rounds)
+        figures[name] = times = _alternate(sides, arguments.rounds)
         _print_table(f"{name}, batch {batch_size}, {run.train.precision}", times, steps)
+    quiet.save(arguments, figures)
     return 0
 
 
@@ -72,11 +74,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=40, help="steps of resnet9; linear: 10 x")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--numerics", action="store_true", help="compare float32 with auto")
-    quiet.add_force(parser)
+    quiet.add_options(parser)
     return parser
 
 
-def _compare_numerics(arguments: argparse.Namespace) -> None:
+def _compare_numerics(arguments: argparse.Namespace) -> dict[str, list[Seconds]]:
     data = _noise(arguments.steps * 128)
     auto = _run("resnet9", 128, arguments.threads)
     plain_train = auto.train.model_copy(update={"precision": "32", "channels_last": False})
@@ -85,6 +87,7 @@ def _compare_numerics(arguments: argparse.Namespace) -> None:
     sides = {"float32": lambda: _through_fit(plain, data), "auto": lambda: _through_fit(auto, data)}
     times = _alternate(sides, arguments.rounds)
     _print_table(f"resnet9, batch 128, auto is {label}", times, arguments.steps)
+    return times
 
 
 def _run(name: str, batch_size: int, threads: int) -> RunConfig:

@@ -1,6 +1,6 @@
 """How soon a trial begins to train, and how much memory the trials' data takes together.
 
-    python benchmarks/trial_start.py [--trials 12]
+    python benchmarks/trial_start.py [--trials N]
 
 Start: a search of short trainings; from the journal's line that creates a trial to its first
 training step. Memory: a search whose trials read every image; the processes' mappings of Ray's
@@ -31,16 +31,18 @@ from cifar_tune.search.trainable import Objective, fit_objective
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=12, metavar="N", help="trainings (12)")
-    quiet.add_force(parser)
+    parser.add_argument("--trials", type=int, metavar="N", help="trainings (6 for each slot)")
+    quiet.add_options(parser)
     arguments = parser.parse_args()
     quiet.begin(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        _start_of_trials(Path(folder) / "start", arguments.trials)
-        _memory_of_data(Path(folder) / "memory")
+        trials = arguments.trials or 6 * read_machine().cpus
+        cold, warm = _start_of_trials(Path(folder) / "start", trials)
+        memory = _memory_of_data(Path(folder) / "memory")
+    quiet.save(arguments, {"cold_seconds": cold, "warm_seconds": warm, "memory_bytes": memory})
 
 
-def _start_of_trials(folder: Path, trials: int) -> None:
+def _start_of_trials(folder: Path, trials: int) -> tuple[list[float], list[float]]:
     small = ["data.train_size=2000", "model.width=4", f"search.num_samples={trials}"]
     _search(folder, fit_objective, *small)
     records = read_journal(folder)
@@ -49,15 +51,18 @@ def _start_of_trials(folder: Path, trials: int) -> None:
     slots = records.of("start")[0]["slots"]
     seconds = [first_step[name] - created[name] for name in sorted(created)]
     cold, warm = seconds[:slots], seconds[slots:]
+    if not warm:
+        raise SystemExit(f"{trials} trials on {slots} slots: none begins in a used process")
     ready = min(created.values()) - records.of("search")[0]["time"]
     print(f"\nprogram's start of a search to the first trial created: {ready:.1f} s")
     print("created to first step    n   median     min      max   [s]")
     for name, values in (("first of each process", cold), ("later ones", warm)):
         row = statistics.median(values), min(values), max(values)
         print(f"{name:22} {len(values):3}  {row[0]:7.3f} {row[1]:7.3f}  {row[2]:7.3f}")
+    return cold, warm
 
 
-def _memory_of_data(folder: Path) -> None:
+def _memory_of_data(folder: Path) -> dict[str, int]:
     peak: dict[str, int] = {}
     stop = threading.Event()
     watcher = threading.Thread(target=_watch, args=(peak, stop))
@@ -72,6 +77,7 @@ def _memory_of_data(folder: Path) -> None:
     print(f"\ndata {size / 1e6:.1f} MB; mapped by {peak['processes']} trial processes at once:")
     print(f"sum of Rss {peak['Rss'] / 1e6:.1f} MB, sum of Pss {peak['Pss'] / 1e6:.1f} MB")
     print(f"copies in memory (Pss / data): {peak['Pss'] / size:.2f}")
+    return {**peak, "data": size}
 
 
 def _search(folder: Path, objective: Objective, *overrides: str) -> SearchData:

@@ -11,8 +11,11 @@ processes (`peers/ported_example.py`). All have the same configurations, split, 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import listed
@@ -34,7 +37,7 @@ def main() -> None:
         stopping = ["--stopping"] if arguments.stopping else []
         peers: dict[str, sides.Command] = {
             "ported": lambda _: [*peer, *stopping],
-            "optuna": lambda _: [*peer, *stopping, "--optuna", "2"],
+            "optuna": lambda _: sides.program("peers/optuna_side.py", job, *stopping),
         }
         table = sides.alternate(
             {
@@ -44,7 +47,7 @@ def main() -> None:
             arguments.rounds,
         )
     sides.show(table, ("wall_seconds", "best_accuracy", "epochs"))
-    sides.save(arguments, {"sides": table})
+    quiet.save(arguments, {"sides": table})
 
 
 def _arguments() -> argparse.Namespace:
@@ -72,14 +75,13 @@ def _overrides(arguments: argparse.Namespace) -> list[str]:
 
 
 def _run_ours(job: Path) -> None:
-    """The command as a user types it, then what its journal says."""
-    import json
-    import subprocess
-
+    """The command as a user types it, timed; then what its journal says."""
     plan, out = job.with_name("plan.yaml"), Path.cwd() / "out"
     words = ["--config", str(plan), "--out", str(out), "--name", "ours"]
+    began, started_at = time.monotonic(), time.time()
     subprocess.run([sys.executable, "-m", "cifar_tune.tune", *words], check=True)
-    outcome = listed.our_outcome(out / "ours", job)
+    times = {"wall_seconds": time.monotonic() - began, "started_at": started_at}
+    outcome = {**times, **listed.our_outcome(out / "ours", job)}
     Path("outcome.json").write_text(json.dumps(outcome))
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.callbacks import LambdaCallback
 
 from cifar_tune import preflight
-from cifar_tune.data import prepare, search_data
+from cifar_tune.data import prepare, prepare_drawn, search_data
 from cifar_tune.load import config_folder, load_plan
 from cifar_tune.machine import Machine
 from cifar_tune.search.configurations import Configurations
@@ -44,6 +45,21 @@ def test_a_config_trains_a_step(path: Path, image_folder: Path) -> None:
     data = search_data(prepare(plan.data, lambda note: None), plan.data)
     result = fit(plan.run(values, 0), data, fast_dev_run=True)
     assert result.metrics["epoch"] == 1
+
+
+def test_the_gpu_recipe_learns_when_it_is_narrow() -> None:
+    from cifar_tune.train import fit
+
+    sizes = ["data.val_size=300", "data.confirm_size=0", "data.batch_size=100"]
+    plan = load_plan("speed94", [*sizes, "model.width=4", "train.max_epochs=4"])
+    data = search_data(prepare_drawn(lambda note: None, 3300, 100), plan.data)
+    losses: list[float] = []
+    watching = LambdaCallback(
+        on_validation_end=lambda _, module: losses.append(module.epoch_metrics["val_loss"])
+    )
+    result = fit(plan.run({}, 0), data, callbacks=[watching])
+    assert losses[-1] < losses[0] - 0.2
+    assert result.metrics["best_val_accuracy"] > 0.25  # of ten classes
 
 
 def test_the_lecture_is_to_the_letter() -> None:

@@ -1,18 +1,16 @@
 """Ray's Lightning example, ported to CIFAR-10 in the usual way; a peer, no model to copy.
 
-    python benchmarks/peers/ported_example.py JOB [--stopping] [--optuna PROCESSES]
+    python benchmarks/peers/ported_example.py JOB [--stopping]
 
 torchvision's transforms an image at a time in a DataLoader with 2 workers, `self.log` in every
-step, a checkpoint every epoch, Ray's defaults. With `--optuna` the same training is driven by
-Optuna and a pruning callback in so many processes. The network is ours, so that both sides train
-the same one.
+step, a checkpoint every epoch, Ray's defaults. The network is ours, so that both sides train the
+same one. `optuna_side.py` drives the same training by Optuna.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -119,7 +117,8 @@ class Classifier(pl.LightningModule):
 
 
 class Marks(Callback):
-    """Writes down when a training's first step began and when it ended; the benchmark's own."""
+    """Writes down when a training's first step began and when its epochs ended, before they are
+    reported, as our side's clock does; the benchmark's own."""
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
@@ -130,8 +129,9 @@ class Marks(Callback):
             self.begun = True
             self.mark("first")
 
-    def on_fit_end(self, *_: Any) -> None:
-        self.mark("last")
+    def on_validation_end(self, trainer: pl.Trainer, _module: pl.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self.mark("last")
 
     def mark(self, kind: str) -> None:
         (self.folder / kind).mkdir(parents=True, exist_ok=True)
@@ -152,7 +152,7 @@ def train(
         max_epochs=plan["train"]["max_epochs"],
         accelerator="auto",
         enable_progress_bar=False,
-        callbacks=[*callbacks, Marks(job["marks"])],
+        callbacks=[Marks(job["marks"]), *callbacks],
         **trainer,
     )
     data = CifarData(job, point.get("data.batch_size", plan["data"]["batch_size"]))
@@ -202,49 +202,11 @@ def _by_number(config: dict[str, int], job: dict[str, Any]) -> None:
     train_for_ray(job["points"][config["number"]], job)
 
 
-def search_with_optuna(job: dict[str, Any], *, stopping: bool, processes: int) -> dict[str, float]:
-    import optuna
-
-    storage = _storage()
-    pruner = _pruner(job) if stopping else optuna.pruners.NopPruner()
-    study = optuna.create_study(
-        storage=storage, study_name="ported", direction="maximize", pruner=pruner
-    )
-    for number in range(len(job["points"])):
-        study.enqueue_trial({"number": number})
-    # As from a shell: children of multiprocessing would start their loaders' workers in its way.
-    command = [sys.executable, *sys.argv, "--optuna-worker"]
-    workers = [subprocess.Popen(command) for _ in range(processes)]
-    codes = [worker.wait() for worker in workers]
-    if any(codes):
-        raise SystemExit("a process of Optuna's side failed")
-    done = study.get_trials(deepcopy=False)
-    values = [value for trial in done for value in trial.intermediate_values.values()]
-    return {"best_accuracy": max(values), "epochs": float(len(values))}
-
-
-def _storage() -> Any:
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    return JournalStorage(JournalFileBackend("optuna.log"))
-
-
-def _pruner(job: dict[str, Any]) -> Any:
-    from optuna.pruners import SuccessiveHalvingPruner
-
-    search = job["plan"]["search"]
-    return SuccessiveHalvingPruner(
-        min_resource=search["grace_period"], reduction_factor=search["reduction_factor"]
-    )
-
-
-def _work_for_optuna(job: dict[str, Any], stopping: bool) -> None:
+def work_for_optuna(job: dict[str, Any], study: Any) -> None:
+    """Train what waits in an Optuna study, as one of its processes."""
     import optuna
 
     torch.set_num_threads(1)
-    pruner = _pruner(job) if stopping else optuna.pruners.NopPruner()
-    study = optuna.load_study(study_name="ported", storage=_storage(), pruner=pruner)
 
     class Pruning(Callback):
         def __init__(self, trial: optuna.Trial) -> None:
@@ -272,25 +234,20 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("job", type=Path)
     parser.add_argument("--stopping", action="store_true")
-    parser.add_argument("--optuna", type=int, metavar="PROCESSES")
-    parser.add_argument("--optuna-worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument(
         "--alone", type=int, metavar="SEED", help="train the first point, no search"
     )
     arguments = parser.parse_args()
     job = {**json.loads(arguments.job.read_text()), "marks": str(Path.cwd() / "marks")}
-    if arguments.optuna_worker:
-        _work_for_optuna(job, arguments.stopping)
-        return
     if arguments.alone is not None:
         trained = train(job["points"][0], {**job, "seed": arguments.alone}, [])
         outcome = {"accuracy": trained["val_accuracy"]}
-    elif arguments.optuna:
-        outcome = search_with_optuna(job, stopping=arguments.stopping, processes=arguments.optuna)
     else:
         outcome = search_with_ray(job, stopping=arguments.stopping)
     first, last = (marked(Path("marks"), kind) for kind in ("first", "last"))
-    times = {"first_step_at": first[0], "between_seconds": sides.between(first, last)}
+    times = {"first_step_at": first[0]}
+    if job["plan"]["resources"]["max_concurrent"] == 1:
+        times["between_seconds"] = sides.between(first, last)
     Path("outcome.json").write_text(json.dumps({**outcome, **times}))
 
 

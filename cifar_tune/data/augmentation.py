@@ -98,10 +98,9 @@ class BatchMaker:
         mean: Sequence[float],
         std: Sequence[float],
         device: torch.device,
-        dtype: torch.dtype = torch.float32,
         channels_last: bool = True,
     ) -> None:
-        self._dtype, self._channels_last = dtype, channels_last
+        self._channels_last = channels_last
         rows = reflected_windows(config.crop_padding)  # [2p + 1, 32]
         # Row 2 * left + flip says where the columns come from: [2 * (2p + 1), 32]
         both = torch.stack([rows, rows.flip(1)], dim=1).flatten(0, 1)
@@ -147,7 +146,7 @@ class BatchMaker:
 
     def _output(self, values: Tensor) -> Tensor:
         """Names the axes [batch, 3, 32, 32]: as it lies in memory, that is channels_last."""
-        images = values.to(self._dtype).permute(0, 3, 1, 2)
+        images = values.permute(0, 3, 1, 2)
         return images if self._channels_last else images.contiguous()
 
 

@@ -39,13 +39,12 @@ class CifarDataModule(L.LightningDataModule):
         data: SearchData,
         config: DataConfig,
         seed: int,
-        dtype: torch.dtype = torch.float32,
         channels_last: bool = True,
     ) -> None:
         super().__init__()
         check_batch(len(data.train_labels), config)
         self._data, self._config, self._seed = data, config, seed
-        self._dtype, self._channels_last = dtype, channels_last
+        self._channels_last = channels_last
         self._loaders: tuple[TrainLoader, EvalLoader] | None = None
 
     def setup(self, stage: str) -> None:
@@ -54,7 +53,7 @@ class CifarDataModule(L.LightningDataModule):
         if trainer is None:
             raise DataError("CifarDataModule has no trainer; give it to Trainer.fit(datamodule=…).")
         data, config, device = self._data, self._config, trainer.strategy.root_device
-        maker = BatchMaker(config, data.mean, data.std, device, self._dtype, self._channels_last)
+        maker = BatchMaker(config, data.mean, data.std, device, self._channels_last)
         train = TrainLoader(
             as_tensor(data.train_images).to(device),
             as_tensor(data.train_labels).to(device),

@@ -1,4 +1,4 @@
-"""Asynchronous halving whose decisions are never final: each report judges its trial anew."""
+"""Asynchronous halving that never lets a trial go on for good: each report judges it anew."""
 
 from __future__ import annotations
 
@@ -43,16 +43,14 @@ class JournalledHalving(FIFOScheduler):
 
     def recall(self, name: str, result: dict[str, Any]) -> None:
         """Take in a report. All decisions follow from those taken in, in whatever order."""
-        epoch, coming = result["epoch"], True
-        for rung, reported in self._reported.items():
-            if rung < epoch:
-                continue
-            reported.pop(name, None)  # it was tried again, and reports this part anew
-            if coming and result["diverged"]:
-                reported[name] = -math.inf  # at the rung that it would have reached next
-            elif rung == epoch:
-                reported[name] = self._sign * result[self._metric]
-            coming = False
+        epoch = result["epoch"]
+        ahead = [rung for rung in self._reported if rung >= epoch]
+        for rung in ahead:
+            self._reported[rung].pop(name, None)  # it was tried again, and reports this part anew
+        if result["diverged"] and ahead:
+            self._reported[ahead[0]][name] = -math.inf  # the rung that it would have reached next
+        elif epoch in self._reported:
+            self._reported[epoch][name] = self._sign * result[self._metric]
 
     def _stays(self, name: str, epoch: int) -> bool:
         """Whether successive halving would let this trial go on after `epoch`."""

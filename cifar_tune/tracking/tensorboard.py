@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec
 
+from cifar_tune.config import SearchConfig
 from cifar_tune.journal import Event
 from cifar_tune.layout import is_of_finals
 from cifar_tune.results import Results, write_atomically
-from cifar_tune.spaces import Space
 from cifar_tune.tracking.event_files import FAILURE, RUNNING, SUCCESS, EventFiles, in_column
 from cifar_tune.trials import ENDED, STATUSES, Trial
 
@@ -39,7 +39,7 @@ class TensorBoardFiles:
         self._files = EventFiles()
         self._name = _file_name("scalars")
         self._newest: dict[str, int] = {}
-        self._without_row: dict[str, tuple[Trial, Space]] = {}
+        self._without_row: dict[str, tuple[Trial, SearchConfig]] = {}
         self._broken = False
 
     def __call__(self, event: Event, results: Results) -> None:
@@ -50,12 +50,12 @@ class TensorBoardFiles:
             self._safely(self._write_scalars, event, results)
         elif event["event"] == "trial_ended":
             trial = results.trials[event["trial_id"]]
-            self._safely(self._write_row, trial, results.plan.search.parsed_space)
+            self._safely(self._write_row, trial, results.plan.search)
 
     def close(self) -> None:
         """Write the rows of trials that did not end."""
-        for trial, space in list(self._without_row.values()):
-            self._safely(self._write_row, trial, space)
+        for trial, search in list(self._without_row.values()):
+            self._safely(self._write_row, trial, search)
 
     def _safely(self, write: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         if self._broken:
@@ -77,19 +77,19 @@ class TensorBoardFiles:
             events.insert(0, self._files.restart(epoch, seconds))
         self._files.append(self._folder / name / self._name, *events)
         self._newest[name] = epoch
-        self._without_row[name] = results.trials[name], results.plan.search.parsed_space
+        self._without_row[name] = results.trials[name], results.plan.search
 
     def _write_columns(self, results: Results) -> None:
         space = results.plan.search.parsed_space
         self._replace(self._folder, COLUMNS, self._files.experiment(space, STATUSES, METRICS))
 
-    def _write_row(self, trial: Trial, space: Space) -> None:
+    def _write_row(self, trial: Trial, search: SearchConfig) -> None:
         """The trial's hyperparameters and status."""
         self._without_row.pop(trial.trial_id, None)
         values = trial.values_at(trial.epochs)
         cells = {
             field.field: in_column(field, values[field.field])
-            for field in space
+            for field in search.parsed_space
             if field.field in values
         }
         ended = trial.created if trial.ended is None else trial.ended

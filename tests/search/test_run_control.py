@@ -78,7 +78,7 @@ def test_a_failed_trial_ends_the_search_only_if_asked(search: Search) -> None:
     given = (*FULL, "search.num_samples=5", "search.max_failures=0")
     results, stop = search(*given, "search.fail_fast=true", objective=objectives.failing)
     assert stop.reason == "t0002 failed, and --fail-fast was given"
-    assert results.counts()["failed"] == 1
+    assert results.trials["t0002"].status == "failed"
     assert results.counts()["total"] < 5
     results, stop = search(*given, objective=objectives.failing)
     assert stop.reason is None
@@ -104,8 +104,10 @@ def test_failed_trials_of_a_search_that_is_not_over_leave_the_rest_to_resume(
     search: Search,
 ) -> None:
     given = (*FULL, "search.num_samples=40", "search.max_failures=0")
-    search(*given, "search.fail_fast=true", objective=objectives.failing)
-    results, stop = search(*given, objective=objectives.analytic, retry=["t0002"])
+    results, _ = search(*given, "search.fail_fast=true", objective=objectives.failing)
+    # A trial that had begun beside t0002 may fail as well before the search has ended.
+    failed = [name for name, trial in results.trials.items() if trial.status == "failed"]
+    results, stop = search(*given, objective=objectives.analytic, retry=failed)
     assert stop.reason == "only the failed trials were tried again"
     assert results.trials["t0002"].status == "completed"
     assert len(results.trials) < 40
