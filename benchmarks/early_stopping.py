@@ -55,7 +55,9 @@ class Curve:
 
     @property
     def best(self) -> float:
-        """What it comes to if it is never stopped."""
+        """What it comes to if it is never stopped; nothing that diverges is worth having."""
+        if self.reports[-1]["diverged"]:
+            return 0.0
         return max(float(report["val_accuracy"]) for report in self.reports)
 
 
