@@ -25,7 +25,12 @@ def load_classifier(checkpoint: Path, device: torch.device) -> Classifier:
 
 
 def predict_logits(
-    checkpoint: Path, images: Images, *, gpu: bool, flip_averaging: bool = False
+    checkpoint: Path,
+    images: Images,
+    *,
+    gpu: bool,
+    flip_averaging: bool = False,
+    threads: int | None = None,
 ) -> Tensor:
     """Logits of all images; with `flip_averaging` their mean over an image and its mirror image.
 
@@ -37,13 +42,15 @@ def predict_logits(
         images: `images` [n, 32, 32, 3] uint8 and `labels` [n].
         gpu: whether to compute on a GPU, as the training did or did not; on a machine without
             one, such as a cluster's head, the CPU does it.
+        flip_averaging: whether the mirror images count as well.
+        threads: of the CPU; none: as many as the run had.
 
     Returns:
         float32 [n, classes], on the CPU.
     """
     device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
     module = load_classifier(checkpoint, device)
-    run, threads = module.run, torch.get_num_threads()
+    run, before = module.run, torch.get_num_threads()
     maker = BatchMaker(run.data, module.hparams["mean"], module.hparams["std"], device)
     loader = EvalLoader(
         as_tensor(images.images).to(device),
@@ -51,12 +58,13 @@ def predict_logits(
         maker,
         run.data.eval_batch_size,
     )
-    torch.set_num_threads(threads if run.train.threads == "auto" else run.train.threads)
+    own = before if run.train.threads == "auto" else run.train.threads
+    torch.set_num_threads(own if threads is None else threads)
     try:
         with torch.inference_mode(), _autocast(run.train.precision, device):
             return torch.cat([_logits(module, batch, flip_averaging) for batch, _ in loader])
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def _logits(module: Classifier, batch: Tensor, flip_averaging: bool) -> Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 from cifar_tune.data import Dataset, Images
 from cifar_tune.data.held_out import open_test_split
 from cifar_tune.errors import ResultsError
+from cifar_tune.machine import read_machine
 from cifar_tune.results import Recorder, Results, Say, best_epoch
 from cifar_tune.uncertainty import MIN_SEEDS, Correct, accuracy_interval, standard_deviation
 
@@ -25,10 +26,16 @@ Subject = dict[str, Any]
 def correct_on(
     checkpoint: Path, images: Images, *, gpu: bool, flip_averaging: bool = False
 ) -> Correct:
-    """Which images a model gets right: [images]."""
+    """Which images a model gets right: [images]; on all CPUs, since no trial runs meanwhile."""
     from cifar_tune.evaluate import predict_logits  # torch costs seconds
 
-    logits = predict_logits(checkpoint, images, gpu=gpu, flip_averaging=flip_averaging)
+    logits = predict_logits(
+        checkpoint,
+        images,
+        gpu=gpu,
+        flip_averaging=flip_averaging,
+        threads=read_machine().cpus,
+    )
     correct: Correct = logits.argmax(dim=1).numpy() == images.labels
     return correct
 

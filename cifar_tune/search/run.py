@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Collection
 from contextlib import ExitStack
 from functools import partial
@@ -193,6 +194,7 @@ def _run_tuner(
             verbose=0,
         ),
     )
+    _leave_callbacks_uncounted()
     # Ray tells of failed trials once more and at length; the journal and our line have it.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     try:
@@ -207,6 +209,13 @@ def _run_tuner(
         stop.fail(searcher.failure)  # what is recorded gets its outcome first
     elif searcher.failure is not None:
         raise searcher.failure
+
+
+def _leave_callbacks_uncounted() -> None:
+    """Ray counts callbacks by kind for its usage statistics, and imports wandb for that: 1.2 s."""
+    usage: Any = sys.modules.get("ray.air._internal.usage")
+    if usage is not None:
+        usage.tag_callbacks = lambda _callbacks: False
 
 
 def _trial_name(trial: Any) -> str:

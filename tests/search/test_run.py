@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -142,3 +143,13 @@ def test_tidy_leaves_nothing_of_rays(search: Search, tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         tidy(Recorder(journal))
     assert not any((tmp_path / "ray").iterdir())
+
+
+def test_the_driver_imports_no_tracker_to_count_callbacks(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = "ray.air.integrations.wandb"  # imports wandb: 1.2 s before the first trial
+    monkeypatch.delitem(sys.modules, tracker, raising=False)
+    results, _ = search("search.num_samples=1", "search.scheduler=none")
+    assert results.counts()["completed"] == 1
+    assert tracker not in sys.modules
