@@ -2,8 +2,8 @@
 
     python benchmarks/run_all.py --data-dir DIR [--out FOLDER]
 
-The long ones are run with fewer rounds or less work than by default: the README's figures are from
-the programs alone, `lecture_search.py` and `same_accuracy.py` among them.
+The long ones run with fewer rounds and less work than by default, where a start weighs more: the
+README's figures are from the programs alone. `same_accuracy.py` and `searchers.py` take longer.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ import sides
 
 SHORT: tuple[tuple[str, ...], ...] = (
     ("early_stopping.py", "--orders", "20"),
-    ("input_pipeline.py",),
+    ("input_pipeline.py", "--rounds", "5"),
     ("step_overhead.py",),
+    ("step_overhead.py", "--numerics"),
+    ("trial_start.py",),
     ("first_step.py", "--rounds", "1", "--next", "--samples", "5"),
     ("first_step.py", "--rounds", "1"),
+    ("lecture_search.py", "--rounds", "1", "--samples", "2", "--images", "4000"),
     ("whole_search.py", "--rounds", "1", "--samples", "4", "--epochs", "2", "--images", "4000"),
+    ("scale.py", "--trials", "60", "--slots", "2", "--no-kill", "--repeats", "1"),
     (
         "scale.py", "--trials", "30", "--slots", "2", "--seconds", "0", "--epochs", "30",
-        "--no-kill", "--loggers",
+        "--no-kill", "--loggers", "--repeats", "1",
     ),
 )  # fmt: skip
-WANT_DATA = {"input_pipeline.py", "first_step.py", "whole_search.py"}
-NO_JSON = {"input_pipeline.py", "step_overhead.py"}
+WANT_DATA = {"input_pipeline.py", "first_step.py", "lecture_search.py", "whole_search.py"}
 
 
 def main() -> int:
@@ -42,12 +45,14 @@ def main() -> int:
     quiet.begin(arguments)
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
     failed = [
         name
         for number, (name, *words) in enumerate(SHORT, 1)
         if _run(number, name, words, arguments)
     ]
-    print(f"failed: {', '.join(failed)}" if failed else "all ran")
+    outcome = f"failed: {', '.join(failed)}" if failed else "all ran"
+    print(f"{outcome}, in {(time.monotonic() - began) / 60:.1f} min")
     return len(failed)
 
 
@@ -56,7 +61,7 @@ def _run(number: int, name: str, words: list[str], arguments: argparse.Namespace
         words = [*words, "--data-dir", arguments.data_dir]
     if name != "early_stopping.py":
         words = [*words, "--force"]  # the machine was looked at, and is loaded by ourselves
-    if arguments.out is not None and name not in NO_JSON:
+    if arguments.out is not None:
         words = [*words, "--json", str(arguments.out / f"{number}-{name}.json")]
     print(f"\n== {name} {' '.join(words)}", flush=True)
     began = time.monotonic()

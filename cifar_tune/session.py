@@ -220,9 +220,10 @@ def storage_errors(folder: Path) -> Iterator[None]:
     """Turn what the disk raises into a `StorageError` with the way on."""
     try:
         yield
-    except OSError as error:
+    except OSError as error:  # pyarrow's have a text alone
+        reason = f"{error.strerror}: {error.filename}" if error.strerror else error
         raise StorageError(
-            f"{folder} can't be written: {error.strerror}: {error.filename}; free space or bring"
+            f"{folder} can't be written: {reason}; free space or bring"
             f" the storage back, then: {resume_command(folder)}"
         ) from None
 

@@ -18,10 +18,12 @@ import pytest
 import torch
 from command_line import command, run, wait_for_results
 
+from cifar_tune.errors import StorageError
 from cifar_tune.journal import FILE_NAME, read_journal
 from cifar_tune.load import load_plan
 from cifar_tune.results import Results, best_epoch
 from cifar_tune.search.configurations import Configurations
+from cifar_tune.session import storage_errors
 
 TRIALS, EPOCHS = 5, 6
 
@@ -229,3 +231,13 @@ def test_going_on_with_a_search_that_is_done_and_data_that_moved_tells_its_outco
     assert "winner t000" in again.stdout
     assert (story.folder / FILE_NAME).read_bytes().count(b"test_opened") == 1
     assert (story.folder / FILE_NAME).read_bytes().startswith(before)
+
+
+def test_a_storage_that_gives_its_reason_in_words_alone_is_told_by_them(tmp_path: Path) -> None:
+    """As pyarrow's object stores do: no number of an error, and no file."""
+    reason = "AWS Error NETWORK_CONNECTION during PutObject"
+    with (
+        pytest.raises(StorageError, match=f"written: {reason}; free space"),
+        storage_errors(tmp_path),
+    ):
+        raise OSError(reason)
