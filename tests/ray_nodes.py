@@ -68,6 +68,14 @@ class RayNodes:
         """SIGKILL all processes of a node, as if its machine was switched off; 0 is the head."""
         _kill_tree(self._nodes[number])
 
+    def titles(self, number: int) -> list[str]:
+        """What the processes of a node call themselves: Ray names a worker by what it does."""
+        found = []
+        for pid in _descendants(self._nodes[number].pid):
+            with contextlib.suppress(OSError):
+                found.append(Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0"))
+        return found
+
     def stop(self) -> None:
         """End all that still runs."""
         for node in reversed(self._nodes):

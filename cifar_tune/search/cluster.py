@@ -109,13 +109,18 @@ def live_nodes() -> list[Node]:
 
 
 def is_gone(address: str | None) -> bool:
-    """Whether a node with this address, which Ray takes to be alive, does not answer any more."""
+    """Whether a node with this address, which Ray takes to be alive, does not answer any more.
+
+    Args:
+        address: of the node that a process ran on; none: not known, and any node may be it.
+    """
     import ray
 
     for node in ray.nodes():
-        if node["NodeManagerAddress"] == address and node["Alive"]:
+        host, port = node["NodeManagerAddress"], node["NodeManagerPort"]
+        if node["Alive"] and address in (None, host):
             try:
-                socket.create_connection((address, node["NodeManagerPort"]), KNOCK_SECONDS).close()
+                socket.create_connection((host, port), KNOCK_SECONDS).close()
             except OSError:
                 return True
     return False

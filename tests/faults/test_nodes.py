@@ -100,6 +100,26 @@ def _kill_one_and_let_one_join(
 
 
 @pytest.mark.faults
+def test_a_node_that_dies_before_its_trials_first_report_is_the_one_to_blame(
+    given: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Ray calls it a lost process, whose tries are few, and does not yet know of the node."""
+    folder = tmp_path_factory.mktemp("n")
+    with ray_nodes(folder / "c", 1, 1) as nodes, _search(nodes, folder, given) as process:
+        until = time.monotonic() + END_SECONDS
+        while not any(title.startswith("ray::ImplicitFunc") for title in nodes.titles(1)):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        nodes.kill(1)
+        _wait_for(folder, "trial_retried", 1, process)
+        nodes.add(1)
+        assert process.wait(END_SECONDS) == 0
+    records = read_journal(folder / "one")
+    _check_trials(records.events, Results.from_records(folder / "one", records), given, kills=0)
+    assert [event["kind"] for event in records.of("trial_retried")] == ["lost node"]
+
+
+@pytest.mark.faults
 def test_after_the_loss_of_the_head_the_same_command_goes_on(
     given: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
