@@ -15,8 +15,9 @@ test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The long ones among the tests that kill, damage and fill up; -m here wins over pyproject.toml's.
+# In pytest's order, for the longest files stand in the middle; -rP shows the figures that they print.
 faults: install
-	$(BIN)/python -m pytest -m faults -s
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m faults -rP
 
 check: install
 	$(BIN)/ruff check .
