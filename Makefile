@@ -17,7 +17,8 @@ test: install
 # The long ones among the tests that kill, damage and fill up; -m here wins over pyproject.toml's.
 # In pytest's order, for the longest files stand in the middle; -rP shows the figures that they print.
 faults: install
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m faults -rP
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m faults \
+		-rP --show-capture=stdout
 
 check: install
 	$(BIN)/ruff check .

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cifar_tune.spaces import Space, Value, parse_space
+from cifar_tune.strict_yaml import dump
 
 Auto = Literal["auto"]
 OwnCode = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
@@ -337,7 +337,7 @@ def budget_seconds(time: str | float) -> float:
 
 def dump_yaml(section: Section) -> str:
     """All fields of a plan or run as YAML that `load.load_plan` reads back to an equal one."""
-    return yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return dump(section.model_dump(mode="json"))
 
 
 def known_fields(section: type[Section] = Plan, prefix: str = "") -> list[str]:

@@ -1,4 +1,7 @@
-"""YAML read strictly: plain values, each key once, no tags, no bombs, lines for errors."""
+"""YAML read strictly: plain values, each key once, no tags, no bombs, lines for errors.
+
+What is written for that reader comes back as it was.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +41,26 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|fals
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789")
 )
-_Loader.add_implicit_resolver(
+_FLOAT = (
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)([eE][-+]?[0-9]+)?$|^[-+]?\.inf$|^\.nan$"),
     list("-+.0123456789"),
 )
+_Loader.add_implicit_resolver(*_FLOAT)
 _PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str")}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes a text that is a number to `_Loader` alone, such as 1e-3, with those of YAML 1.1."""
+
+
+_Dumper.add_implicit_resolver(*_FLOAT)
+
+
+def dump(value: Any) -> str:
+    """YAML that `parse_yaml` reads back to an equal value."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def parse_yaml(text: str, where: str) -> tuple[Any, Lines]:

@@ -180,8 +180,9 @@ def test_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert plan.out == os.path.expanduser("~/r")
 
 
-def test_a_dumped_plan_reads_back_equal_and_states_every_field(tmp_path: Path) -> None:
-    plan = load_plan("random", ["optim.lr=1e-5", "name=ä b"])
+@pytest.mark.parametrize("name", ["ä b", "1e5", "08", "no", "1:30"])
+def test_a_dumped_plan_reads_back_equal_and_states_every_field(name: str, tmp_path: Path) -> None:
+    plan = load_plan("random", ["optim.lr=1e-5", f"name='{name}'", "search.time_budget='1e3'"])
     path = tmp_path / "plan.yaml"
     path.write_text(dump_yaml(plan))
     assert load_plan(path) == plan

@@ -180,7 +180,7 @@ def test_it_waits_for_room_if_it_is_told_to(
 
 @pytest.mark.faults
 def test_sigterm_ends_the_waiting(cluster: RayNodes, place: list[str]) -> None:
-    words = [*place, "--cpus-per-trial", "3", "--wait-for-resources"]
+    words = [*place, "--cpus-per-trial", "5", "--wait-for-resources"]  # no node ever had as many
     process = subprocess.Popen(
         command("--address", cluster.address, *words),
         env={**os.environ, **cluster.environment}, stdout=subprocess.PIPE,
