@@ -21,7 +21,7 @@ SHORT: tuple[tuple[str, ...], ...] = (
     ("early_stopping.py", "--orders", "20"),
     ("input_pipeline.py", "--rounds", "5"),
     ("step_overhead.py",),
-    ("step_overhead.py", "--numerics"),
+    ("step_overhead.py", "--numerics", "--steps", "20"),
     ("trial_start.py",),
     ("first_step.py", "--rounds", "1", "--next", "--samples", "5"),
     ("first_step.py", "--rounds", "1"),

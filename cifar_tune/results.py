@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from cifar_tune.spaces import Value
 from cifar_tune.trials import ENDED, STATUSES, UNFINISHED, Start, Trial
 
 log = logging.getLogger(__name__)
+
+Rank = tuple[float, float, int]
+Leader = tuple[Rank, Trial]  # how good it was when last looked at
 
 
 @dataclass(kw_only=True)
@@ -43,8 +46,8 @@ class Results:
     test_scored: Event | None = None
     finished: bool = False
     events: int = 0
-    _leader: Trial | None = None
-    _leader_ended: Trial | None = None
+    _leader: Leader | None = None
+    _leader_ended: Leader | None = None
 
     @classmethod
     def read(cls, folder: Path) -> Results:
@@ -265,40 +268,55 @@ class Results:
 
     def best(self) -> Trial | None:
         """The winner by validation so far, or none."""
-        return self._leader
+        return None if self._leader is None else self._leader[1]
 
     def winner(self) -> dict[str, Any] | None:
         """The best trial as `summary.json` tells it."""
-        if self._leader is None:
+        best = self.best()
+        if best is None:
             return None
-        epoch = best_epoch(self._leader, self.plan.search)
+        epoch = best_epoch(best, self.plan.search)
         return {
-            "trial_id": self._leader.trial_id,
+            "trial_id": best.trial_id,
             "epoch": epoch,
-            "val_accuracy": self._leader.results[epoch]["val_accuracy"],
-            "val_loss": self._leader.results[epoch]["val_loss"],
-            "config": self._leader.values_at(epoch),
+            "val_accuracy": best.results[epoch]["val_accuracy"],
+            "val_loss": best.results[epoch]["val_loss"],
+            "config": best.values_at(epoch),
         }
 
     def best_ended(self) -> Trial | None:
         """The leader among the trials that ended: nothing can take its place but a better one."""
-        return self._leader_ended
+        return None if self._leader_ended is None else self._leader_ended[1]
 
     def _update_leaders(self, trial: Trial) -> None:
         """Compare one trial with the leaders: looking at all at each report would be quadratic."""
-        search = self.plan.search
-        if trial is self._leader:  # it may have got worse, or failed
-            self._leader = pick_best(self.trials.values(), search)
-        else:
-            self._leader = pick_best(filter(None, (self._leader, trial)), search)
+        self._leader = self._leading(self._leader, trial, self.trials.values())
         if trial.status in ENDED:
-            self._leader_ended = pick_best(filter(None, (self._leader_ended, trial)), search)
+            self._leader_ended = self._leading(self._leader_ended, trial, self._ended())
+
+    def _leading(
+        self, leader: Leader | None, trial: Trial, trials: Iterable[Trial]
+    ) -> Leader | None:
+        rank = rank_of(trial, self.plan.search) if trial.usable else None
+        if leader is not None and trial is leader[1]:
+            if rank is None or rank < leader[0]:  # it failed, or got worse
+                return self._first(trials)
+            return rank, trial
+        if rank is not None and (leader is None or rank > leader[0]):
+            return rank, trial
+        return leader
 
     def _find_leaders(self) -> None:
         """Compare all: what has happened may have made any trial usable, or not ended."""
-        search, trials = self.plan.search, self.trials.values()
-        self._leader = pick_best(trials, search)
-        self._leader_ended = pick_best((t for t in trials if t.status in ENDED), search)
+        self._leader = self._first(self.trials.values())
+        self._leader_ended = self._first(self._ended())
+
+    def _first(self, trials: Iterable[Trial]) -> Leader | None:
+        best = pick_best(trials, self.plan.search)
+        return None if best is None else (rank_of(best, self.plan.search), best)
+
+    def _ended(self) -> Iterator[Trial]:
+        return (trial for trial in self.trials.values() if trial.status in ENDED)
 
     @property
     def offered_seconds(self) -> float:
@@ -373,14 +391,16 @@ def pick_best(trials: Iterable[Trial], search: SearchConfig) -> Trial | None:
 
 
 def ranked(trials: Iterable[Trial], search: SearchConfig) -> list[Trial]:
-    """The usable trials, best first; equals are told apart by loss, then by age."""
+    """The usable trials, best first."""
+    usable = (trial for trial in trials if trial.usable)
+    return sorted(usable, key=lambda trial: rank_of(trial, search), reverse=True)
+
+
+def rank_of(trial: Trial, search: SearchConfig) -> Rank:
+    """What a usable trial is compared by: higher is better; loss and age tell equals apart."""
+    metrics = trial.results[best_epoch(trial, search)]
     sign = 1 if search.mode == "max" else -1
-
-    def rank(trial: Trial) -> tuple[float, float, int]:
-        metrics = trial.results[best_epoch(trial, search)]
-        return sign * metrics[search.metric], -metrics["val_loss"], -trial.index
-
-    return sorted((trial for trial in trials if trial.usable), key=rank, reverse=True)
+    return sign * metrics[search.metric], -metrics["val_loss"], -trial.index
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from cifar_tune.journal import Journal
 from cifar_tune.load import load_plan
 from cifar_tune.results import Recorder, Results, best_epoch, pick_best
 from cifar_tune.tables import summarise, write_tables
+from cifar_tune.trials import ENDED
 
 
 def begin(folder: Path, *overrides: str) -> Recorder:
@@ -110,6 +112,30 @@ def test_with_winner_by_last_a_leader_that_gets_worse_hands_over(tmp_path: Path)
     best = recorder.results.best()
     assert best is not None
     assert best.trial_id == "t0002"
+
+
+@pytest.mark.parametrize("winner_by", ["best", "last"])
+def test_the_leaders_are_those_that_a_look_at_all_trials_finds(
+    winner_by: str, tmp_path: Path
+) -> None:
+    recorder, rng = begin(tmp_path, f"search.winner_by={winner_by}"), random.Random(0)
+    results, trials = recorder.results, 12
+    for index in range(trials):
+        create(recorder, index)
+    running = list(range(trials))
+    for step in range(150):
+        if not running:
+            break
+        index = rng.choice(running)
+        if rng.random() < 0.1:
+            running.remove(index)
+            end(recorder, index, rng.choice(["completed", "stopped", "failed", "diverged"]))
+        else:
+            report(recorder, index, step + 1, rng.choice([0.1, 0.2, 0.3]), loss=rng.random())
+        every, search = results.trials.values(), results.plan.search
+        assert results.best() is pick_best(every, search)
+        assert results.best_ended() is pick_best((t for t in every if t.status in ENDED), search)
+    assert len(running) < trials / 2
 
 
 def test_a_decision_in_the_result_line_counts_without_an_end_line(tmp_path: Path) -> None:
