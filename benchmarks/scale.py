@@ -156,7 +156,7 @@ def _run_ours(
         page.close()
         trials = recorder.results.trials.values()
         spans = [(min(trial.spans), max(trial.spans.values())) for trial in trials]
-        size = journal.records.good_bytes
+        size = journal.size_bytes
     return spans, {"journal_bytes": size, "rebuild_seconds": rebuilt}
 
 

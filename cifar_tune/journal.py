@@ -115,6 +115,7 @@ class Journal:
     """The one writer of a results folder; holds the folder's lock as long as it is open.
 
     Use it as a context manager. A second process that opens the same folder is refused.
+    `records` is what it held when it was opened: what is appended is not kept in memory.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -124,6 +125,8 @@ class Journal:
             self.records = read_journal(folder) if (folder / FILE_NAME).exists() else Records()
             self._file = _open_plain(folder / FILE_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             self._torn = self.records.torn_lines > 0
+            self._last = len(self.records.events)
+            self.size_bytes = self.records.good_bytes
             _sync_folder(folder)
         except BaseException:
             os.close(self._lock)
@@ -143,8 +146,7 @@ class Journal:
             StorageError: it could not be written; a half-written line is taken back if possible.
             ValueError: a value is not finite or not JSON.
         """
-        seq = len(self.records.events) + 1
-        event: Event = {"seq": seq, "event": name, "time": now(), **values}
+        event: Event = {"seq": self._last + 1, "event": name, "time": now(), **values}
         line = _format_line(event)
         for pause_seconds in (*PAUSES_SECONDS, None):
             try:
@@ -156,13 +158,13 @@ class Journal:
                     what = f"{self.folder / FILE_NAME} can't be written: {error.strerror}"
                     raise storage_error(self.folder, what) from None
                 time.sleep(pause_seconds)
-        self.records.events.append(event)
-        self.records.good_bytes += len(line)
+        self._last += 1
+        self.size_bytes += len(line)
         return event
 
     def _write(self, line: bytes) -> None:
         if self._torn:  # whoever only looks and goes away leaves the file as it is
-            os.ftruncate(self._file, self.records.good_bytes)
+            os.ftruncate(self._file, self.size_bytes)
             self._torn = False
         written = os.write(self._file, line)
         if written != len(line):
@@ -174,7 +176,7 @@ class Journal:
 
     def _take_back(self) -> None:
         with contextlib.suppress(OSError):  # else the next reader drops the torn line
-            os.ftruncate(self._file, self.records.good_bytes)
+            os.ftruncate(self._file, self.size_bytes)
 
 
 def way_back(folder: Path) -> str:

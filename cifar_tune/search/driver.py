@@ -67,6 +67,7 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         self._search = recorder.results.plan.search
         self._on_cluster = recorder.results.plan.resources.address is not None
         self.failure: StorageError | None = None
+        self._shares: dict[Any, Any] = {}  # Ray makes one for each trial; equal ones are one here
 
     def _write(self, event: str, **values: Any) -> None:
         try:
@@ -79,6 +80,8 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
 
     def on_trial_start(self, *, trial: Any, **_: Any) -> None:
         """A trial has its process."""
+        share = trial.placement_group_factory
+        trial.placement_group_factory = self._shares.setdefault(share, share)
         name = trial.config["trial_id"]
         self._write("trial_started", trial_id=name, start=self._start)
 
@@ -192,6 +195,7 @@ def _forget(trial: Any) -> None:
     metadata.metric_analysis, metadata.metric_n_steps = {}, {}
     # Ray looks at it once more, and prints a line of its own where it is empty.
     metadata.last_result = {k: v for k, v in metadata.last_result.items() if k == "epoch"}
+    trial._default_result_or_future = None  # an object of Ray's, never asked for
     checkpoints = metadata.checkpoint_manager  # has the report that came with each
     metadata.checkpoint_manager = type(checkpoints)(checkpoints.checkpoint_config)
 

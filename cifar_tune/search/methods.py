@@ -6,6 +6,7 @@ from typing import Any
 
 from cifar_tune.config import Plan
 from cifar_tune.errors import PlanError
+from cifar_tune.journal import read_journal
 from cifar_tune.pairs import load_factory
 from cifar_tune.results import Recorder
 from cifar_tune.search.configurations import Configurations
@@ -19,7 +20,7 @@ def build_suggester(recorder: Recorder) -> Suggester:
         PlanError: a searcher of the user's own can't be used, or bohb's packages are missing.
     """
     suggester = _fresh(recorder)
-    for event in recorder.journal.records.events:
+    for event in read_journal(recorder.journal.folder).events:
         suggester.observe(event, recorder.results)
     return suggester
 

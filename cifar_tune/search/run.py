@@ -19,7 +19,7 @@ from cifar_tune.checkpoint_files import inside, locate, name_of, parent
 from cifar_tune.config import Plan, budget_seconds
 from cifar_tune.data import SearchData
 from cifar_tune.errors import PlanError
-from cifar_tune.journal import Event
+from cifar_tune.journal import Event, read_journal
 from cifar_tune.layout import RAY, is_of_finals
 from cifar_tune.machine import Machine
 from cifar_tune.own_code import told
@@ -160,7 +160,7 @@ def _run_tuner(
 ) -> None:
     plan, number = recorder.results.plan, recorder.results.starts[-1].number
     scheduler = build_scheduler(plan, recorder.results.exchanges)
-    refill(scheduler, recorder.journal.records.of("result"))
+    refill(scheduler, read_journal(recorder.journal.folder).of("result"))
     timeout = plan.search.trial_timeout
     watchdog = Watchdog(None if timeout is None else budget_seconds(timeout))
     callback = JournalCallback(recorder, searcher, watchdog, stop, number)

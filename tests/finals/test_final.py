@@ -20,7 +20,7 @@ from cifar_tune.errors import ResultsError
 from cifar_tune.evaluate import accuracy, predict_logits
 from cifar_tune.finals.models import all_training_images
 from cifar_tune.finals.opening import score_models, score_winner
-from cifar_tune.journal import Journal
+from cifar_tune.journal import Journal, read_journal
 from cifar_tune.load import load_plan
 from cifar_tune.results import Recorder
 from cifar_tune.train import fit
@@ -69,7 +69,8 @@ def report(recorder: Recorder, name: str, accuracy: float) -> None:
 
 
 def openings(recorder: Recorder) -> list[str]:
-    return [event["event"] for event in recorder.journal.records.of("test_opened", "test_scored")]
+    looks = read_journal(recorder.journal.folder).of("test_opened", "test_scored")
+    return [event["event"] for event in looks]
 
 
 def refuse(line: str) -> None:
@@ -126,7 +127,7 @@ def test_another_look_that_was_asked_for_is_recorded(
     score_winner(recorder, drawn, checkpoint, refuse)
     report(recorder, "t0001", 0.9)
     score_winner(recorder, drawn, checkpoint, refuse, again=True)
-    opened = recorder.journal.records.of("test_opened")
+    opened = read_journal(recorder.journal.folder).of("test_opened")
     assert [event["again"] for event in opened] == [False, True]
     assert recorder.results.test_openings == 2
 

@@ -14,7 +14,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
-from cifar_tune.journal import Journal
+from cifar_tune.journal import Journal, read_journal
 from cifar_tune.load import load_plan
 from cifar_tune.results import Recorder
 from cifar_tune.search.dashboard import FILE_NAME
@@ -51,7 +51,7 @@ class ToldSearch:
         """A fresh study, told all that is recorded, with its file in `folder`."""
         folder.mkdir(exist_ok=True)
         study = OptunaStudy(self.plan, folder, self._sampler or sampler_of(self.plan))
-        for event in self.recorder.journal.records.events:
+        for event in read_journal(self.recorder.journal.folder).events:
             study.observe(event, self.recorder.results)
         return study
 
@@ -62,7 +62,8 @@ class ToldSearch:
     def write(self, event: str, **values: Any) -> None:
         """Record one event and tell it."""
         self.recorder.write(event, **values)
-        self.study.observe(self.recorder.journal.records.events[-1], self.recorder.results)
+        written = read_journal(self.folder).events[-1]
+        self.study.observe(written, self.recorder.results)
 
     def suggest(self, fixed: Mapping[str, Value] | None = None) -> Values | None:
         """The values of the next trial."""
