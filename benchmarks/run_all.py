@@ -29,7 +29,7 @@ SHORT: tuple[tuple[str, ...], ...] = (
     ("whole_search.py", "--rounds", "1", "--samples", "4", "--epochs", "2", "--images", "4000"),
     ("scale.py", "--trials", "60", "--slots", "2", "--no-kill", "--repeats", "1"),
     (
-        "scale.py", "--trials", "30", "--slots", "2", "--seconds", "0", "--epochs", "30",
+        "scale.py", "--trials", "300", "--slots", "2", "--seconds", "0", "--epochs", "30",
         "--no-kill", "--loggers", "--repeats", "1",
     ),
 )  # fmt: skip

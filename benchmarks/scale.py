@@ -1,7 +1,7 @@
 """What the driver costs when there are many short trials, against bare Ray Tune and the ideal.
 
     python benchmarks/scale.py [--trials 1000] [--slots 16] [--seconds 1.0] [--epochs 1]
-    python benchmarks/scale.py --trials 30 --slots 2 --seconds 0 --epochs 30 --no-kill --loggers
+    python benchmarks/scale.py --trials 300 --slots 2 --seconds 0 --epochs 30 --no-kill --loggers
 
 Trials sleep, put through the trainable's own seam, so that more of them run than there are cores.
 Ours is a search with all that the program has beside it: journal, tables, TensorBoard, lines of
