@@ -33,12 +33,12 @@ from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
-from cifar_tune.config import Plan
-from cifar_tune.load import load_plan
-from cifar_tune.results import pick_best
-from cifar_tune.rungs import rung_epochs, rungs_below
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.rungs import rung_epochs, rungs_below
+from cifar_tune.record.results import pick_best
+from cifar_tune.record.trials import Trial
 from cifar_tune.search.schedulers import build_scheduler
-from cifar_tune.trials import Trial
 
 CURVES = Path(__file__).parent / "curves_net.json"
 OURS = ("asha", "halving", "hyperband", "median", "none")

@@ -19,10 +19,10 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from cifar_tune.config import DataConfig
-from cifar_tune.data import SearchData, prepare, prepare_drawn, search_data
-from cifar_tune.data.augmentation import BatchMaker
-from cifar_tune.data.datamodule import TrainLoader, as_tensor
+from cifar_tune.plan.config import DataConfig
+from cifar_tune.vision.data import SearchData, prepare, prepare_drawn, search_data
+from cifar_tune.vision.data.augmentation import BatchMaker
+from cifar_tune.vision.data.datamodule import TrainLoader, as_tensor
 
 HELD_OUT = 1000  # images for validation and confirmation each, which this program does not use
 

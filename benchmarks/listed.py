@@ -11,11 +11,11 @@ import numpy as np
 import sides
 import yaml
 
-from cifar_tune.data import prepare, search_data
-from cifar_tune.journal import read_journal
-from cifar_tune.load import load_plan
-from cifar_tune.results import Results
+from cifar_tune.plan.load import load_plan
+from cifar_tune.record.journal import read_journal
+from cifar_tune.record.results import Results
 from cifar_tune.search.configurations import Configurations
+from cifar_tune.vision.data import prepare, search_data
 
 ARRAYS = ("train_images", "train_labels", "val_images", "val_labels")
 

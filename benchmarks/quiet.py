@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cifar_tune.machine import read_machine
+from cifar_tune.plan.machine import read_machine
 
 LOAD_PER_CPU = 0.5  # above it, times say more about the neighbours
 PATIENCE_SECONDS = 180  # for the load of what ran before, a mean over a minute, to go down

@@ -21,11 +21,18 @@ from typing import Any
 
 from lightning.pytorch.callbacks import LambdaCallback
 
-from cifar_tune.config import DataConfig, ModelConfig, Plan, RunConfig, SearchConfig, TrainConfig
-from cifar_tune.data import SearchData, prepare, search_data
-from cifar_tune.machine import read_machine
+from cifar_tune.plan.config import (
+    DataConfig,
+    ModelConfig,
+    Plan,
+    RunConfig,
+    SearchConfig,
+    TrainConfig,
+)
+from cifar_tune.plan.machine import read_machine
 from cifar_tune.search.configurations import Configurations
-from cifar_tune.train import fit
+from cifar_tune.train.fit import fit
+from cifar_tune.vision.data import SearchData, prepare, search_data
 
 CURVES = Path(__file__).parent / "curves.json"
 EPOCHS = 27  # three halvings by 3: rungs after epochs 1, 3 and 9

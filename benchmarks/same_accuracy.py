@@ -70,9 +70,9 @@ def _arguments() -> argparse.Namespace:
 
 def _train(job: Path, seed: int) -> None:
     """One training of ours by the first point, in a process of its own as the peer's."""
-    from cifar_tune.data import SearchData
-    from cifar_tune.load import load_plan
-    from cifar_tune.train import fit
+    from cifar_tune.plan.load import load_plan
+    from cifar_tune.train.fit import fit
+    from cifar_tune.vision.data import SearchData
 
     given = json.loads(job.read_text())
     plan = load_plan(str(job.with_name("plan.yaml")))

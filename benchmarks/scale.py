@@ -33,12 +33,12 @@ from typing import Any
 
 import quiet
 
-from cifar_tune import preflight
-from cifar_tune.config import Plan
-from cifar_tune.journal import FILE_NAME, Journal, read_journal
-from cifar_tune.load import load_plan
-from cifar_tune.machine import Machine, read_machine
-from cifar_tune.results import Recorder
+from cifar_tune.plan import preflight
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.machine import Machine, read_machine
+from cifar_tune.record.journal import FILE_NAME, Journal, read_journal
+from cifar_tune.record.results import Recorder
 
 OUTCOME = "outcome.json"
 FIRST_STEPS = "first-steps"
@@ -132,11 +132,11 @@ def _run_side(arguments: argparse.Namespace) -> None:
 def _run_ours(
     arguments: argparse.Namespace, machine: Machine, plan: Plan
 ) -> tuple[list[tuple[float, float]], dict[str, float]]:
+    from cifar_tune.record.tables import TableWriter
+    from cifar_tune.report.progress import ProgressLines
+    from cifar_tune.report.tensorboard import TensorBoardFiles
     from cifar_tune.report.writer import ReportWriter
-    from cifar_tune.search.progress import ProgressLines
     from cifar_tune.search.run import run_search
-    from cifar_tune.tables import TableWriter
-    from cifar_tune.tracking.tensorboard import TensorBoardFiles
 
     folder, forecast = arguments.folder, preflight.check(plan, [machine])
     began = time.monotonic()
@@ -204,7 +204,7 @@ def _begin(first_steps: Path, slots: int) -> float:
 def _no_data() -> Any:
     import numpy as np
 
-    from cifar_tune.data import SearchData
+    from cifar_tune.vision.data import SearchData
 
     images, labels = np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, np.int64)
     return SearchData(images, labels, images, labels, ("a", "b"), (0.5,) * 3, (0.5,) * 3)

@@ -26,15 +26,15 @@ from typing import Any
 import quiet
 import ray
 
-from cifar_tune import preflight
-from cifar_tune.config import RunConfig
-from cifar_tune.data import SearchData
-from cifar_tune.journal import Journal
-from cifar_tune.load import load_plan
-from cifar_tune.machine import read_machine
-from cifar_tune.results import Recorder
+from cifar_tune.plan import preflight
+from cifar_tune.plan.config import RunConfig
+from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.machine import read_machine
+from cifar_tune.record.journal import Journal
+from cifar_tune.record.results import Recorder
 from cifar_tune.search.ray_instance import ray_for
 from cifar_tune.search.run import run_search
+from cifar_tune.vision.data import SearchData
 
 EPOCHS = 9
 SEARCHERS = ("random", "sobol", "grid", "tpe", "gp", "cmaes", "bohb")

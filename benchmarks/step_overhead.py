@@ -24,14 +24,14 @@ import torch.nn.functional as F
 from lightning.pytorch.callbacks import LambdaCallback
 from torch import nn
 
-from cifar_tune.config import DataConfig, ModelConfig, RunConfig, TrainConfig
-from cifar_tune.data import SearchData
-from cifar_tune.data.augmentation import BatchMaker
-from cifar_tune.data.datamodule import TrainLoader, as_tensor
-from cifar_tune.machine import read_machine, settle
-from cifar_tune.models import build_model
-from cifar_tune.optim import build_optimizer, build_schedule
-from cifar_tune.train import fit
+from cifar_tune.plan.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from cifar_tune.plan.machine import read_machine, settle
+from cifar_tune.train.fit import fit
+from cifar_tune.vision.data import SearchData
+from cifar_tune.vision.data.augmentation import BatchMaker
+from cifar_tune.vision.data.datamodule import TrainLoader, as_tensor
+from cifar_tune.vision.models import build_model
+from cifar_tune.vision.optim import build_optimizer, build_schedule
 
 EPOCHS = 2  # the first warms up, the second is timed
 

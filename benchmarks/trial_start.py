@@ -19,14 +19,14 @@ from typing import Any
 
 import quiet
 
-from cifar_tune import preflight
-from cifar_tune.data import SearchData, prepare_drawn, search_data
-from cifar_tune.journal import Journal, read_journal
-from cifar_tune.load import load_plan
-from cifar_tune.machine import read_machine
-from cifar_tune.results import Recorder
+from cifar_tune.plan import preflight
+from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.machine import read_machine
+from cifar_tune.record.journal import Journal, read_journal
+from cifar_tune.record.results import Recorder
 from cifar_tune.search.run import run_search
 from cifar_tune.search.trainable import Objective, fit_objective
+from cifar_tune.vision.data import SearchData, prepare_drawn, search_data
 
 
 def main() -> None:

@@ -9,20 +9,20 @@ __version__ = "0.1.0"
 __all__ = ["load_plan", "run_search", "Results", "frame", "load_model", "read_image"]
 
 _HOMES = {
-    "load_plan": "load",
-    "run_search": "api",
-    "Results": "results",
-    "frame": "api",
-    "load_model": "predict",
-    "read_image": "predict",
+    "load_plan": "plan.load",
+    "run_search": "session.api",
+    "Results": "record.results",
+    "frame": "session.api",
+    "load_model": "vision.predict",
+    "read_image": "vision.predict",
 }
 
 TYPE_CHECKING = False  # what type checkers take for True, without importing typing
 if TYPE_CHECKING:
-    from cifar_tune.api import frame, run_search
-    from cifar_tune.load import load_plan
-    from cifar_tune.predict import load_model, read_image
-    from cifar_tune.results import Results
+    from cifar_tune.plan.load import load_plan
+    from cifar_tune.record.results import Results
+    from cifar_tune.session.api import frame, run_search
+    from cifar_tune.vision.predict import load_model, read_image
 
 
 def __getattr__(name: str) -> object:

@@ -14,9 +14,9 @@ from cifar_tune import __version__
 from cifar_tune.errors import exit_code_of
 
 if TYPE_CHECKING:
-    from cifar_tune.config import Plan
-    from cifar_tune.machine import Machine
-    from cifar_tune.preflight import Forecast
+    from cifar_tune.plan.config import Plan
+    from cifar_tune.plan.machine import Machine
+    from cifar_tune.plan.preflight import Forecast
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,9 +45,9 @@ def tune(words: Sequence[str]) -> int:
     """`cifar-tune tune`: a new search, or with `--resume auto` one that may be there already."""
     arguments = _tune_parser().parse_args(words)
 
-    from cifar_tune import preflight
-    from cifar_tune.flags import plan_of
-    from cifar_tune.machine import read_machine
+    from cifar_tune.plan import preflight
+    from cifar_tune.plan.flags import plan_of
+    from cifar_tune.plan.machine import read_machine
     from cifar_tune.search.cluster import nodes_for
 
     plan, machine = plan_of(arguments), read_machine()
@@ -59,17 +59,18 @@ def tune(words: Sequence[str]) -> int:
 
 def _tune(arguments: argparse.Namespace, plan: Plan, machine: Machine, forecast: Forecast) -> int:
     """A search whose plan and resources are checked: the folder and the data are next."""
-    from cifar_tune import preflight
-    from cifar_tune.forecast import describe
+    from cifar_tune.plan import preflight
+    from cifar_tune.plan.forecast import describe
+    from cifar_tune.record.warm_start import read_start_from
     from cifar_tune.search.cluster import check_storage
-    from cifar_tune.start_from import read_start_from
+    from cifar_tune.session import folder as folders
 
-    folder = preflight.results_folder(plan, arguments.config)
+    folder = folders.results_folder(plan, arguments.config)
     if arguments.resume:
-        folder = preflight.unfinished_folder(plan, arguments.config) or folder
-        if preflight.holds_search(folder):
+        folder = folders.unfinished_folder(plan, arguments.config) or folder
+        if folders.holds_search(folder):
             return _go_on(folder, machine, plan, forecast.plan, dry_run=arguments.dry_run)
-    preflight.check_folder(folder)
+    folders.check_folder(folder)
     check_storage(plan)
     start_from = read_start_from(plan)
     dataset = preflight.check_data(plan)
@@ -79,14 +80,14 @@ def _tune(arguments: argparse.Namespace, plan: Plan, machine: Machine, forecast:
     if arguments.dry_run:
         return 0
 
-    from cifar_tune.session import start_search
+    from cifar_tune.session.start import start_search
 
     return start_search(forecast, folder, machine, _print_lines, start_from=start_from)
 
 
 def _go_on(folder: Path, machine: Machine, wanted: Plan, settled: Plan, *, dry_run: bool) -> int:
-    from cifar_tune.results import Results
-    from cifar_tune.resume import check_same_plan, judge_search, resume_search
+    from cifar_tune.record.results import Results
+    from cifar_tune.session.resume import check_same_plan, judge_search, resume_search
 
     check_same_plan(Results.read(folder).plan, wanted, settled)
     if dry_run:
@@ -102,7 +103,7 @@ def resume(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words)
     folder, changes = _recorded(arguments)
 
-    from cifar_tune.resume import judge_search, resume_search
+    from cifar_tune.session.resume import judge_search, resume_search
 
     if arguments.dry_run:
         judge_search(folder, _machine(), _print_lines, changes=changes)
@@ -115,14 +116,14 @@ def retry_failed(words: Sequence[str]) -> int:
     parser = _folder_parser("retry-failed", "Try the failed trials of a search again.")
     folder, changes = _recorded(parser.parse_args(words))
 
-    from cifar_tune.resume import retry_failed
+    from cifar_tune.session.resume import retry_failed
 
     return retry_failed(folder, _machine(), _print_lines, changes=changes)
 
 
 def confirm(words: Sequence[str]) -> int:
     """`cifar-tune confirm DIR`: the finals of a search."""
-    from cifar_tune.flags import add_flags
+    from cifar_tune.plan.flags import add_flags
 
     parser = _folder_parser(
         "confirm",
@@ -138,7 +139,7 @@ def confirm(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words)
     folder, changes = _recorded(arguments)
 
-    from cifar_tune.resume import confirm_search
+    from cifar_tune.session.resume import confirm_search
 
     again = arguments.open_test_again
     return confirm_search(folder, _machine(), _print_lines, changes=changes, again=again)
@@ -146,7 +147,7 @@ def confirm(words: Sequence[str]) -> int:
 
 def extend(words: Sequence[str]) -> int:
     """`cifar-tune extend DIR`: more trials, or longer trainings, for a search."""
-    from cifar_tune.flags import add_flags, add_set
+    from cifar_tune.plan.flags import add_flags, add_set
 
     parser = _folder_parser(
         "extend",
@@ -156,29 +157,29 @@ def extend(words: Sequence[str]) -> int:
     add_set(parser)
     folder, wanted = _recorded(parser.parse_args(words))
 
-    from cifar_tune.resume import extend_search
+    from cifar_tune.session.resume import extend_search
 
     return extend_search(folder, _machine(), _print_lines, wanted=wanted)
 
 
 def _recorded(arguments: argparse.Namespace) -> tuple[Path, Plan]:
     """The folder that is named, and its recorded plan with the flags of this start."""
-    from cifar_tune.flags import change_plan
-    from cifar_tune.results import Results
+    from cifar_tune.plan.flags import change_plan
+    from cifar_tune.record.results import Results
 
     folder = arguments.folder.expanduser().absolute()
     return folder, change_plan(Results.read(folder).plan, arguments)
 
 
 def _machine() -> Machine:
-    from cifar_tune.machine import read_machine
+    from cifar_tune.plan.machine import read_machine
 
     return read_machine()
 
 
 def train(words: Sequence[str]) -> int:
     """`cifar-tune train`: one training, without Ray."""
-    from cifar_tune.train import main as train_main
+    from cifar_tune.train.__main__ import main as train_main
 
     return train_main(words)
 
@@ -208,7 +209,7 @@ def report(words: Sequence[str]) -> int:
 
 def predict(words: Sequence[str]) -> int:
     """`cifar-tune predict --model DIR IMAGE...`: what is on an image."""
-    from cifar_tune.predict import main as predict_main
+    from cifar_tune.vision.predict import main as predict_main
 
     return predict_main(words)
 
@@ -217,7 +218,7 @@ def data(words: Sequence[str]) -> int:
     """`cifar-tune data`: where the cache is, what it holds; fills and empties it."""
     arguments = _data_parser().parse_args(words)
 
-    from cifar_tune.data import cache_root, download, empty_cache, list_entries
+    from cifar_tune.vision.data import cache_root, download, empty_cache, list_entries
 
     if arguments.empty:
         _print_lines(f"freed {empty_cache() / 1e6:.1f} MB in {cache_root()}")
@@ -245,7 +246,7 @@ COMMANDS = {
 
 
 def _tune_parser() -> argparse.ArgumentParser:
-    from cifar_tune.flags import add_plan_flags
+    from cifar_tune.plan.flags import add_plan_flags
 
     parser = argparse.ArgumentParser(
         prog="cifar-tune tune",
@@ -267,7 +268,7 @@ def _tune_parser() -> argparse.ArgumentParser:
 
 
 def _folder_parser(command: str, description: str) -> argparse.ArgumentParser:
-    from cifar_tune.flags import RESUME_FLAGS, add_flags
+    from cifar_tune.plan.flags import RESUME_FLAGS, add_flags
 
     parser = argparse.ArgumentParser(prog=f"cifar-tune {command}", description=description)
     parser.add_argument("folder", type=Path, metavar="DIR", help="its results folder")

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from cifar_tune.errors import CifarTuneError
-from cifar_tune.journal import read_journal
+from cifar_tune.record.journal import read_journal
 
 
 def command(*arguments: str) -> list[str]:

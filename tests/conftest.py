@@ -25,7 +25,7 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """400 training and 100 test images of the drawn set as PNG files."""
-    from cifar_tune.data.drawn import draw
+    from cifar_tune.vision.data.drawn import draw
 
     folder = tmp_path_factory.mktemp("images")
     drawn = draw(400, 100)
@@ -73,8 +73,8 @@ def ray_session() -> Iterator[None]:
     import ray.cloudpickle
     from search import objectives
 
-    from cifar_tune.config import Plan
-    from cifar_tune.machine import read_machine
+    from cifar_tune.plan.config import Plan
+    from cifar_tune.plan.machine import read_machine
     from cifar_tune.search.ray_instance import ray_for
 
     # Workers can't import modules of the tests by name.

@@ -8,10 +8,10 @@ from typing import Any
 from lightning.pytorch.callbacks import LambdaCallback
 from toy_images import toy_data, toy_run
 
-from cifar_tune.config import Plan
-from cifar_tune.journal import Journal
-from cifar_tune.results import Recorder
-from cifar_tune.train import fit
+from cifar_tune.plan.config import Plan
+from cifar_tune.record.journal import Journal
+from cifar_tune.record.results import Recorder
+from cifar_tune.train.fit import fit
 
 
 def save_model(path: Path, **values: Any) -> Path:

@@ -121,17 +121,17 @@ def main(folder: Path, trials: int) -> None:
     import numpy as np
     import ray.cloudpickle
 
-    from cifar_tune import preflight
-    from cifar_tune.data import SearchData
-    from cifar_tune.journal import Journal
-    from cifar_tune.load import load_plan
-    from cifar_tune.machine import read_machine
+    from cifar_tune.plan import preflight
+    from cifar_tune.plan.load import load_plan
+    from cifar_tune.plan.machine import read_machine
+    from cifar_tune.record.journal import Journal
+    from cifar_tune.record.results import Recorder
+    from cifar_tune.record.tables import TableWriter
+    from cifar_tune.report.progress import ProgressLines
+    from cifar_tune.report.tensorboard import TensorBoardFiles
     from cifar_tune.report.writer import ReportWriter
-    from cifar_tune.results import Recorder
-    from cifar_tune.search.progress import ProgressLines
     from cifar_tune.search.run import run_search
-    from cifar_tune.tables import TableWriter
-    from cifar_tune.tracking.tensorboard import TensorBoardFiles
+    from cifar_tune.vision.data import SearchData
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     machine = replace(read_machine(), cpus=2, gpus=0)

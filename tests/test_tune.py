@@ -10,7 +10,7 @@ import pytest
 from command_line import run
 
 from cifar_tune import __version__
-from cifar_tune.flags import FLAGS
+from cifar_tune.plan.flags import FLAGS
 from cifar_tune.tune import main
 
 PINNED = {
@@ -108,7 +108,7 @@ def test_a_name_may_hold_any_letters(
 def test_data_says_where_the_cache_is_and_empties_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cifar_tune.data import prepare_drawn
+    from cifar_tune.vision.data import prepare_drawn
 
     monkeypatch.setenv("CIFAR_TUNE_CACHE", str(tmp_path))
     prepare_drawn(lambda note: None, 100, 50)

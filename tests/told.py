@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cifar_tune.journal import Journal
-from cifar_tune.load import load_plan
-from cifar_tune.results import Observer, Recorder
+from cifar_tune.plan.load import load_plan
+from cifar_tune.record.journal import Journal
+from cifar_tune.record.results import Observer, Recorder
 
 FIRST_STEP = 1000.0  # Unix seconds
 EPOCH_SECONDS = 2.0

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from cifar_tune.config import DataConfig, ModelConfig, RunConfig, TrainConfig
-from cifar_tune.data import SearchData
+from cifar_tune.plan.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from cifar_tune.vision.data import SearchData
 
 CLASSES = tuple(f"class {index}" for index in range(10))
 

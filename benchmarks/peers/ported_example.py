@@ -29,8 +29,8 @@ from torchvision import transforms
 sys.path.append(str(Path(__file__).parents[1]))
 import sides
 
-from cifar_tune.config import ModelConfig
-from cifar_tune.models import build_model
+from cifar_tune.plan.config import ModelConfig
+from cifar_tune.vision.models import build_model
 
 
 class Images(Dataset):  # type: ignore[type-arg]

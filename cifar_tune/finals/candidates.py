@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from cifar_tune.config import FinalsConfig
-from cifar_tune.forecast import compares
-from cifar_tune.results import Results, best_epoch, ranked
-from cifar_tune.spaces import Value
+from cifar_tune.plan.config import FinalsConfig
+from cifar_tune.plan.forecast import compares
+from cifar_tune.plan.space import Value
+from cifar_tune.record.results import Results, best_epoch, ranked
 
 START_SECONDS = 20.0  # until a cold worker trains: imports of torch and Lightning
 

@@ -10,9 +10,15 @@ from typing import Any
 import numpy as np
 
 from cifar_tune.finals.candidates import Candidate
-from cifar_tune.results import Results
-from cifar_tune.trials import Trial
-from cifar_tune.uncertainty import MIN_SEEDS, Comparison, Correct, compare, standard_deviation
+from cifar_tune.finals.uncertainty import (
+    MIN_SEEDS,
+    Comparison,
+    Correct,
+    compare,
+    standard_deviation,
+)
+from cifar_tune.record.results import Results
+from cifar_tune.record.trials import Trial
 
 CHEAPER = 0.95  # of the cost: below it, the clock's noise does not decide between two that tie
 

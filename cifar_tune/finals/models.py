@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from cifar_tune.checkpoint_files import at_hand
-from cifar_tune.config import dump_yaml
-from cifar_tune.data import Dataset, SearchData
-from cifar_tune.data.held_out import open_confirm_split
+from cifar_tune.files import FINALS, MODEL, at_hand, write_atomically
 from cifar_tune.finals.retraining import newest_checkpoint
-from cifar_tune.layout import FINALS, MODEL
-from cifar_tune.results import Results, write_atomically
+from cifar_tune.plan.config import dump_yaml
+from cifar_tune.record.results import Results
+from cifar_tune.vision.data import Dataset, SearchData
+from cifar_tune.vision.data.held_out import open_confirm_split
 
 WATCHED = 1000  # images that a final training validates on, which it also trains on
 

@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cifar_tune.data import Dataset, Images
-from cifar_tune.data.held_out import open_test_split
 from cifar_tune.errors import ResultsError
-from cifar_tune.machine import read_machine
-from cifar_tune.results import Recorder, Results, Say, best_epoch
-from cifar_tune.uncertainty import MIN_SEEDS, Correct, accuracy_interval, standard_deviation
+from cifar_tune.finals.uncertainty import MIN_SEEDS, Correct, accuracy_interval, standard_deviation
+from cifar_tune.plan.machine import read_machine
+from cifar_tune.record.results import Recorder, Results, Say, best_epoch
+from cifar_tune.vision.data import Dataset, Images
+from cifar_tune.vision.data.held_out import open_test_split
 
 Subject = dict[str, Any]
 """Whose models are scored: `number` of the finals (0: none, the winner alone), and for that winner
@@ -27,7 +27,7 @@ def correct_on(
     checkpoint: Path, images: Images, *, gpu: bool, flip_averaging: bool = False
 ) -> Correct:
     """Which images a model gets right: [images]; on all CPUs, since no trial runs meanwhile."""
-    from cifar_tune.evaluate import predict_logits  # torch costs seconds
+    from cifar_tune.vision.evaluate import predict_logits  # torch costs seconds
 
     logits = predict_logits(
         checkpoint,

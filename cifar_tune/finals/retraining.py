@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cifar_tune.checkpoint_files import is_whole, locate
-from cifar_tune.config import FinalsConfig, Plan
-from cifar_tune.data import SearchData
 from cifar_tune.errors import JournalError, ResultsError
-from cifar_tune.journal import VERSION, Journal
-from cifar_tune.machine import Machine
-from cifar_tune.resources import Share
-from cifar_tune.results import Recorder, Results
+from cifar_tune.files import is_whole, locate
+from cifar_tune.plan.config import FinalsConfig, Plan
+from cifar_tune.plan.machine import Machine, Share
+from cifar_tune.plan.space import Value
+from cifar_tune.record.journal import VERSION, Journal
+from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.trials import Trial
 from cifar_tune.search.run import run_search
 from cifar_tune.search.stop import StopRequest
 from cifar_tune.search.trainable import Objective
-from cifar_tune.spaces import Value
-from cifar_tune.trials import Trial
+from cifar_tune.vision.data import SearchData
 
 # The search's seeds begin at the plan's; it has ten million trials at most.
 FRESH_SEEDS = {"confirm": 1_000_000_000, "final": 2_000_000_000}

@@ -8,21 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cifar_tune.checkpoint_files import at_hand
-from cifar_tune.config import FinalsConfig
-from cifar_tune.data import Dataset, SearchData
-from cifar_tune.data.held_out import open_confirm_split
 from cifar_tune.errors import ResultsError
+from cifar_tune.files import FINALS, at_hand
 from cifar_tune.finals.candidates import Candidate, fitting, pick_candidates
 from cifar_tune.finals.confirmation import Confirmed, choose, gather
 from cifar_tune.finals.models import all_training_images, keep_models
 from cifar_tune.finals.opening import closed, correct_on, look_at, score_models
 from cifar_tune.finals.retraining import Workplace, newest_checkpoint, retrain, retraining_plan
-from cifar_tune.forecast import compares
-from cifar_tune.layout import FINALS
-from cifar_tune.results import Recorder, Results, Say
+from cifar_tune.plan.config import FinalsConfig
+from cifar_tune.plan.forecast import compares
+from cifar_tune.record.results import Recorder, Results, Say
 from cifar_tune.search.checkpoints import drop_all
 from cifar_tune.search.stop import StopRequest
+from cifar_tune.vision.data import Dataset, SearchData
+from cifar_tune.vision.data.held_out import open_confirm_split
 
 SIZE = ("candidates", "seeds")
 

@@ -6,10 +6,10 @@ import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
-from cifar_tune.layout import BEST, FINALS
-from cifar_tune.results import Results
-from cifar_tune.tables import finals_of
-from cifar_tune.trials import STATUSES
+from cifar_tune.files import BEST, FINALS
+from cifar_tune.record.results import Results
+from cifar_tune.record.tables import finals_of
+from cifar_tune.record.trials import STATUSES
 
 SMALL_SEEDS = "an interval needs at least 3 seeds"
 

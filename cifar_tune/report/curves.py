@@ -7,14 +7,14 @@ from collections.abc import Iterable
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from cifar_tune.plan.rungs import exchange_epochs, rung_epochs, rungs_below
+from cifar_tune.record.results import Results
+from cifar_tune.record.trials import STATUSES, Trial
 from cifar_tune.report.judged import curve_of
 from cifar_tune.report.ledger import compute_unit, share_of
 from cifar_tune.report.plots import NOTHING_JUDGED
 from cifar_tune.report.slots import Segment, Slots, slots_of
 from cifar_tune.report.style import BEST, COLOURS, NEUTRAL, finish, metric_name
-from cifar_tune.results import Results
-from cifar_tune.rungs import exchange_epochs, rung_epochs, rungs_below
-from cifar_tune.trials import STATUSES, Trial
 
 NOTHING_REPORTED = "No trial has reported an epoch yet."
 

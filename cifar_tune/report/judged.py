@@ -8,15 +8,15 @@ from contextlib import contextmanager
 import optuna
 from optuna.trial import TrialState
 
-from cifar_tune.results import Results, best_epoch
-from cifar_tune.search.optuna_trials import (
+from cifar_tune.record.optuna_trials import (
     Parameter,
     direction_of,
     optuna_trial,
     parameters_of,
     steps_of,
 )
-from cifar_tune.trials import Trial
+from cifar_tune.record.results import Results, best_epoch
+from cifar_tune.record.trials import Trial
 
 # What a diverged trial reports in place of its loss; no finite loss comes near.
 STAND_IN_LOSS = 1e9

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_tune.errors import CifarTuneError
-from cifar_tune.journal import FILE_NAME
-from cifar_tune.layout import FINALS
-from cifar_tune.results import Results
+from cifar_tune.files import FINALS
+from cifar_tune.record.journal import FILE_NAME
+from cifar_tune.record.results import Results
 
 
 @dataclass(frozen=True, kw_only=True)

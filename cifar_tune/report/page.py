@@ -19,15 +19,16 @@ from plotly.offline import get_plotlyjs
 
 from cifar_tune import __version__
 from cifar_tune.errors import ResultsError
-from cifar_tune.journal import Records, is_running, locked, read_journal
-from cifar_tune.layout import BEST, MODEL
-from cifar_tune.report import curves, pictures, plots
+from cifar_tune.files import BEST, MODEL, write_atomically
+from cifar_tune.record.journal import Records, is_running, locked, read_journal
+from cifar_tune.record.results import Results
+from cifar_tune.record.tables import failures, write_settings, write_tables
+from cifar_tune.report import curves, plots
 from cifar_tune.report.answer import answer_of, commands_of
 from cifar_tune.report.ledger import compute_unit, ledger, nested_searches
 from cifar_tune.report.style import caption_of, plain
 from cifar_tune.report.trials import trial_rows
-from cifar_tune.results import Results, write_atomically
-from cifar_tune.tables import failures, write_settings, write_tables
+from cifar_tune.vision import panels as pictures
 
 FILE_NAME = "report.html"
 FINISHED, STOPPED, RUNNING, KILLED = "finished", "stopped", "running", "killed"

@@ -22,6 +22,9 @@ from optuna.visualization import (
 )
 from plotly.colors import sample_colorscale
 
+from cifar_tune.record.optuna_trials import Parameter
+from cifar_tune.record.results import Results, best_epoch, pick_best
+from cifar_tune.record.trials import Trial
 from cifar_tune.report.judged import judged_trials, study_of, value_of, varied
 from cifar_tune.report.style import (
     BEST,
@@ -32,9 +35,6 @@ from cifar_tune.report.style import (
     finish,
     metric_name,
 )
-from cifar_tune.results import Results, best_epoch, pick_best
-from cifar_tune.search.optuna_trials import Parameter
-from cifar_tune.trials import Trial
 
 NOTHING_JUDGED = "No trial has reported an epoch that it can be judged by yet."
 NOTHING_SEARCHED = "No field is searched, so there is nothing to compare."

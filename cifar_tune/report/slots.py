@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cifar_tune.results import Results
-from cifar_tune.trials import Start
+from cifar_tune.record.results import Results
+from cifar_tune.record.trials import Start
 
 UNITS = (("hours", 3600.0, 7200.0), ("minutes", 60.0, 180.0), ("seconds", 1.0, 0.0))
 

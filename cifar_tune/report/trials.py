@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cifar_tune.plan.space import Value
+from cifar_tune.record.results import Results, best_epoch
+from cifar_tune.record.trials import Trial
 from cifar_tune.report.judged import curve_of
-from cifar_tune.results import Results, best_epoch
-from cifar_tune.spaces import Value
-from cifar_tune.trials import Trial
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cifar_tune.journal import Event
-from cifar_tune.results import PicklesAsNothing, Results
+from cifar_tune.record.journal import Event
+from cifar_tune.record.results import PicklesAsNothing, Results
 
 log = logging.getLogger(__name__)
 

@@ -10,15 +10,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from cifar_tune.config import Plan
 from cifar_tune.errors import PlanError
-from cifar_tune.journal import Event
-from cifar_tune.points import draw_random, lies_in
-from cifar_tune.results import Results
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.points import draw_random, lies_in
+from cifar_tune.plan.space import Value
+from cifar_tune.record.journal import Event
+from cifar_tune.record.results import Results
 from cifar_tune.search.bohb_space import BohbSpace
 from cifar_tune.search.searchers import id_of
 from cifar_tune.search.suggester import NotNow
-from cifar_tune.spaces import Value
 
 NOT_RESUMABLE = (
     "BOHB's paused trials and half-filled brackets are in Ray's memory only, and are gone; start a"

@@ -7,7 +7,7 @@ from typing import Any
 from ray.tune.schedulers import HyperBandForBOHB, TrialScheduler
 from ray.tune.schedulers.hyperband import _Bracket as RayBracket
 
-from cifar_tune.config import Plan
+from cifar_tune.plan.config import Plan
 
 
 class BohbBrackets(HyperBandForBOHB):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cifar_tune.spaces import FRACTIONS, LISTS, Dimension, Space, Value
+from cifar_tune.plan.space import FRACTIONS, LISTS, Dimension, Space, Value
 
 Condition = tuple[str, tuple[Value, ...]]
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cifar_tune.checkpoint_files import delete_folder, is_whole, keep_only, locate, name_of, parent
-from cifar_tune.layout import RAY
-from cifar_tune.results import Recorder, Results, best_epoch
-from cifar_tune.trials import ENDED, Trial
+from cifar_tune.files import RAY, delete_folder, is_whole, keep_only, locate, name_of, parent
+from cifar_tune.record.results import Recorder, Results, best_epoch
+from cifar_tune.record.trials import ENDED, Trial
 
 
 def damaged(folder: Path, trial: Trial) -> list[int]:

@@ -19,7 +19,8 @@ from typing import Any
 from uuid import uuid4
 
 from cifar_tune import __version__
-from cifar_tune.checkpoint_files import (
+from cifar_tune.errors import ResourceError, ResultsError
+from cifar_tune.files import (
     FAULTS,
     check_uri,
     delete_folder,
@@ -28,12 +29,10 @@ from cifar_tune.checkpoint_files import (
     read_probe,
     write_probe,
 )
-from cifar_tune.config import Plan
-from cifar_tune.errors import ResourceError, ResultsError
-from cifar_tune.machine import Machine, read_machine
-from cifar_tune.preflight import check_search
-from cifar_tune.resources import CLUSTER, share_of
-from cifar_tune.results import Say
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.machine import CLUSTER, Machine, read_machine, share_of
+from cifar_tune.plan.preflight import check_search
+from cifar_tune.record.results import Say
 from cifar_tune.search.ray_place import check_place
 
 ANSWER_SECONDS = 60.0  # for every node to start a process and answer; it imports no torch

@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cifar_tune.config import Plan
-from cifar_tune.journal import Event
-from cifar_tune.points import draw_random, fill, grid_of, grid_points
-from cifar_tune.preflight import number_of_trials
-from cifar_tune.results import Results
-from cifar_tune.spaces import Dimension, Space, Value
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.points import draw_random, fill, grid_of, grid_points
+from cifar_tune.plan.preflight import number_of_trials
+from cifar_tune.plan.space import Dimension, Space, Value
+from cifar_tune.record.journal import Event
+from cifar_tune.record.results import Results
 
 
 class Configurations(Sequence[dict[str, Value]]):

@@ -17,11 +17,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from cifar_tune.config import Plan
-from cifar_tune.journal import FILE_NAME as JOURNAL_NAME
-from cifar_tune.journal import Event
-from cifar_tune.results import Results
-from cifar_tune.search.optuna_trials import (
+from cifar_tune.plan.config import Plan
+from cifar_tune.record.journal import FILE_NAME as JOURNAL_NAME
+from cifar_tune.record.journal import Event
+from cifar_tune.record.optuna_trials import (
     direction_of,
     earlier_trials,
     optuna_trial,
@@ -30,7 +29,8 @@ from cifar_tune.search.optuna_trials import (
     steps_of,
     value_of,
 )
-from cifar_tune.trials import Trial
+from cifar_tune.record.results import Results
+from cifar_tune.record.trials import Trial
 
 log = logging.getLogger(__name__)
 

@@ -8,21 +8,22 @@ from typing import Any
 
 from ray import tune
 
-from cifar_tune.checkpoint_files import inside, locate
 from cifar_tune.errors import StorageError
-from cifar_tune.failures import (
+from cifar_tune.files import MODEL, inside, locate
+from cifar_tune.record.journal import storage_error
+from cifar_tune.record.results import PicklesAsNothing, Recorder
+from cifar_tune.record.trials import (
     CODE,
     DISK_FULL,
+    ENDED,
     HUNG,
     LOST_NODE,
     LOST_PROCESS,
     STORAGE,
+    Trial,
     kind_of,
     may_retry,
 )
-from cifar_tune.journal import storage_error
-from cifar_tune.layout import MODEL
-from cifar_tune.results import PicklesAsNothing, Recorder
 from cifar_tune.search.checkpoints import drop_checkpoints
 from cifar_tune.search.cluster import is_gone
 from cifar_tune.search.population import is_exchange
@@ -30,7 +31,6 @@ from cifar_tune.search.searchers import JournalledSearcher
 from cifar_tune.search.stop import StopRequest
 from cifar_tune.search.trainable import CLOCK, REPORTED
 from cifar_tune.search.watchdog import Watchdog
-from cifar_tune.trials import ENDED, Trial
 
 STORAGE_PAUSE_SECONDS = 1.0  # before a trial tries again to write to a storage that is gone
 

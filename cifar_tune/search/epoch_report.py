@@ -10,11 +10,11 @@ from lightning.pytorch import LightningModule, Trainer
 from ray import tune
 from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
 
-from cifar_tune.clock import now
-from cifar_tune.layout import MODEL
-from cifar_tune.module import Classifier
+from cifar_tune.files import MODEL
+from cifar_tune.record.journal import now
 from cifar_tune.search.population import is_exchange
 from cifar_tune.search.trainable import Reporter
+from cifar_tune.vision.module import Classifier
 
 
 class EpochReport(TuneReportCheckpointCallback):

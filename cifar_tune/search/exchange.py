@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from cifar_tune.checkpoint_files import copy, delete_folder, inside, is_whole, locate, parent
-from cifar_tune.layout import MODEL
-from cifar_tune.results import Recorder
+from cifar_tune.files import MODEL, copy, delete_folder, inside, is_whole, locate, parent
+from cifar_tune.record.results import Recorder
 from cifar_tune.search.population import Clone, clones
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from cifar_tune.config import Plan
-from cifar_tune.rungs import rung_epochs, rungs_below
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.rungs import rung_epochs, rungs_below
 
 
 class JournalledHalving(FIFOScheduler):

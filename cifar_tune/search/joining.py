@@ -9,8 +9,8 @@ from ray import tune
 from ray.tune.search import ConcurrencyLimiter
 
 from cifar_tune.errors import CifarTuneError, StorageError
-from cifar_tune.resources import Share, slots_on
-from cifar_tune.results import PicklesAsNothing, Recorder
+from cifar_tune.plan.machine import Share, slots_on
+from cifar_tune.record.results import PicklesAsNothing, Recorder
 from cifar_tune.search.cluster import live_nodes, unseen
 from cifar_tune.search.stop import StopRequest
 

@@ -8,7 +8,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from cifar_tune.results import PicklesAsNothing
+from cifar_tune.record.results import PicklesAsNothing
 from cifar_tune.search.stop import StopRequest
 
 GRACE_SECONDS = 3.0  # for a trial to end by itself; ten are promised for the whole stop

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from cifar_tune.config import Plan
 from cifar_tune.errors import PlanError
-from cifar_tune.journal import read_journal
-from cifar_tune.pairs import load_factory
-from cifar_tune.results import Recorder
+from cifar_tune.plan.compatibility import load_factory
+from cifar_tune.plan.config import Plan
+from cifar_tune.record.journal import read_journal
+from cifar_tune.record.results import Recorder
 from cifar_tune.search.configurations import Configurations
 from cifar_tune.search.suggester import Suggester
 

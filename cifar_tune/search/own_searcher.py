@@ -9,17 +9,17 @@ from typing import Any
 from pydantic import ValidationError
 from ray.tune.search import Searcher
 
-from cifar_tune.config import Plan
 from cifar_tune.errors import PlanError
-from cifar_tune.journal import Event
-from cifar_tune.points import draw_random, lies_in
-from cifar_tune.results import Results
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.points import draw_random, lies_in
+from cifar_tune.plan.space import Value
+from cifar_tune.record.journal import Event
+from cifar_tune.record.results import Results
+from cifar_tune.record.trials import ENDED, Trial
+from cifar_tune.record.warm_start import trial_record
 from cifar_tune.search.searchers import id_of
 from cifar_tune.search.suggester import NotNow
 from cifar_tune.search.trainable import REPORTED
-from cifar_tune.spaces import Value
-from cifar_tune.start_from import trial_record
-from cifar_tune.trials import ENDED, Trial
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cifar_tune.config import Plan
-from cifar_tune.pairs import PBT_MUTABLE
-from cifar_tune.results import Results
-from cifar_tune.rungs import exchange_epochs
-from cifar_tune.spaces import Dimension, Space, Value
-from cifar_tune.trials import Trial
+from cifar_tune.plan.compatibility import PBT_MUTABLE
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.rungs import exchange_epochs
+from cifar_tune.plan.space import Dimension, Space, Value
+from cifar_tune.record.results import Results
+from cifar_tune.record.trials import Trial
 
 FACTORS = (0.8, 1.2)  # the paper's
 REDRAW_PROBABILITY = 0.25  # as in Ray's PopulationBasedTraining

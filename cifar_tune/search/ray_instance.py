@@ -16,10 +16,10 @@ import ray
 from ray._private import ray_constants, services
 from ray.tune.execution import class_cache
 
-from cifar_tune.config import Plan
 from cifar_tune.errors import ResourceError
-from cifar_tune.machine import Machine
-from cifar_tune.preflight import has_own_model
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.machine import Machine
+from cifar_tune.plan.preflight import has_own_model
 
 WORKER_SETTINGS = {
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",  # an online tracker may take long to finish

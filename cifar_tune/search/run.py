@@ -15,17 +15,14 @@ from uuid import uuid4
 from ray import tune
 from ray.tune.search import ConcurrencyLimiter
 
-from cifar_tune.checkpoint_files import inside, locate, name_of, parent
-from cifar_tune.config import Plan, budget_seconds
-from cifar_tune.data import SearchData
 from cifar_tune.errors import PlanError
-from cifar_tune.journal import Event, read_journal
-from cifar_tune.layout import RAY, is_of_finals
-from cifar_tune.machine import Machine
-from cifar_tune.own_code import told
-from cifar_tune.preflight import number_of_trials
-from cifar_tune.resources import Share
-from cifar_tune.results import Recorder, Results
+from cifar_tune.files import RAY, inside, is_of_finals, locate, name_of, parent
+from cifar_tune.plan.config import Plan, budget_seconds
+from cifar_tune.plan.machine import Machine, Share
+from cifar_tune.plan.own_code import told
+from cifar_tune.plan.preflight import number_of_trials
+from cifar_tune.record.journal import Event, read_journal
+from cifar_tune.record.results import Recorder, Results
 from cifar_tune.search.checkpoints import to_go_on_from
 from cifar_tune.search.driver import JournalCallback
 from cifar_tune.search.joining import Joining
@@ -38,6 +35,7 @@ from cifar_tune.search.stop import StopRequest
 from cifar_tune.search.suggester import Suggester
 from cifar_tune.search.trainable import Objective, train_trial
 from cifar_tune.search.watchdog import Watchdog
+from cifar_tune.vision.data import SearchData
 
 FINALS_PART = 1 / 3  # of a time budget
 

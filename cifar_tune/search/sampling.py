@@ -21,17 +21,17 @@ from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from cifar_tune.config import Plan
-from cifar_tune.points import MAX_GRID_POINTS, count_points, grid_points
-from cifar_tune.search.optuna_trials import (
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.points import MAX_GRID_POINTS, count_points, grid_points
+from cifar_tune.plan.space import Space, Value
+from cifar_tune.record.optuna_trials import (
     Parameter,
     direction_of,
     optuna_trial,
     parameters_of,
     steps_of,
 )
-from cifar_tune.spaces import Space, Value
-from cifar_tune.trials import Trial
+from cifar_tune.record.trials import Trial
 
 ATTEMPTS = 4  # to suggest what was not there before; then it is drawn among the points left
 

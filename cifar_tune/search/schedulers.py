@@ -14,9 +14,9 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
-from cifar_tune.config import Plan
-from cifar_tune.journal import Event
-from cifar_tune.rungs import brackets
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.rungs import brackets
+from cifar_tune.record.journal import Event
 from cifar_tune.search.bohb_brackets import BohbBrackets
 from cifar_tune.search.halving import JournalledHalving
 from cifar_tune.search.population import is_exchange

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.search import Searcher
 
 from cifar_tune.errors import CifarTuneError, PlanError, StorageError
-from cifar_tune.failures import runs_alone
-from cifar_tune.own_code import told
-from cifar_tune.preflight import number_of_trials
-from cifar_tune.results import PicklesAsNothing, Recorder
+from cifar_tune.plan.own_code import told
+from cifar_tune.plan.preflight import number_of_trials
+from cifar_tune.plan.space import Value
+from cifar_tune.record.results import PicklesAsNothing, Recorder
+from cifar_tune.record.trials import Trial, runs_alone
 from cifar_tune.search.exchange import hold_exchange
 from cifar_tune.search.population import due_exchange, waits
 from cifar_tune.search.suggester import NotNow, Suggester
-from cifar_tune.spaces import Value
-from cifar_tune.trials import Trial
 
 if TYPE_CHECKING:
     from cifar_tune.search.bohb import BohbSuggester

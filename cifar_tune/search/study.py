@@ -14,15 +14,15 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from cifar_tune.config import Plan
-from cifar_tune.journal import Event
-from cifar_tune.pairs import STARTUP_TRIALS
-from cifar_tune.results import Results
+from cifar_tune.plan.compatibility import STARTUP_TRIALS
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.space import Space, Value
+from cifar_tune.record.journal import Event
+from cifar_tune.record.optuna_trials import earlier_trials, parameters_of, state_of, value_of
+from cifar_tune.record.results import Results
+from cifar_tune.record.trials import Trial
 from cifar_tune.search.dashboard import StudyFile
-from cifar_tune.search.optuna_trials import earlier_trials, parameters_of, state_of, value_of
 from cifar_tune.search.sampling import End, Sampling
-from cifar_tune.spaces import Space, Value
-from cifar_tune.trials import Trial
 
 
 class OptunaStudy:

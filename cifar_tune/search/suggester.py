@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from cifar_tune.journal import Event
-from cifar_tune.results import Results
-from cifar_tune.spaces import Value
+from cifar_tune.plan.space import Value
+from cifar_tune.record.journal import Event
+from cifar_tune.record.results import Results
 
 
 class NotNow(Exception):  # noqa: N818 - a state, like StopIteration, not an error

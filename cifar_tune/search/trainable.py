@@ -13,12 +13,11 @@ from typing import Any
 
 from ray import tune
 
-from cifar_tune.checkpoint_files import at_hand, is_whole
-from cifar_tune.clock import now
-from cifar_tune.config import Plan, RunConfig
-from cifar_tune.data import SearchData
-from cifar_tune.layout import MODEL
-from cifar_tune.spaces import Value
+from cifar_tune.files import MODEL, at_hand, is_whole
+from cifar_tune.plan.config import Plan, RunConfig
+from cifar_tune.plan.space import Value
+from cifar_tune.record.journal import now
+from cifar_tune.vision.data import SearchData
 
 REPORTED = (
     "epoch", "val_loss", "val_accuracy", "train_loss", "best_val_accuracy", "lr",
@@ -82,8 +81,8 @@ def fit_objective(
 ) -> None:
     """One training by Lightning: the seam between `fit()` and Ray."""
     from cifar_tune.search.epoch_report import EpochReport
-    from cifar_tune.tracking.wandb_run import trial_trackers
-    from cifar_tune.workers import fit_with_workers
+    from cifar_tune.train.wandb_run import trial_trackers
+    from cifar_tune.train.workers import fit_with_workers
 
     plan = reporter.plan
     trackers = trial_trackers(plan, reporter.folder, reporter.trial_id, reporter.values, run)

@@ -8,7 +8,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from cifar_tune.results import PicklesAsNothing
+from cifar_tune.record.results import PicklesAsNothing
 
 START_SECONDS = 60.0  # more for the first report: imports took 20 s on two busy cores
 STALL_SECONDS = 5.0  # Ray's loop comes by many times a second

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from cluster_words import DOCKER, SLURM_OPTIONS, command_lines, kubernetes, programs, read, script
 
-from cifar_tune.load import load_plan
+from cifar_tune.plan.load import load_plan
 from cifar_tune.tune import _tune_parser
 
 GRACE_SECONDS = 120

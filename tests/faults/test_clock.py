@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from command_line import command, wait_for_results
 
+from cifar_tune.record.results import Results
 from cifar_tune.report.slots import slots_of
-from cifar_tune.results import Results
 
 # Imported by every Python process of the search, Ray's workers too: to set the machine's own clock
 # would be felt by everybody on it.

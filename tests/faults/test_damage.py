@@ -19,12 +19,12 @@ from saved_models import save_model
 from search import objectives
 from search.searching import stop_after
 
-from cifar_tune import preflight
-from cifar_tune.checkpoint_files import is_whole
-from cifar_tune.journal import FILE_NAME, LOCK_NAME, read_journal
-from cifar_tune.load import load_plan
-from cifar_tune.machine import read_machine
-from cifar_tune.results import Results
+from cifar_tune.files import is_whole
+from cifar_tune.plan import preflight
+from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.machine import read_machine
+from cifar_tune.record.journal import FILE_NAME, LOCK_NAME, read_journal
+from cifar_tune.record.results import Results
 from cifar_tune.tune import main
 
 TRIALS, EPOCHS = 4, 6
@@ -193,7 +193,7 @@ def stopped(
     tmp_path_factory: pytest.TempPathFactory, image_folder: Path, ray_session: None
 ) -> Path:
     """A search by TPE that SIGTERM stopped; its trials left models as checkpoints."""
-    from cifar_tune.session import start_search
+    from cifar_tune.session.start import start_search
 
     home = tmp_path_factory.mktemp("damage")
     plan = load_plan(None, [
@@ -296,7 +296,7 @@ def test_row_07_resume_auto_never_starts_a_new_search_beside_a_damaged_one(
 def test_a_journal_of_a_later_version_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from cifar_tune.journal import _format_line
+    from cifar_tune.record.journal import _format_line
 
     first = read_journal(folder).events[0]
     line = _format_line({**first, "version": 2})
@@ -321,7 +321,7 @@ def test_all_that_comes_from_the_journal_is_made_again_from_it_alone(
     assert {name: (bare / name).read_bytes() for name in names} == before
     assert (bare / "report.html").stat().st_size > 100_000
     (bare / "summary.json").write_bytes(b"\0")
-    from cifar_tune.journal import locked
+    from cifar_tune.record.journal import locked
 
     with locked(bare):
         assert main(["report", str(bare), "--rebuild"]) == 2
@@ -366,7 +366,7 @@ def test_row_27_a_checkpoint_that_would_fill_the_memory_is_not_whole(tmp_path: P
 def test_rows_05_to_08_27_a_damaged_search_goes_on_from_a_good_state(
     name: str, folder: Path, stopped: Path
 ) -> None:
-    from cifar_tune.resume import resume_search
+    from cifar_tune.session.resume import resume_search
 
     harm = GOES_ON.get(name, each_newest(hostile_checkpoint))
     harm(folder)

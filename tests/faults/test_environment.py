@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from command_line import command
 
-from cifar_tune.checkpoint_files import inside, leads_out, name_of, parent
-from cifar_tune.results import Results
+from cifar_tune.files import inside, leads_out, name_of, parent
+from cifar_tune.record.results import Results
 from cifar_tune.search import ray_place
 from cifar_tune.tune import main
 

@@ -11,8 +11,8 @@ from command_line import run
 from search import objectives
 from search.searching import Search, events, searching
 
-from cifar_tune.journal import read_journal
-from cifar_tune.results import Results
+from cifar_tune.record.journal import read_journal
+from cifar_tune.record.results import Results
 
 OWN = """
 import torch

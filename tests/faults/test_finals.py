@@ -12,8 +12,8 @@ import pytest
 import torch
 from command_line import command, run, wait_for_results
 
-from cifar_tune.journal import read_journal
-from cifar_tune.load import load_plan
+from cifar_tune.plan.load import load_plan
+from cifar_tune.record.journal import read_journal
 
 pytestmark = pytest.mark.faults
 SEEDS, EPOCHS = 3, 2

@@ -13,8 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data.packing import PACKERS
-from data.small_sets import (
+from fuzzing import damaged_bytes, fuzz, limited, on_cases
+from hypothesis import strategies as st
+from PIL import Image
+from vision.data.packing import PACKERS
+from vision.data.small_sets import (
     binary_members,
     checksums_of,
     image_members,
@@ -23,16 +26,13 @@ from data.small_sets import (
     python_members,
     write_tree,
 )
-from fuzzing import damaged_bytes, fuzz, limited, on_cases
-from hypothesis import strategies as st
-from PIL import Image
 
-from cifar_tune.data.archives import MIB
-from cifar_tune.data.dataset import Decoded
-from cifar_tune.data.pickles import load_arrays
-from cifar_tune.data.sources import decode, identify, recognise
 from cifar_tune.errors import CifarTuneError, DataError
-from cifar_tune.predict import read_image
+from cifar_tune.vision.data.archives import MIB
+from cifar_tune.vision.data.dataset import Decoded
+from cifar_tune.vision.data.pickles import load_arrays
+from cifar_tune.vision.data.sources import decode, identify, recognise
+from cifar_tune.vision.predict import read_image
 
 SMALL = image_members(train=1)
 ARCHIVES = {form: pack(SMALL) for form, pack in PACKERS.items()}

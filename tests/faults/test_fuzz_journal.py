@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from report.searches import WrittenSearch
 
 from cifar_tune.errors import CifarTuneError, JournalError
-from cifar_tune.journal import FILE_NAME, read_journal
-from cifar_tune.load import load_plan
-from cifar_tune.outcome import failure_table, finals_lines
-from cifar_tune.repeat import read_trial
+from cifar_tune.plan.load import load_plan
+from cifar_tune.record.journal import FILE_NAME, read_journal
+from cifar_tune.record.results import Results, ranked
+from cifar_tune.record.tables import write_tables
+from cifar_tune.record.warm_start import read_start_from
 from cifar_tune.report.trials import trial_rows
-from cifar_tune.results import Results, ranked
-from cifar_tune.resume import standing
-from cifar_tune.start_from import read_start_from
-from cifar_tune.tables import write_tables
+from cifar_tune.session.outcome import failure_table, finals_lines
+from cifar_tune.session.resume import standing
+from cifar_tune.train.reproduce import read_trial
 
 
 @pytest.fixture(scope="module")

@@ -12,16 +12,17 @@ import yaml
 from fuzzing import NASTY, TREES, damaged_text, damaged_trees, fuzz, limited, on_cases
 from hypothesis import strategies as st
 
-from cifar_tune import preflight
-from cifar_tune.config import Plan, dump_yaml, known_fields
 from cifar_tune.errors import CifarTuneError, PlanError
-from cifar_tune.flags import FLAGS, plan_of
-from cifar_tune.forecast import describe
-from cifar_tune.load import NOT_SEARCHABLE, config_folder, load_plan
-from cifar_tune.machine import Machine
-from cifar_tune.points import check_point, count_points, draw_random, lies_in
-from cifar_tune.spaces import KINDS, SpaceError, parse_space
-from cifar_tune.strict_yaml import parse_yaml
+from cifar_tune.plan import preflight
+from cifar_tune.plan.config import Plan, dump_yaml, known_fields
+from cifar_tune.plan.flags import FLAGS, plan_of
+from cifar_tune.plan.forecast import describe
+from cifar_tune.plan.load import NOT_SEARCHABLE, config_folder, load_plan
+from cifar_tune.plan.machine import Machine
+from cifar_tune.plan.points import check_point, count_points, draw_random, lies_in
+from cifar_tune.plan.space import KINDS, SpaceError, parse_space
+from cifar_tune.plan.strict_yaml import parse_yaml
+from cifar_tune.session import folder as folders
 from cifar_tune.tune import _tune_parser
 
 MACHINE = Machine(cpus=2, gpus=0, gpu_name=None, cpu_name="x", cpu_bf16=True, gpu_bf16=False)
@@ -70,7 +71,7 @@ def check_plan(plan: Plan, folder: Path) -> None:
     path.write_text(dump_yaml(plan), encoding="utf-8")
     assert load_plan(path) == plan
     forecast = preflight.check(plan, [MACHINE])
-    preflight.check_folder(preflight.results_folder(plan, None))
+    folders.check_folder(folders.results_folder(plan, None))
     assert describe(forecast, preflight.check_data(plan), folder / "results", disk=False)
 
 

@@ -20,9 +20,9 @@ from PIL import Image
 from saved_models import begin_search
 
 from cifar_tune.errors import JournalError
-from cifar_tune.journal import FILE_NAME, Journal
-from cifar_tune.load import load_plan
-from cifar_tune.results import Results
+from cifar_tune.plan.load import load_plan
+from cifar_tune.record.journal import FILE_NAME, Journal
+from cifar_tune.record.results import Results
 from cifar_tune.tune import main
 
 

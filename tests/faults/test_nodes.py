@@ -16,9 +16,9 @@ from command_line import command
 from ray_nodes import RayNodes, ray_nodes
 
 from cifar_tune.errors import CifarTuneError
-from cifar_tune.journal import FILE_NAME, Event, read_journal
-from cifar_tune.load import load_plan
-from cifar_tune.results import Results
+from cifar_tune.plan.load import load_plan
+from cifar_tune.record.journal import FILE_NAME, Event, read_journal
+from cifar_tune.record.results import Results
 from cifar_tune.search.configurations import Configurations
 
 TRIALS, EPOCHS = 8, 4

@@ -12,8 +12,8 @@ from command_line import command, run
 from ray_nodes import ray_nodes
 
 from cifar_tune.errors import PlanError
-from cifar_tune.load import load_plan
-from cifar_tune.resume import check_same_plan
+from cifar_tune.plan.load import load_plan
+from cifar_tune.session.resume import check_same_plan
 from cifar_tune.tune import main
 
 ODD = [

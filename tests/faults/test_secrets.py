@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from command_line import command
 
-from cifar_tune.results import Results
+from cifar_tune.record.results import Results
 
 pytestmark = pytest.mark.faults
 KEY = "c0ffee5ec2e7" * 3 + "1234"  # of wandb's length and letters

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from cifar_tune.journal import read_journal
-from cifar_tune.results import Results
+from cifar_tune.record.journal import read_journal
+from cifar_tune.record.results import Results
 
 pytestmark = pytest.mark.faults
 TRIALS, FIRST, STRETCH = 300, 50, 30

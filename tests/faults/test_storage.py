@@ -14,8 +14,8 @@ import pytest
 from command_line import command, run, wait_for_results
 
 from cifar_tune.errors import StorageError
-from cifar_tune.journal import FILE_NAME, Journal, read_journal
-from cifar_tune.results import Results
+from cifar_tune.record.journal import FILE_NAME, Journal, read_journal
+from cifar_tune.record.results import Results
 
 TRIALS, EPOCHS = 4, 4
 

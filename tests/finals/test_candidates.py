@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from cifar_tune.finals.candidates import fitting, forecast_seconds, pick_candidates
-from cifar_tune.load import load_plan
-from cifar_tune.results import Results
+from cifar_tune.plan.load import load_plan
+from cifar_tune.record.results import Results
 
 SIZES = {"train": 40_000, "val": 5000, "confirm": 5000}
 

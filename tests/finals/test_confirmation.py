@@ -6,8 +6,8 @@ import numpy as np
 
 from cifar_tune.finals.candidates import Candidate
 from cifar_tune.finals.confirmation import Confirmed, choose, gather
-from cifar_tune.results import Results
-from cifar_tune.trials import Trial
+from cifar_tune.record.results import Results
+from cifar_tune.record.trials import Trial
 
 
 def candidate(name: str) -> Candidate:

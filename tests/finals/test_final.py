@@ -13,17 +13,17 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
 
-from cifar_tune.data import Dataset, Images, prepare_drawn, search_data
-from cifar_tune.data.held_out import open_test_split
-from cifar_tune.data.stored import open_images
 from cifar_tune.errors import ResultsError
-from cifar_tune.evaluate import accuracy, predict_logits
 from cifar_tune.finals.models import all_training_images
 from cifar_tune.finals.opening import score_models, score_winner
-from cifar_tune.journal import Journal, read_journal
-from cifar_tune.load import load_plan
-from cifar_tune.results import Recorder
-from cifar_tune.train import fit
+from cifar_tune.plan.load import load_plan
+from cifar_tune.record.journal import Journal, read_journal
+from cifar_tune.record.results import Recorder
+from cifar_tune.train.fit import fit
+from cifar_tune.vision.data import Dataset, Images, prepare_drawn, search_data
+from cifar_tune.vision.data.held_out import open_test_split
+from cifar_tune.vision.data.stored import open_images
+from cifar_tune.vision.evaluate import accuracy, predict_logits
 
 PLAN = load_plan(None, [
     "data.val_size=60", "data.confirm_size=20", "data.batch_size=32", "model.width=2",
@@ -141,7 +141,7 @@ def test_all_models_are_scored_in_one_opening(
         reads.append(split)
         return open_images(dataset, split)
 
-    monkeypatch.setattr("cifar_tune.data.held_out.open_images", counting)
+    monkeypatch.setattr("cifar_tune.vision.data.held_out.open_images", counting)
     models = [model_of(recorder, checkpoint, f"seed-{n}", n) for n in (1, 2, 3)]
     score_models(recorder, drawn, SUBJECT, models, lost={})
     assert reads == ["test"]

@@ -21,20 +21,20 @@ from lightning.pytorch.callbacks import LambdaCallback
 from search import objectives
 from search.searching import stop_after
 
-from cifar_tune import preflight
-from cifar_tune.config import Plan
-from cifar_tune.data import prepare, search_data
 from cifar_tune.errors import ResultsError
 from cifar_tune.finals import stages
 from cifar_tune.finals.opening import correct_on
-from cifar_tune.flags import change_plan
-from cifar_tune.journal import read_journal
-from cifar_tune.load import load_plan
-from cifar_tune.machine import read_machine
-from cifar_tune.results import Results
-from cifar_tune.resume import confirm_search, resume_search
-from cifar_tune.session import start_search
-from cifar_tune.train import fit
+from cifar_tune.plan import preflight
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.flags import change_plan
+from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.machine import read_machine
+from cifar_tune.record.journal import read_journal
+from cifar_tune.record.results import Results
+from cifar_tune.session.resume import confirm_search, resume_search
+from cifar_tune.session.start import start_search
+from cifar_tune.train.fit import fit
+from cifar_tune.vision.data import prepare, search_data
 
 MACHINE = replace(read_machine(), cpus=2, gpus=0)
 SEEDS, CANDIDATES = 3, 2
@@ -64,7 +64,7 @@ def story(
     small_plan: list[str],
 ) -> Story:
     """SIGTERM while the candidates train and, once resumed, while they are compared; `resume` twice."""
-    from cifar_tune.data import held_out
+    from cifar_tune.vision.data import held_out
 
     folder = tmp_path_factory.mktemp("finals") / "one"
     plan = load_plan(None, [
@@ -187,8 +187,8 @@ def test_the_answer_is_printed_with_its_interval(story: Story) -> None:
 
 
 def test_final_models_are_kept_and_score_what_was_recorded(story: Story) -> None:
-    from cifar_tune.data.held_out import open_test_split
-    from cifar_tune.evaluate import accuracy, predict_logits
+    from cifar_tune.vision.data.held_out import open_test_split
+    from cifar_tune.vision.evaluate import accuracy, predict_logits
 
     results = Results.read(story.folder)
     test = open_test_split(prepare(results.plan.data, print))

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from cifar_tune.journal import Journal
-from cifar_tune.load import load_plan
-from cifar_tune.results import Recorder, Results
-from cifar_tune.spaces import Value
+from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.space import Value
+from cifar_tune.record.journal import Journal
+from cifar_tune.record.results import Recorder, Results
 
 CLASSES = ("cat", "dog", "frog")
 DATA = {

@@ -312,4 +312,4 @@ def test_writing_needs_neither_torch_nor_ray_nor_pandas(folder: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", code, str(folder)]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "ray", "pandas", "lightning"} & set(loaded)
-    assert "cifar_tune.data.held_out" not in loaded
+    assert "cifar_tune.vision.data.held_out" not in loaded

@@ -6,9 +6,9 @@ import plotly.graph_objects as go
 import pytest
 from report.searches import WrittenSearch, usual
 
+from cifar_tune.record.results import Results
 from cifar_tune.report import plots
 from cifar_tune.report.style import caption_of
-from cifar_tune.results import Results
 
 
 def figure_of(drawn: go.Figure | str) -> go.Figure:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cifar_tune.record.results import Results
+from cifar_tune.record.trials import Start, Trial
 from cifar_tune.report.slots import slots_of
-from cifar_tune.results import Results
-from cifar_tune.trials import Start, Trial
 
 
 def trial(name: str, *spans: tuple[float, float]) -> Trial:

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from search import objectives
 
-from cifar_tune import preflight
-from cifar_tune.config import Plan
-from cifar_tune.data import SearchData
-from cifar_tune.journal import Event, Journal, read_journal
-from cifar_tune.load import load_plan
-from cifar_tune.machine import read_machine
-from cifar_tune.results import Recorder, Results
+from cifar_tune.plan import preflight
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.machine import read_machine
+from cifar_tune.record.journal import Event, Journal, read_journal
+from cifar_tune.record.results import Recorder, Results
 from cifar_tune.search.run import run_search
 from cifar_tune.search.stop import StopRequest
+from cifar_tune.vision.data import SearchData
 
 MACHINE = replace(read_machine(), cpus=2, gpus=0)
 Search = Callable[..., tuple[Results, StopRequest]]

@@ -14,13 +14,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
-from cifar_tune.journal import Journal, read_journal
-from cifar_tune.load import load_plan
-from cifar_tune.results import Recorder
+from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.space import Value
+from cifar_tune.record.journal import Journal, read_journal
+from cifar_tune.record.results import Recorder
 from cifar_tune.search.dashboard import FILE_NAME
 from cifar_tune.search.searchers import id_of
 from cifar_tune.search.study import OptunaStudy, sampler_of
-from cifar_tune.spaces import Value
 
 Values = dict[str, Value]
 

@@ -15,16 +15,16 @@ import pytest
 from ray import tune
 from ray.tune.search import Searcher
 
-from cifar_tune.config import Plan
 from cifar_tune.errors import PlanError
-from cifar_tune.load import load_plan
-from cifar_tune.points import lies_in
-from cifar_tune.results import Results
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.points import lies_in
+from cifar_tune.plan.space import Value
+from cifar_tune.record.results import Results
 from cifar_tune.search.bohb import BohbSuggester, budgets
 from cifar_tune.search.schedulers import build_scheduler
 from cifar_tune.search.searchers import id_of
 from cifar_tune.search.suggester import NotNow
-from cifar_tune.spaces import Value
 
 # Not `importorskip`: it would import hpbandster, whose docstrings Python warns of.
 missing = [name for name in ("hpbandster", "ConfigSpace") if importlib.util.find_spec(name) is None]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from cifar_tune.config import Plan
-from cifar_tune.load import load_plan
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.load import load_plan
 from cifar_tune.search.schedulers import build_scheduler
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from cifar_tune.points import draw_random, lies_in
+from cifar_tune.plan.points import draw_random, lies_in
+from cifar_tune.plan.space import Value, parse_space
 from cifar_tune.search.bohb_space import BohbSpace
-from cifar_tune.spaces import Value, parse_space
 
 pytest.importorskip("ConfigSpace", reason="bohb's packages are an extra: cifar-tune[bohb]")
 

@@ -16,10 +16,10 @@ from command_line import command
 from ray_nodes import RayNodes, ray_nodes
 
 from cifar_tune.errors import CifarTuneError, ResourceError
-from cifar_tune.journal import read_journal
-from cifar_tune.load import load_plan
-from cifar_tune.machine import read_machine
-from cifar_tune.results import Results
+from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.machine import read_machine
+from cifar_tune.record.journal import read_journal
+from cifar_tune.record.results import Results
 from cifar_tune.search import ray_instance
 from cifar_tune.search.cluster import nodes_for
 from cifar_tune.search.ray_instance import ray_for

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import qmc
 
-from cifar_tune.config import Plan
-from cifar_tune.journal import Journal
-from cifar_tune.load import load_plan, plan_from
-from cifar_tune.points import lies_in
-from cifar_tune.results import Recorder
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.load import load_plan, plan_from
+from cifar_tune.plan.points import lies_in
+from cifar_tune.record.journal import Journal
+from cifar_tune.record.results import Recorder
 from cifar_tune.search.configurations import Configurations
 
 SQUARE = {
@@ -146,7 +146,7 @@ def test_nothing_is_learnt_from_results(tmp_path: Path) -> None:
 def test_scipy_is_imported_for_sobol_alone() -> None:
     code = (
         "import sys\n"
-        "from cifar_tune.load import load_plan\n"
+        "from cifar_tune.plan.load import load_plan\n"
         "from cifar_tune.search.configurations import Configurations\n"
         "Configurations(load_plan())[0]\n"
         "assert 'scipy' not in sys.modules\n"

@@ -13,8 +13,8 @@ import pytest
 from search import objectives
 from search.searching import Search, events, searching, stop_after
 
-from cifar_tune.journal import Event
-from cifar_tune.results import Results
+from cifar_tune.record.journal import Event
+from cifar_tune.record.results import Results
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

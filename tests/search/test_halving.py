@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifar_tune.config import Plan
-from cifar_tune.load import load_plan
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.load import load_plan
 from cifar_tune.search.halving import JournalledHalving
 from cifar_tune.search.schedulers import build_scheduler
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from ray.tune.search import Searcher
 
-from cifar_tune.config import Plan
 from cifar_tune.errors import PlanError
-from cifar_tune.load import load_plan
-from cifar_tune.results import Results
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.space import Value
+from cifar_tune.record.results import Results
 from cifar_tune.search.own_searcher import RaySearcherSuggester
 from cifar_tune.search.suggester import NotNow
-from cifar_tune.spaces import Value
 
 SPACE = (
     "search.space={optim.lr: {loguniform: [0.01, 1.0]}, data.flip: {choice: [none, random]},"

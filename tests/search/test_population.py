@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from cifar_tune.load import load_plan
-from cifar_tune.results import Results
-from cifar_tune.rungs import exchange_epochs
+from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.rungs import exchange_epochs
+from cifar_tune.plan.space import Value, parse_space
+from cifar_tune.record.results import Results
 from cifar_tune.search.population import (
     clones,
     due_exchange,
@@ -18,7 +19,6 @@ from cifar_tune.search.population import (
     is_exchange,
     waits,
 )
-from cifar_tune.spaces import Value, parse_space
 
 SPACE = {"optim.lr": {"loguniform": [0.01, 1.0]}, "data.batch_size": {"choice": [64, 128]}}
 Numbers = random.Random

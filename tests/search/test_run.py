@@ -16,8 +16,8 @@ from search import objectives
 from search.searching import Search, searching
 
 from cifar_tune.errors import StorageError
-from cifar_tune.journal import Journal
-from cifar_tune.results import Recorder, Results
+from cifar_tune.record.journal import Journal
+from cifar_tune.record.results import Recorder, Results
 from cifar_tune.search.checkpoints import tidy
 
 pytestmark = pytest.mark.usefixtures("ray_session")

@@ -13,10 +13,10 @@ import pytest
 from search import objectives
 from search.searching import events, searching, stop_after
 
-from cifar_tune.config import Plan
-from cifar_tune.journal import Event, read_journal
-from cifar_tune.load import load_plan
-from cifar_tune.rungs import brackets
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.rungs import brackets
+from cifar_tune.record.journal import Event, read_journal
 from cifar_tune.search.schedulers import build_scheduler, refill
 
 EPOCHS = 8

@@ -16,10 +16,10 @@ from optuna.samplers import GPSampler, GridSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 from search.studies import ToldSearch, Values, accuracy_of, go_on
 
-from cifar_tune.load import load_plan
-from cifar_tune.search.optuna_trials import parameters_of
+from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.space import parse_space
+from cifar_tune.record.optuna_trials import parameters_of
 from cifar_tune.search.study import sampler_of
-from cifar_tune.spaces import parse_space
 
 NUMBERS = (
     "search.space={optim.lr: {loguniform: [1e-4, 10]}, optim.label_smoothing: {uniform: [0, 0.3]},"

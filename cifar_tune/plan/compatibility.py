@@ -1,0 +1,250 @@
+"""Which searchers and schedulers go together, and what each asks of the rest of the plan."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cifar_tune.errors import PlanError
+from cifar_tune.plan.config import Plan, SearchConfig
+from cifar_tune.plan.own_code import OwnCode
+from cifar_tune.plan.rungs import exchange_epochs
+from cifar_tune.plan.space import Dimension
+
+OWN = "package.module:factory"  # stands for every searcher of the user's own
+STARTUP_TRIALS = 10  # that tpe and gp draw at random before they learn: Optuna's default
+PBT_POPULATION = 4  # the least whose quarter is a trial
+PBT_MUTABLE = (
+    "optim.lr", "optim.adamw_lr", "optim.momentum", "optim.weight_decay", "optim.label_smoothing",
+    "optim.gradient_clip", "data.crop_padding", "data.flip", "data.cutout",
+)  # fmt: skip
+CMAES_KINDS = ("uniform", "loguniform", "int", "logint", "pow2")
+CMAES_FIELDS = 2
+BOHB_PACKAGES = ("hpbandster", "ConfigSpace")
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The schedulers that a searcher goes with, and why not with each of the others."""
+
+    sensible: tuple[str, ...]
+    refused: Mapping[str, str]
+
+
+_EARLY = ("asha", "halving", "hyperband", "median")
+_PAUSES = "the bohb scheduler lets trials pause and go on, and only the bohb searcher follows that"
+_CHANGES = (
+    "pbt changes values on the way, so that results do not belong to the values that {searcher}"
+    " suggested"
+)
+# Optuna 5's GPSampler and CmaEsSampler read COMPLETE trials, and no pruned ones.
+_UNFINISHED = (
+    "{searcher} learns only from trials that ran to their end, and {scheduler} ends most of them"
+    " early"
+)
+_BUDGETS = "bohb has a model for each budget, and only the bohb scheduler tells it the budgets"
+_LISTED = "pbt changes values on the way, so that the points of the grid are not what is run"
+
+_DRAWN = Pairing(("none", *_EARLY, "pbt"), {"bohb": _PAUSES})
+_LEARNING = Pairing(("none", *_EARLY), {"pbt": _CHANGES, "bohb": _PAUSES})
+_COMPLETE_ONLY = Pairing(
+    ("none",), {**dict.fromkeys(_EARLY, _UNFINISHED), "pbt": _CHANGES, "bohb": _PAUSES}
+)
+PAIRINGS = {
+    "grid": Pairing(("none", *_EARLY), {"pbt": _LISTED, "bohb": _PAUSES}),
+    "random": _DRAWN,
+    "sobol": _DRAWN,
+    "tpe": _LEARNING,
+    "gp": _COMPLETE_ONLY,
+    "cmaes": _COMPLETE_ONLY,
+    "bohb": Pairing(("bohb",), dict.fromkeys(("none", *_EARLY, "pbt"), _BUDGETS)),
+    OWN: _LEARNING,
+}
+SENSIBLE: dict[str, tuple[str, ...]] = {name: pair.sensible for name, pair in PAIRINGS.items()}
+_INSTEAD = ("tpe", "random", "bohb")  # searchers to propose, the first that fits
+
+
+def is_model_based(searcher: str) -> bool:
+    """Whether a searcher learns from results and suggests no configuration twice."""
+    return searcher in ("tpe", "gp", "cmaes") or ":" in searcher
+
+
+def load_factory(name: str) -> Callable[[Plan], Any]:
+    """The user's own `package.module:factory`, which makes a `Suggester` of a plan.
+
+    Raises:
+        PlanError: it can't be imported, or not be called with a plan.
+    """
+    field, parameters = "search.searcher", ("plan",)
+    return OwnCode(
+        kind="searcher", field=field, name=name, function="factory", parameters=parameters
+    ).load()
+
+
+def check_pair(plan: Plan) -> list[str]:
+    """Check searcher and scheduler against each other and against the rest of the plan.
+
+    Returns:
+        Notes on what they will do.
+
+    Raises:
+        PlanError: with the reason, and what to give instead.
+    """
+    _check_pairing(plan.search)
+    return [*_check_searcher(plan.search), *_check_scheduler(plan)]
+
+
+def _check_pairing(search: SearchConfig) -> None:
+    searcher, scheduler = search.searcher, search.scheduler
+    pairing = PAIRINGS[OWN if ":" in searcher else searcher]
+    if scheduler in pairing.sensible:
+        return
+    reason = pairing.refused[scheduler].format(searcher=searcher, scheduler=scheduler)
+    instead = next(name for name in _INSTEAD if scheduler in SENSIBLE[name])
+    raise PlanError(
+        f"search.searcher is {searcher!r} with search.scheduler {scheduler!r}: {reason}; give"
+        f" --scheduler {_listed(pairing.sensible)}, or --searcher {instead}"
+    )
+
+
+def _check_searcher(search: SearchConfig) -> list[str]:
+    searcher = search.searcher
+    if ":" in searcher:
+        load_factory(searcher)
+    if searcher == "grid" and search.start_from is not None:
+        raise PlanError(
+            "search.start_from is given and search.searcher is 'grid', which runs its points in"
+            " their order; leave start_from out, or give --searcher random"
+        )
+    if searcher == "bohb":
+        _check_packages()
+    notes = _check_fields(search)
+    knows_nothing = not isinstance(search.start_from, str)
+    if searcher in ("tpe", "gp") and search.num_samples <= STARTUP_TRIALS and knows_nothing:
+        notes.append(
+            f"{searcher} draws its first {STARTUP_TRIALS} trials at random, and search.num_samples"
+            f" is {search.num_samples}: it learns nothing"
+        )
+    return notes
+
+
+def _check_packages() -> None:
+    missing = [name for name in BOHB_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise PlanError(
+            f"search.searcher is 'bohb', which needs {' and '.join(missing)}: pip install"
+            " 'cifar-tune[bohb]' (it compiles netifaces: a C compiler and Python's headers are"
+            " needed), or give --searcher tpe --scheduler asha"
+        )
+
+
+def _check_fields(search: SearchConfig) -> list[str]:
+    """Optuna's gp and cmaes only model what every trial has, cmaes moreover only numbers."""
+    space, searcher = search.parsed_space, search.searcher
+    if searcher == "gp":
+        modelled = [dimension for dimension in space if not dimension.when]
+    elif searcher == "cmaes":
+        modelled = [item for item in space if item.kind in CMAES_KINDS and not item.when]
+        _check_numeric(modelled)
+    else:
+        return []
+    others = [dimension.field for dimension in space if dimension not in modelled]
+    reason = "has a condition" if searcher == "gp" else "is a list or has a condition"
+    return [f"{searcher} draws at random what {reason}: {', '.join(others)}"] if others else []
+
+
+def _check_numeric(modelled: Iterable[Dimension]) -> None:
+    fields = [dimension.field for dimension in modelled]
+    if len(fields) < CMAES_FIELDS:
+        raise PlanError(
+            f"search.searcher is 'cmaes', which needs at least {CMAES_FIELDS} fields that are"
+            f" {_listed(CMAES_KINDS)} and have no `when`; search.space has"
+            f" {', '.join(fields) or 'none'}: search more of them, or give --searcher tpe"
+        )
+
+
+def _check_scheduler(plan: Plan) -> list[str]:
+    scheduler, factor = plan.search.scheduler, plan.search.reduction_factor
+    if scheduler in _EARLY:
+        _check_grace_period(plan)
+    if scheduler == "median":
+        return [_describe_median(plan)]
+    if scheduler == "pbt":
+        return _check_population(plan)
+    if scheduler == "bohb":
+        # hpbandster's model wants fields + 1 good and as many bad results of one budget.
+        needed = 2 * (len(plan.search.space) + 1)
+        return [
+            f"bohb: trials of a bracket wait for one another; the best 1/{factor} go on",
+            f"bohb draws at random until {needed} trials have reported at one budget",
+        ]
+    return []
+
+
+def _check_grace_period(plan: Plan) -> None:
+    grace, epochs = plan.search.grace_period, plan.train.max_epochs
+    if grace > epochs:
+        raise PlanError(
+            f"search.grace_period is {grace}, above train.max_epochs, which is {epochs}; lower it,"
+            " train longer, or use --scheduler none"
+        )
+
+
+def _describe_median(plan: Plan) -> str:
+    grace, epochs = plan.search.grace_period, plan.train.max_epochs
+    if grace == epochs:
+        return f"median judges from epoch {grace} on, which is the last: no trial is stopped early"
+    return (
+        f"median: from epoch {grace} on, a trial that is worse than the median of the others is"
+        " stopped"
+    )
+
+
+def _check_population(plan: Plan) -> list[str]:
+    search, epochs = plan.search, plan.train.max_epochs
+    if search.num_samples < PBT_POPULATION:
+        raise PlanError(
+            f"search.num_samples is {search.num_samples}, and pbt needs a population of at least"
+            f" {PBT_POPULATION}; raise it, or give --scheduler asha"
+        )
+    if search.perturbation_interval >= epochs:
+        raise PlanError(
+            f"search.perturbation_interval is {search.perturbation_interval} and train.max_epochs"
+            f" {epochs}: pbt would never exchange anything; lower the interval, or train longer"
+        )
+    kept = [field for field in search.space if field not in PBT_MUTABLE]
+    for dimension in search.parsed_space:
+        changing = [name for name, _ in dimension.when if name in PBT_MUTABLE]
+        if changing and dimension.field in kept:
+            raise PlanError(
+                f"search.space.{dimension.field} has when: {changing[0]}, which pbt changes on the"
+                " way, so that a trial could get a network that its weights do not fit; search it"
+                " without the condition, or give --scheduler asha"
+            )
+    if len(kept) == len(search.space):
+        raise PlanError(
+            f"search.scheduler is 'pbt', which changes {_listed(PBT_MUTABLE)}, and search.space"
+            f" has none of them, only {', '.join(kept)}; search one of them, or give --scheduler"
+            " asha"
+        )
+    notes = [
+        f"pbt: after epochs {_shortened(exchange_epochs(plan))} the worst quarter takes weights and"
+        " changed values of the best quarter"
+    ]
+    if kept:
+        notes.append(f"pbt leaves these as each trial was born with them: {', '.join(kept)}")
+    return notes
+
+
+def _shortened(epochs: range) -> str:
+    shown = [str(epoch) for epoch in epochs[:3]]
+    if len(epochs) > 4:
+        shown.append("...")
+    return ", ".join([*shown, *(str(epoch) for epoch in epochs[3:][-1:])])
+
+
+def _listed(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last

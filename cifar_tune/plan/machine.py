@@ -1,0 +1,289 @@
+"""What this machine has, read once: CPUs, GPUs, memory, and the arithmetic that is fast on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+from cifar_tune.errors import PlanError, ResourceError
+from cifar_tune.plan.config import ResourcesConfig, TrainConfig
+
+FAST_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86: AVX512 and AMX; Arm: bf16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """CPUs and GPUs that this process may use, and whether they compute bfloat16 fast.
+
+    `gpu_bytes` is the memory of one GPU.
+    """
+
+    cpus: int
+    gpus: int
+    gpu_name: str | None
+    cpu_name: str
+    cpu_bf16: bool
+    gpu_bf16: bool
+    gpu_bytes: int = 0
+
+
+def read_machine() -> Machine:
+    """Read the machine. Torch is imported only where a GPU's device file exists."""
+    gpus, gpu_name, gpu_bf16, gpu_bytes = _gpus()
+    flags, cpu_name = _cpu_flags()
+    return Machine(
+        cpus=_usable_cpus(),
+        gpus=gpus,
+        gpu_name=gpu_name,
+        cpu_name=cpu_name,
+        cpu_bf16=bool(flags & FAST_BF16_FLAGS),
+        gpu_bf16=gpu_bf16,
+        gpu_bytes=gpu_bytes,
+    )
+
+
+def settle(train: TrainConfig, machine: Machine, *, cpus: int, gpu: bool) -> TrainConfig:
+    """Replace every `auto` by what this machine's flags say, so that a run can be repeated.
+
+    Args:
+        train: the section to settle.
+        machine: where it will run.
+        cpus: CPUs of one training.
+        gpu: whether it trains on a GPU.
+    """
+    precision = train.precision
+    if precision == "auto":
+        precision = "bf16" if (machine.gpu_bf16 if gpu else machine.cpu_bf16) else "32"
+    channels_last = precision != "32" if train.channels_last == "auto" else train.channels_last
+    threads = cpus if train.threads == "auto" else train.threads
+    return train.model_copy(
+        update={"precision": precision, "channels_last": channels_last, "threads": threads}
+    )
+
+
+def least(nodes: Sequence[Machine]) -> Machine:
+    """What all of these machines have, so that a plan settled for it suits each."""
+    return replace(
+        nodes[0],
+        cpu_bf16=all(node.cpu_bf16 for node in nodes),
+        gpu_bf16=all(node.gpu_bf16 for node in nodes if node.gpus),
+        gpu_bytes=min((node.gpu_bytes for node in nodes if node.gpus), default=0),
+    )
+
+
+def check_compiler(*, gpu: bool) -> None:
+    """Check that torch.compile finds the compiler that it calls, by its own rules.
+
+    Raises:
+        PlanError: it is not there.
+    """
+    # For a CPU torch calls one for C++; for a GPU Triton compiles, and its launcher is in C.
+    variable, names = ("CC", ("gcc", "clang")) if gpu else ("CXX", ("g++",))
+    if not gpu and sys.platform == "darwin":
+        names = ("clang++",)
+    given = os.environ.get(variable)
+    names = (given,) if given else names
+    if not any(shutil.which(name) for name in names):
+        raise PlanError(
+            f"train.compile is true, which needs a compiler, and there is no {' or '.join(names)}"
+            f" on the path; install one, name another in {variable}, or leave train.compile out"
+        )
+
+
+def _usable_cpus() -> int:
+    """CPUs by affinity and by the container's quota, whichever is less, at least 1."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(affinity or 1, _cgroup_quota() or affinity or 1))
+
+
+def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Whole CPUs that a container may use (cgroup v2, then v1); none without a limit."""
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text().strip()
+            period = (root / "cpu" / "cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    if not quota.isdigit() or not int(period):  # "max" or -1: no limit
+        return None
+    return max(1, int(quota) // int(period))
+
+
+def _cpu_flags() -> tuple[set[str], str]:
+    flags: set[str] = set()
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return flags, name
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            flags = set(value.split())
+        if key.strip() == "model name":
+            name = value.strip()
+    return flags, name
+
+
+def _gpus() -> tuple[int, str | None, bool, int]:
+    devices = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dxg")]
+    if not devices:
+        return 0, None, False, 0
+    import torch
+
+    count = torch.cuda.device_count()
+    if not count:
+        return 0, None, False, 0
+    # Compute capability 8.0 (A100) is the first with bfloat16 in its tensor cores.
+    capability = torch.cuda.get_device_capability(0)
+    memory = torch.cuda.get_device_properties(0).total_memory
+    return count, torch.cuda.get_device_name(0), capability >= (8, 0), memory
+
+
+HERE, CLUSTER = "this machine", "the cluster"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """What one trial gets and how many such trials run at once.
+
+    `cpus` and `gpus` are those of all its workers; `gpus` is a share of one, or one a worker.
+    """
+
+    cpus: int
+    gpus: float
+    slots: int
+    workers: int = 1
+    notes: tuple[str, ...] = ()
+
+
+def share_of(config: ResourcesConfig, nodes: Sequence[Machine], where: str = HERE) -> Share:
+    """Divide nodes among trials.
+
+    Args:
+        config: what is asked for.
+        nodes: the machines on which trials can run; one trial never spans two.
+        where: what to call them in errors.
+
+    Raises:
+        ResourceError: a request that can never be met, with what there is and what to pass.
+    """
+    most_gpus = max(node.gpus for node in nodes)
+    gpus = _gpus_per_trial(config, most_gpus, where)
+    workers = _workers_per_trial(config, gpus)
+    cpus = _cpus_per_trial(config, nodes, gpus, workers, where)
+    share = Share(cpus=cpus, gpus=gpus, slots=0, workers=workers, notes=_notes(gpus))
+    slots = slots_on(config, nodes, share)
+    if not slots:
+        raise ResourceError(
+            f"{where} has no node with {cpus} CPUs and {gpus:g} GPUs for a trial{_of(workers)};"
+            " pass less with --cpus-per-trial, --gpus-per-trial or --workers-per-trial"
+        )
+    return replace(share, slots=slots)
+
+
+def slots_on(config: ResourcesConfig, nodes: Sequence[Machine], share: Share) -> int:
+    """How many trials with this share run at once on these nodes; 0 if there is no room."""
+    slots = sum(_slots_on(node, share.cpus, share.gpus) for node in nodes)
+    return slots if config.max_concurrent == "auto" else min(slots, config.max_concurrent)
+
+
+def _gpus_per_trial(config: ResourcesConfig, available: int, where: str) -> float:
+    wanted = config.gpus_per_trial
+    if wanted == "auto":
+        workers = 1 if config.workers_per_trial == "auto" else config.workers_per_trial
+        if not available or workers <= available:
+            return float(workers if available else 0)
+        raise ResourceError(
+            f"--workers-per-trial is {workers}, each with a GPU of one node, and {where} has"
+            f" {available}; pass --workers-per-trial {available} or less, or --gpus-per-trial 0"
+        )
+    if wanted > 1 and wanted != int(wanted):
+        raise ResourceError(
+            f"--gpus-per-trial is {wanted:g}; give a share below 1, such as 0.5, or a whole number"
+        )
+    if wanted > available:
+        instead = "--gpus-per-trial 0" if not available else f"--gpus-per-trial {available} or less"
+        raise ResourceError(
+            f"--gpus-per-trial is {wanted:g}, and {where} has {available} GPU"
+            f"{'' if available == 1 else 's'}; pass {instead}"
+        )
+    return wanted
+
+
+def _workers_per_trial(config: ResourcesConfig, gpus: float) -> int:
+    """One worker for each whole GPU; without a GPU, as many as asked for."""
+    wanted, needed = config.workers_per_trial, max(1, int(gpus))
+    if wanted == "auto":
+        return needed
+    if gpus and wanted != needed:
+        raise ResourceError(
+            f"--workers-per-trial is {wanted} and --gpus-per-trial is {gpus:g}; a worker has one"
+            f" whole GPU: pass --workers-per-trial {needed} or --gpus-per-trial {wanted}"
+        )
+    return wanted
+
+
+def _cpus_per_trial(
+    config: ResourcesConfig, nodes: Sequence[Machine], gpus: float, workers: int, where: str
+) -> int:
+    """CPUs of a trial; whole ones for each of its workers."""
+    wanted, available = config.cpus_per_trial, max(node.cpus for node in nodes)
+    if wanted == "auto" and not gpus and workers > available:
+        raise ResourceError(
+            f"--workers-per-trial is {workers}, each with a CPU of one node, and {where} has"
+            f" {available} CPU{'' if available == 1 else 's'}; pass --workers-per-trial {available}"
+            " or less"
+        )
+    if wanted == "auto":
+        if not gpus:
+            return workers
+        # One process feeds each share of a GPU; more than 4 CPUs do not help the loader, which
+        # works on the GPU.
+        node = max(nodes, key=lambda node: node.gpus)
+        return workers * max(1, min(4, node.cpus // trials_per_gpu(gpus) // max(1, node.gpus)))
+    if wanted < workers:
+        raise ResourceError(
+            f"--cpus-per-trial is {wanted}, for {workers} workers; it must be at least one each:"
+            f" pass --cpus-per-trial {workers} or more, or leave it out"
+        )
+    if wanted > available:
+        raise ResourceError(
+            f"--cpus-per-trial is {wanted}, and {where} has {available} CPU"
+            f"{'' if available == 1 else 's'}; pass --cpus-per-trial {available} or less"
+        )
+    return wanted
+
+
+def _slots_on(node: Machine, cpus: int, gpus: float) -> int:
+    by_cpu = node.cpus // cpus
+    if not gpus:
+        return by_cpu
+    return min(by_cpu, int(node.gpus // gpus) if gpus > 1 else node.gpus * trials_per_gpu(gpus))
+
+
+def _of(workers: int) -> str:
+    return f" of {workers} workers" if workers > 1 else ""
+
+
+def trials_per_gpu(gpus: float) -> int:
+    """Trials that share one GPU; exact, since 1 / 0.1 in floats may round down."""
+    return max(1, int(1 / Fraction(str(gpus)))) if gpus <= 1 else 1
+
+
+def _notes(gpus: float) -> tuple[str, ...]:
+    left = 1 - gpus * trials_per_gpu(gpus) if 0 < gpus < 1 else 0.0
+    if left > 0.02:  # 0.333 is meant as a third
+        return (
+            f"--gpus-per-trial {gpus:g}: {trials_per_gpu(gpus)} trials share a GPU and {left:.0%}"
+            " of it stays idle; a share of 1/2, 1/3 or 1/4 leaves none",
+        )
+    return ()

@@ -1,0 +1,147 @@
+"""A search's trials in Optuna's words: parameters, state, value and intermediate values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from cifar_tune.plan.config import SearchConfig
+from cifar_tune.plan.space import FRACTIONS, LISTS, Dimension, Space, Value
+from cifar_tune.record.journal import Event
+from cifar_tune.record.results import best_epoch
+from cifar_tune.record.trials import Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """A searched field as Optuna has it: its name there, and the distribution of its values.
+
+    A power of two is the exponent there, so that a sampler sees that 8 lies between 4 and 16.
+    """
+
+    dimension: Dimension
+    name: str
+    distribution: BaseDistribution
+
+    def encode(self, value: Value) -> Any:
+        """Optuna's value of a value of the field."""
+        if self.dimension.kind == "pow2":
+            assert isinstance(value, int)
+            return value.bit_length() - 1
+        if self.dimension.kind in FRACTIONS:
+            assert isinstance(value, (int, float))
+            return float(value)
+        return value
+
+    def decode(self, given: Any) -> Value:
+        """The field's value, in plain Python, of Optuna's value."""
+        dimension = self.dimension
+        if dimension.kind in LISTS:
+            return given  # type: ignore[no-any-return]  # one of the listed values
+        if dimension.kind == "pow2":
+            return 2 ** int(given)  # type: ignore[no-any-return]
+        if dimension.kind in FRACTIONS:
+            # exp(log(x)) may miss a bound by one ulp
+            return min(max(float(given), float(dimension.low)), float(dimension.high))
+        return int(given)
+
+
+def parameters_of(space: Space) -> tuple[Parameter, ...]:
+    """The parameters of a space, parents before children."""
+    return tuple(
+        Parameter(dimension=dimension, name=_name(dimension), distribution=_distribution(dimension))
+        for dimension in space
+    )
+
+
+def _name(dimension: Dimension) -> str:
+    return f"log2({dimension.field})" if dimension.kind == "pow2" else dimension.field
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
+    low, high, log = dimension.low, dimension.high, dimension.kind in ("loguniform", "logint")
+    if dimension.kind in LISTS:
+        return CategoricalDistribution(dimension.values)
+    if dimension.kind == "pow2":
+        return IntDistribution(int(low).bit_length() - 1, int(high).bit_length() - 1)
+    if dimension.kind in FRACTIONS:
+        return FloatDistribution(low, high, log=log)
+    return IntDistribution(int(low), int(high), log=log)
+
+
+def direction_of(search: SearchConfig) -> StudyDirection:
+    """Whether the study's values are to be large or small."""
+    return StudyDirection.MAXIMIZE if search.mode == "max" else StudyDirection.MINIMIZE
+
+
+def state_of(trial: Trial) -> TrialState:
+    """Optuna's state of a trial; one that diverged was cut off, as one that was stopped early."""
+    if trial.status == "completed":
+        return TrialState.COMPLETE
+    if trial.status in ("stopped", "diverged"):
+        return TrialState.PRUNED
+    return TrialState.FAIL if trial.status == "failed" else TrialState.RUNNING
+
+
+def steps_of(trial: Trial, metric: str) -> dict[int, float]:
+    """The metric by epoch, without the stand-in that a diverged trial reports last (loss 1e9)."""
+    steps = {epoch: metrics[metric] for epoch, metrics in trial.results.items()}
+    if trial.status == "diverged":
+        steps.pop(trial.epochs, None)
+    return steps
+
+
+def value_of(trial: Trial, search: SearchConfig) -> float | None:
+    """What Optuna judges a trial by: our judgement, or of a pruned one its newest report."""
+    state, steps = state_of(trial), steps_of(trial, search.metric)
+    if state is TrialState.COMPLETE:
+        return trial.results[best_epoch(trial, search)][search.metric]
+    return steps[max(steps)] if state is TrialState.PRUNED and steps else None
+
+
+def optuna_trial(
+    parameters: Iterable[Parameter],
+    values: Mapping[str, Value],
+    state: TrialState,
+    value: float | None,
+    steps: Mapping[int, float],
+    user_attrs: Mapping[str, Any],
+) -> FrozenTrial:
+    """A trial that can be added to a study."""
+    given = [parameter for parameter in parameters if parameter.dimension.field in values]
+    return create_trial(
+        state=state,
+        value=value,
+        params={one.name: one.encode(values[one.dimension.field]) for one in given},
+        distributions={one.name: one.distribution for one in given},
+        intermediate_values=dict(steps),
+        user_attrs=dict(user_attrs),
+    )
+
+
+def earlier_trials(started_from: Event | None, metric: str) -> list[Trial]:
+    """The trials of the search that this one started from, if it did."""
+    if started_from is None:
+        return []
+    return [
+        Trial(
+            trial_id="",
+            index=index,
+            seed=0,
+            values=told["values"],
+            created=started_from["time"],
+            status=told["status"],
+            results={int(epoch): {metric: value} for epoch, value in told["results"]},
+        )
+        for index, told in enumerate(started_from["trials"])
+    ]

@@ -1,0 +1,400 @@
+"""Results: a search's trials, all derived from the journal, and which of them is best."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cifar_tune.errors import JournalError
+from cifar_tune.files import RAY, leads_out
+from cifar_tune.plan.config import FinalsConfig, Plan, SearchConfig
+from cifar_tune.plan.load import plan_from
+from cifar_tune.plan.space import Value
+from cifar_tune.record.events import what_is_wrong
+from cifar_tune.record.journal import FILE_NAME, VERSION, Event, Journal, Records, read_journal
+from cifar_tune.record.trials import CODE, ENDED, STATUSES, UNFINISHED, Start, Trial
+
+log = logging.getLogger(__name__)
+
+Rank = tuple[float, float, int]
+Leader = tuple[Rank, Trial]  # how good it was when last looked at
+
+
+@dataclass(kw_only=True)
+class Results:
+    """A search as its journal tells it. Feed it events in order; nothing else changes it."""
+
+    folder: Path
+    plan: Plan = field(default_factory=Plan)
+    data: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    trials: dict[str, Trial] = field(default_factory=dict)
+    starts: list[Start] = field(default_factory=list)
+    exchanges: list[int] = field(default_factory=list)
+    started_from: Event | None = None
+    epochs_run: int = 0
+    finals: dict[int, Event] = field(default_factory=dict)
+    confirmed: dict[int, Event] = field(default_factory=dict)
+    test_openings: int = 0
+    test_opened: Event | None = None
+    test_scored: Event | None = None
+    finished: bool = False
+    events: int = 0
+    _leader: Leader | None = None
+    _leader_ended: Leader | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> Results:
+        """Read the search in `folder`, running or not.
+
+        Raises:
+            ResultsError, JournalError: as `journal.read_journal`.
+        """
+        return cls.from_records(folder, read_journal(folder))
+
+    @classmethod
+    def from_records(cls, folder: Path, records: Records) -> Results:
+        """The search that these events tell."""
+        results = cls(folder=folder)
+        for event in records.events:
+            wrong = what_is_wrong(event)
+            try:
+                if not wrong:
+                    results.apply(event)
+                    results._check_values(event)
+            except (LookupError, TypeError, ValueError) as error:  # what came before does not fit
+                wrong = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            if wrong:
+                raise JournalError(
+                    f"{folder / FILE_NAME}:{event['seq']}: this {event['event']!s:.40} is none of"
+                    f" ours ({wrong:.300}); restore the file from a copy, or start a new search"
+                )
+        return results
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the search began on the built-in drawn set, so that nothing else will do."""
+        return self.data.get("kind") == "drawn"
+
+    def _check_values(self, event: Event) -> None:
+        """Whether what a trial was given can be trained; else a ValueError or LookupError."""
+        given_to = {"trial_created": [event], "exchanged": event.get("clones", [])}
+        for given in given_to.get(event["event"], []):
+            self.plan.run(given["values"], self.trials[given["trial_id"]].index)
+
+    def apply(self, event: Event) -> None:
+        """Take in one event of the journal; events of later versions are passed over."""
+        self.events = event["seq"]
+        handler: Callable[[Event], None] | None = getattr(self, f"_on_{event['event']}", None)
+        if handler is not None:
+            handler(event)
+
+    def _on_search(self, event: Event) -> None:
+        if event["version"] > VERSION:
+            raise JournalError(
+                f"{self.folder} was written by a later cifar_tune (journal version"
+                f" {event['version']}, this one reads {VERSION}); upgrade"
+            )
+        self.plan = plan_from(event["plan"], str(self.folder))
+        self.data = event["data"]
+        self.environment = event["environment"]
+
+    def _on_environment(self, event: Event) -> None:
+        """A start that goes on has other versions, another machine, another command."""
+        self.environment = event["environment"]
+
+    def _on_start(self, event: Event) -> None:
+        number = event["number"]
+        storage = event.get("storage", f"{RAY}/{number}")  # always there, once
+        self._check_place(storage)
+        self.starts.append(Start(number=number, slots=event["slots"], storage=storage))
+        self.plan = plan_from(event["plan"], str(self.folder))
+        self.finished = False
+
+    def _check_place(self, recorded: str) -> None:
+        if leads_out(recorded, [start.storage for start in self.starts]):
+            raise JournalError(
+                f"{self.folder}: its journal names {recorded}, which lies outside of what a search"
+                " has to itself; no search of ours wrote that: do not use this folder"
+            )
+
+    def _on_slots_changed(self, event: Event) -> None:
+        """Nodes joined or left the cluster."""
+        start = self.starts[-1]
+        start.earlier_slots[event["time"]] = start.slots
+        start.slots = event["slots"]
+
+    def _on_started_from(self, event: Event) -> None:
+        self.started_from = event
+
+    def _on_extended(self, event: Event) -> None:
+        """Completed trials that the new length makes incomplete go on."""
+        self.plan = plan_from(event["plan"], str(self.folder))
+        self.finished = False
+        for trial in self.trials.values():
+            if trial.status == "completed" and trial.epochs < self.plan.train.max_epochs:
+                trial.status, trial.completed_epochs = "pending", trial.epochs
+        self._find_leaders()
+
+    def _on_trial_created(self, event: Event) -> None:
+        keys = ("trial_id", "index", "seed", "values")
+        fields = {key: event[key] for key in keys}
+        self.trials[event["trial_id"]] = Trial(**fields, created=event["time"])
+        self._touch(event)
+
+    def _on_trial_started(self, event: Event) -> None:
+        self.trials[event["trial_id"]].status = "running"
+        self._touch(event)
+
+    def _on_result(self, event: Event) -> None:
+        trial, metrics = self.trials[event["trial_id"]], event["metrics"]
+        epoch = int(metrics["epoch"])
+        trial.results[epoch] = metrics
+        trial.spans[metrics["first_step_at"]] = metrics["reported_at"]
+        if event["checkpoint"] is not None:
+            self._check_place(event["checkpoint"])
+            trial.checkpoints[epoch] = event["checkpoint"]
+        # The scheduler's decision is in the same line as the result, so a crash between this line
+        # and trial_ended changes nothing.
+        if epoch >= self.plan.train.max_epochs:
+            trial.status = "completed"
+        elif event.get("paused"):
+            trial.status = "pending"
+        elif event["done"]:
+            trial.status = "stopped"
+        if event["diverged"]:
+            trial.status = "diverged"
+        self.epochs_run += 1
+        self._touch(event, trial)
+        self._update_leaders(trial)
+
+    def _on_checkpoints_dropped(self, event: Event) -> None:
+        for epoch in event["epochs"]:
+            self.trials[event["trial_id"]].checkpoints.pop(epoch, None)
+
+    def _on_checkpoints_lost(self, event: Event) -> None:
+        self._on_checkpoints_dropped(event)
+        trial = self.trials[event["trial_id"]]
+        if event.get("inherited") and trial.inherited is not None:
+            # It goes on from its own checkpoint, with the values of now.
+            before = trial.earlier_values.pop(trial.inherited[0])
+            if event["from_epoch"]:
+                trial.earlier_values[event["from_epoch"]] = before
+            trial.inherited = None
+
+    def _on_trial_ended(self, event: Event) -> None:
+        trial = self.trials[event["trial_id"]]
+        trial.status, trial.reason = event["status"], event["reason"]
+        if event["status"] == "failed":
+            trial.failures.append(event.get("kind", CODE))
+        self._touch(event, trial)
+        self._update_leaders(trial)
+
+    def _on_trial_retried(self, event: Event) -> None:
+        trial = self.trials[event["trial_id"]]
+        if event.get("by_user"):
+            trial.failures.clear()
+        else:
+            trial.failures.append(event.get("kind", CODE))
+        trial.status, trial.reason = "pending", ""
+        self.finished = False
+        self._touch(event, trial)
+        self._find_leaders()
+
+    def _on_exchanged(self, event: Event) -> None:
+        epoch = event["epoch"]
+        self.exchanges.append(epoch)
+        for clone in event["clones"]:
+            trial = self.trials[clone["trial_id"]]
+            trial.earlier_values[epoch] = trial.values
+            trial.values = clone["values"]
+            self._check_place(clone["checkpoint"])
+            trial.inherited = epoch, clone["checkpoint"]
+
+    def _on_finals_began(self, event: Event) -> None:
+        """Whoever goes on with them goes on as they were asked for."""
+        self.finals[event["number"]] = event
+        self.plan = self.plan.model_copy(update={"finals": FinalsConfig(**event["asked"])})
+
+    def _on_confirmed(self, event: Event) -> None:
+        self.confirmed[event["number"]] = event
+
+    def _on_test_opened(self, event: Event) -> None:
+        self.test_opened = event
+        self.test_openings += 1
+
+    def _on_test_scored(self, event: Event) -> None:
+        self.test_scored = event
+
+    def _on_finished(self, _: Event) -> None:
+        self.finished = True
+
+    def _touch(self, event: Event, trial: Trial | None = None) -> None:
+        """The search's wall clock runs from its first event about a trial to the last."""
+        if trial is not None:
+            trial.ended = event["time"]
+        if self.starts:
+            start = self.starts[-1]
+            start.began = event["time"] if start.began is None else start.began
+            start.ended = event["time"]
+
+    def counts(self) -> dict[str, int]:
+        """Trials by status, with `total`."""
+        counts = dict.fromkeys(STATUSES, 0)
+        for trial in self.trials.values():
+            counts[trial.status] += 1
+        return {"total": len(self.trials), **counts}
+
+    def unfinished(self) -> list[Trial]:
+        """The trials that are still to run, or to go on."""
+        return [trial for trial in self.trials.values() if trial.status in UNFINISHED]
+
+    def known_point(self, index: int) -> dict[str, Value]:
+        """What is settled of configuration `index` (from 0) beforehand; empty if nothing is."""
+        points = self.started_from["points"] if self.started_from else []
+        return dict(points[index]) if index < len(points) else {}
+
+    @property
+    def test_pending(self) -> bool:
+        """Whether the test split was opened, and what it was opened for is not scored yet."""
+        opened, scored = self.test_opened, self.test_scored
+        return opened is not None and (scored is None or scored["seq"] < opened["seq"])
+
+    def best(self) -> Trial | None:
+        """The winner by validation so far, or none."""
+        return None if self._leader is None else self._leader[1]
+
+    def winner(self) -> dict[str, Any] | None:
+        """The best trial as `summary.json` tells it."""
+        best = self.best()
+        if best is None:
+            return None
+        epoch = best_epoch(best, self.plan.search)
+        return {
+            "trial_id": best.trial_id,
+            "epoch": epoch,
+            "val_accuracy": best.results[epoch]["val_accuracy"],
+            "val_loss": best.results[epoch]["val_loss"],
+            "config": best.values_at(epoch),
+        }
+
+    def best_ended(self) -> Trial | None:
+        """The leader among the trials that ended: nothing can take its place but a better one."""
+        return None if self._leader_ended is None else self._leader_ended[1]
+
+    def _update_leaders(self, trial: Trial) -> None:
+        """Compare one trial with the leaders: looking at all at each report would be quadratic."""
+        self._leader = self._leading(self._leader, trial, self.trials.values())
+        if trial.status in ENDED:
+            self._leader_ended = self._leading(self._leader_ended, trial, self._ended())
+
+    def _leading(
+        self, leader: Leader | None, trial: Trial, trials: Iterable[Trial]
+    ) -> Leader | None:
+        rank = rank_of(trial, self.plan.search) if trial.usable else None
+        if leader is not None and trial is leader[1]:
+            if rank is None or rank < leader[0]:  # it failed, or got worse
+                return self._first(trials)
+            return rank, trial
+        if rank is not None and (leader is None or rank > leader[0]):
+            return rank, trial
+        return leader
+
+    def _find_leaders(self) -> None:
+        """Compare all: what has happened may have made any trial usable, or not ended."""
+        self._leader = self._first(self.trials.values())
+        self._leader_ended = self._first(self._ended())
+
+    def _first(self, trials: Iterable[Trial]) -> Leader | None:
+        best = pick_best(trials, self.plan.search)
+        return None if best is None else (rank_of(best, self.plan.search), best)
+
+    def _ended(self) -> Iterator[Trial]:
+        return (trial for trial in self.trials.values() if trial.status in ENDED)
+
+    @property
+    def offered_seconds(self) -> float:
+        """Seconds of all slots, in all starts."""
+        return sum(start.offered_seconds for start in self.starts)
+
+    def cost(self) -> dict[str, Any]:
+        """Where the time went; utilisation is busy / (wall x slots)."""
+        wall = sum(start.wall_seconds for start in self.starts)
+        offered = self.offered_seconds
+        busy = sum(trial.busy_seconds for trial in self.trials.values())
+        return {
+            "wall_seconds": round(wall, 3),
+            "busy_seconds": round(busy, 3),
+            "slots": self.starts[-1].slots if self.starts else 0,
+            "utilisation": round(busy / offered, 4) if offered else 0.0,
+            "epochs_run": self.epochs_run,
+            "epochs_without_stopping": len(self.trials) * self.plan.train.max_epochs,
+        }
+
+
+Observer = Callable[[Event, Results], None]
+Say = Callable[[str], None]
+"""Shows a line to whoever gave the command."""
+
+
+class PicklesAsNothing:
+    """What lives in the driver alone: Ray pickles a Tuner with its parts, and nobody reads it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+
+class Recorder(PicklesAsNothing):
+    """The one way to add to a search: the journal first, then the results, then who looks on."""
+
+    def __init__(self, journal: Journal, observers: Sequence[Observer] = ()) -> None:
+        self.journal = journal
+        self.observers = list(observers)
+        self.results = Results.from_records(journal.folder, journal.records)
+
+    def write(self, event: str, **values: Any) -> None:
+        """Append one event; it is on the disk when this returns.
+
+        Raises:
+            StorageError: as `Journal.append`.
+        """
+        written = self.journal.append(event, **values)
+        self.results.apply(written)
+        for observer in list(self.observers):
+            try:
+                observer(written, self.results)
+            except Exception as error:  # what is shown must not cost what is recorded
+                self.observers.remove(observer)
+                name = getattr(observer, "__qualname__", type(observer).__name__)
+                log.warning("%s is off from here on: %s", name, error)
+
+
+def best_epoch(trial: Trial, search: SearchConfig) -> int:
+    """The epoch that a trial is judged by: its best, the earliest of equals, or its last."""
+    epochs = trial.judged or list(trial.results)
+    if search.winner_by == "last":
+        return max(epochs)
+    sign = 1 if search.mode == "max" else -1
+    return max(epochs, key=lambda epoch: (sign * trial.results[epoch][search.metric], -epoch))
+
+
+def pick_best(trials: Iterable[Trial], search: SearchConfig) -> Trial | None:
+    """The best usable trial by the plan's metric, or none."""
+    return next(iter(ranked(trials, search)), None)
+
+
+def ranked(trials: Iterable[Trial], search: SearchConfig) -> list[Trial]:
+    """The usable trials, best first."""
+    usable = (trial for trial in trials if trial.usable)
+    return sorted(usable, key=lambda trial: rank_of(trial, search), reverse=True)
+
+
+def rank_of(trial: Trial, search: SearchConfig) -> Rank:
+    """What a usable trial is compared by: higher is better; loss and age tell equals apart."""
+    metrics = trial.results[best_epoch(trial, search)]
+    sign = 1 if search.mode == "max" else -1
+    return sign * metrics[search.metric], -metrics["val_loss"], -trial.index

@@ -1,0 +1,121 @@
+"""TensorBoard files, written by the driver from journal events."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec
+
+from cifar_tune.files import is_of_finals, write_atomically
+from cifar_tune.plan.config import SearchConfig
+from cifar_tune.record.journal import Event
+from cifar_tune.record.results import Results
+from cifar_tune.record.trials import ENDED, STATUSES, Trial
+from cifar_tune.report.event_files import FAILURE, RUNNING, SUCCESS, EventFiles, in_column
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+
+# What ends the names of the files for the HPARAMS page.
+ROW, COLUMNS = "row", "columns"
+METRICS = ("val_accuracy", "val_loss", "best_val_accuracy", "epoch")
+
+
+class TensorBoardFiles:
+    """Writes `<folder>/<trial>/` from journal events; a disk fault ends it with one warning.
+
+    The driver writes them, since a worker on another node can't write the driver's folder. Each
+    start of a search adds a file of scalars to a trial. The HPARAMS page has a row for each trial,
+    with the last scalars as its metrics. A row has a file of its own, which is replaced, because
+    TensorBoard believes the first row of a trial that it finds; and so have the columns. A search's
+    finals (`<search>/finals/<kind>-1`) add rows and no columns to those of the search.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files = EventFiles()
+        self._name = _file_name("scalars")
+        self._newest: dict[str, int] = {}
+        self._without_row: dict[str, tuple[Trial, SearchConfig]] = {}
+        self._broken = False
+
+    def __call__(self, event: Event, results: Results) -> None:
+        """Observe one event of the journal."""
+        if event["event"] == "start" and not is_of_finals(results.folder):
+            self._safely(self._write_columns, results)
+        elif event["event"] == "result":
+            self._safely(self._write_scalars, event, results)
+        elif event["event"] == "trial_ended":
+            trial = results.trials[event["trial_id"]]
+            self._safely(self._write_row, trial, results.plan.search)
+
+    def close(self) -> None:
+        """Write the rows of trials that did not end."""
+        for trial, search in list(self._without_row.values()):
+            self._safely(self._write_row, trial, search)
+
+    def _safely(self, write: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        if self._broken:
+            return
+        try:
+            write(*args, **kwargs)
+        except OSError as error:
+            self._broken = True
+            log.warning("TensorBoard files can't be written any more: %s", error)
+
+    def _write_scalars(self, event: Event, results: Results) -> None:
+        name, metrics, seconds = event["trial_id"], event["metrics"], event["time"]
+        epoch = int(metrics["epoch"])
+        shown = {key: value for key, value in metrics.items() if not key.endswith("_at")}
+        events = [self._files.scalars(shown, epoch, seconds)]
+        if epoch <= self._newest.get(
+            name, epoch
+        ):  # it was reported before a crash, or may have been
+            events.insert(0, self._files.restart(epoch, seconds))
+        self._files.append(self._folder / name / self._name, *events)
+        self._newest[name] = epoch
+        self._without_row[name] = results.trials[name], results.plan.search
+
+    def _write_columns(self, results: Results) -> None:
+        space = results.plan.search.parsed_space
+        self._replace(self._folder, COLUMNS, self._files.experiment(space, STATUSES, METRICS))
+
+    def _write_row(self, trial: Trial, search: SearchConfig) -> None:
+        """The trial's hyperparameters and status."""
+        self._without_row.pop(trial.trial_id, None)
+        values = trial.values_at(trial.epochs)
+        cells = {
+            field.field: in_column(field, values[field.field])
+            for field in search.parsed_space
+            if field.field in values
+        }
+        ended = trial.created if trial.ended is None else trial.ended
+        self._replace(
+            self._folder / trial.trial_id,
+            ROW,
+            self._files.session_start({**cells, "status": trial.status}, trial.created),
+            self._files.session_end(_mark(trial), ended),
+        )
+
+    def _replace(self, folder: Path, kind: str, *events: object) -> None:
+        """Write a file in place of those of its kind."""
+        before, path = list(folder.glob(f"*.{kind}")), folder / _file_name(kind)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, self._files.whole(*events))
+        for old in before:
+            if old != path:
+                old.unlink()
+
+
+def _mark(trial: Trial) -> str:
+    if trial.status not in ENDED:
+        return RUNNING
+    return FAILURE if trial.status in ("failed", "diverged") else SUCCESS
+
+
+def _file_name(kind: str) -> str:
+    """TensorBoard reads what has `tfevents` in its name, in the order of the names."""
+    return f"events.out.tfevents.{int(time.time()):010d}.{kind}"

@@ -1,0 +1,1 @@
+"""One start of a search, from plan to outcome."""

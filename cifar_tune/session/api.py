@@ -1,0 +1,114 @@
+"""Searches from Python, in a script or a notebook: a plan in, `Results` or a pandas frame out."""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cifar_tune.plan.config import Plan
+from cifar_tune.record.results import Results, Say
+from cifar_tune.record.tables import trials_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cifar_tune.plan.machine import Machine
+    from cifar_tune.plan.preflight import Forecast
+
+STEM = "search"  # a plan does not know the name of its file, which the command's folders have
+
+
+def run_search(plan: Plan, *, quiet: bool = False) -> Results:
+    """Search as `cifar-tune tune` does, and wait for the end.
+
+    Results lie in the folder `plan.out`/`plan.name`; without a name in `search-<n>` there.
+
+    Args:
+        plan: as `load_plan` gives it.
+        quiet: whether to print nothing.
+
+    Returns:
+        The search. Trials may have failed (`results.counts()`), and a time budget may have left it
+        unfinished (`results.finished`).
+
+    Raises:
+        CifarTuneError: as the command's message has it: the plan can't be carried out, the data is
+            not there, the folder is taken, no trial is usable, the storage is full.
+        KeyboardInterrupt, SystemExit: a signal stopped it, after all was saved.
+    """
+    from cifar_tune.plan import preflight
+    from cifar_tune.plan.machine import read_machine
+    from cifar_tune.search.cluster import nodes_for
+
+    say = _say_nothing if quiet else _say
+    if quiet:
+        tracking = plan.tracking.model_copy(update={"quiet": True})
+        plan = plan.model_copy(update={"tracking": tracking})
+    machine = read_machine()
+    with nodes_for(plan, machine, say) as nodes:
+        return _search(plan, machine, preflight.check(plan, nodes), say)
+
+
+def _search(plan: Plan, machine: Machine, forecast: Forecast, say: Say) -> Results:
+    from cifar_tune.plan import preflight
+    from cifar_tune.plan.forecast import describe
+    from cifar_tune.record.warm_start import read_start_from
+    from cifar_tune.search.cluster import check_storage
+    from cifar_tune.session import folder as folders
+
+    folder = folders.results_folder(plan, STEM).absolute()  # trials have another directory
+    folders.check_folder(folder)
+    check_storage(plan)
+    start_from = read_start_from(plan)
+    dataset = preflight.check_data(plan)
+    for line in describe(forecast, dataset, folder, disk=False):
+        say(line)
+
+    from cifar_tune.session.start import start_search  # it imports Ray
+
+    code = start_search(forecast, folder, machine, say, start_from=start_from)
+    _pass_on_signal(code, folder)
+    return Results.read(folder)
+
+
+def _pass_on_signal(code: int, folder: Path) -> None:
+    """A caller's loop over plans must end as well."""
+    if code == 128 + signal.SIGINT:
+        raise KeyboardInterrupt(
+            f"everything reported is saved: cifar_tune.Results.read({folder!r})"
+        )
+    if code == 128 + signal.SIGTERM:
+        raise SystemExit(code)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _say_nothing(line: str) -> None:
+    pass
+
+
+def frame(results: Results) -> pd.DataFrame:
+    """The trials as a pandas frame: rows and columns of `trials.csv`.
+
+    A field that a trial has not (`when`), or a figure that it never reported, is missing there.
+    """
+    import pandas as pd
+
+    # Words such as 32 and none stay words.
+    words = {
+        dimension.field: str
+        for dimension in results.plan.search.parsed_space
+        if any(isinstance(value, str) for value in dimension.values)
+    }
+    return pd.read_csv(
+        io.StringIO(trials_csv(results)),
+        dtype={"best_epoch": "Int64", **words},
+        keep_default_na=False,
+        na_values=[""],
+    )

@@ -1,0 +1,215 @@
+"""What a search came to: its winner, the test score, the failures, and the exit code."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cifar_tune.errors import NoUsableTrialError
+from cifar_tune.finals.opening import score_winner
+from cifar_tune.finals.retraining import Workplace
+from cifar_tune.finals.stages import Finals
+from cifar_tune.plan.preflight import number_of_trials
+from cifar_tune.record.results import Recorder, Results, Say
+from cifar_tune.record.tables import failures, finals_of, write_tables
+from cifar_tune.report.writer import write_in_process
+from cifar_tune.search.bohb import NOT_RESUMABLE
+from cifar_tune.search.checkpoints import damaged, tidy
+from cifar_tune.search.stop import ASKED_FOR, TIME_BUDGET, StopRequest
+from cifar_tune.vision.data import Dataset, SearchData
+
+
+def resume_command(folder: Path) -> str:
+    """The command that goes on with the search in `folder`."""
+    return f"python -m cifar_tune.tune resume {shlex.quote(str(folder))}"
+
+
+def finish(
+    recorder: Recorder,
+    dataset: Dataset,
+    data: SearchData,
+    stop: StopRequest,
+    say: Say,
+    place: Workplace,
+    *,
+    seconds_left: float | None = None,
+    asked: bool = False,
+    again: bool = False,
+) -> int:
+    """Write the winner, hold the finals, write the tables, show it all; returns the exit code.
+
+    Args:
+        recorder, dataset, data: of the search.
+        stop: what ended it, if anything did.
+        say: shows a line.
+        place: where the finals train.
+        seconds_left: for the finals; none: as long as they take.
+        asked: whether it is the finals that the user asked for.
+        again: whether the test split may be opened once more.
+
+    Raises:
+        NoUsableTrialError: the search is over, and no trial is usable.
+    """
+    results = recorder.results
+    if results.counts()["interrupted"]:
+        stop.ask("Ray, without a reason")
+    if stop.signal is None:
+        checkpoint = _write_winner(recorder, data, say)
+        # A time budget buys an answer; what else stops a search leaves it to whoever goes on.
+        if checkpoint is not None and stop.reason in (None, TIME_BUDGET, ASKED_FOR):
+            finals = Finals(
+                recorder=recorder,
+                dataset=dataset,
+                data=data,
+                place=place,
+                stop=stop,
+                say=say,
+                asked=asked,
+                again=again,
+            )
+            if results.plan.finals.seeds:
+                finals.run(seconds_left)
+            else:
+                score_winner(recorder, dataset, checkpoint, say, again=again)
+    if stop.reason is None:
+        tidy(recorder)
+        recorder.write("finished")
+    write_tables(results)
+    page = stop.signal is None and _write_page(results.folder, say)
+    _show_outcome(results, say)
+    say(f"results in {results.folder}" + ("; the page is report.html there" if page else ""))
+    if stop.reason is not None:
+        _show_way_on(results, stop, say)
+    if stop.signal is not None:
+        return 128 + stop.signal
+    if stop.error is not None:
+        raise stop.error
+    if results.best() is None and (stop.reason is None or results.counts()["failed"]):
+        raise NoUsableTrialError("no trial is usable; the table above has the reasons")
+    return 3 if results.counts()["failed"] else 0
+
+
+def _show_way_on(results: Results, stop: StopRequest, say: Say) -> None:
+    """How a search that was stopped can go on; the command is the last line."""
+    cause = f"Stopped by {stop.reason}" if stop.signal is not None else f"Stopped: {stop.reason}"
+    if results.plan.search.scheduler == "bohb":
+        say(f"{cause}; everything reported is saved. The search can't go on: {NOT_RESUMABLE}")
+        return
+    say(f"{cause}; everything reported is saved. Go on with:")
+    say(resume_command(results.folder))
+
+
+def _write_winner(recorder: Recorder, data: SearchData, say: Say) -> Path | None:
+    """Write `best/`; its checkpoint, or none where there is no winner or it has none."""
+    if recorder.results.best() is None:
+        return None
+    # It imports torch, which costs seconds that the start and a stopped search do not have.
+    from cifar_tune.vision.best import write_best
+
+    checkpoint = write_best(recorder.results, data, say)
+    if checkpoint is None:
+        say("The winner has no checkpoint, so there is no best/ and no test score.")
+    return checkpoint
+
+
+def _write_page(folder: Path, say: Say) -> bool:
+    """Whether there is a new page: a signal leaves no time for one, and a fault costs nothing."""
+    fault = write_in_process(folder)
+    if fault is not None:
+        again = f"cifar-tune report {shlex.quote(str(folder))}"
+        say(f"No page was written ({fault}); try again: {again}")
+    return fault is None
+
+
+def _show_outcome(results: Results, say: Say) -> None:
+    for line in failure_table(results):
+        say(line)
+    winner, cost = results.winner(), results.cost()
+    say(
+        f"{cost['epochs_run']} of {cost['epochs_without_stopping']} epochs run in"
+        f" {cost['wall_seconds']:.0f} s on {cost['slots']} slots, {cost['utilisation']:.0%} busy"
+    )
+    if winner is None:
+        return
+    say(
+        f"winner {winner['trial_id']} (epoch {winner['epoch']}): validation accuracy"
+        f" {winner['val_accuracy']:.4f}, loss {winner['val_loss']:.4f}"
+    )
+    say("  " + "  ".join(f"{field}={value}" for field, value in winner["config"].items()))
+    for line in finals_lines(results):
+        say(line)
+
+
+def finals_lines(results: Results) -> list[str]:
+    """What the finals came to, in sentences; empty without any."""
+    finals = finals_of(results)
+    if finals is None:
+        return []
+    lines = []
+    if finals["confirm"]:
+        lines.append(finals["confirm"]["statement"])
+    if finals["optimism"] is not None:
+        lines.append(
+            f"optimism of the search: {finals['optimism']:+.4f} (validation accuracy of the winner,"
+            " less the mean of its new trainings on the confirmation images)"
+        )
+    if finals["mean"] is not None:
+        lines.append(_test_line(results, finals))
+    return lines
+
+
+def _test_line(results: Results, finals: dict[str, Any]) -> str:
+    kind = " on the DRAWN set, not CIFAR-10" if results.drawn else ""
+    line = f"test accuracy {finals['mean']:.4f}{kind}"
+    count = len(finals["seeds"])
+    if count > 1:
+        line += f", mean of {count} seeds of {finals['trial_id']}'s configuration"
+    lost = [f"{number} {kind}" for kind, number in (finals["lost"] or {}).items() if number]
+    if lost:
+        line += f" ({', '.join(lost)} and left out)"
+    if finals["std"] is not None:
+        line += f", standard deviation {finals['std']:.4f}"
+    if finals["ci95"]:
+        low, high = finals["ci95"]
+        line += f"; 95 % interval for a new training on new images: {low:.4f} to {high:.4f}"
+    if finals["openings"] > 1:
+        line += f"; the test split was opened {finals['openings']} times"
+    return line
+
+
+def failure_table(results: Results) -> list[str]:
+    """The trials that failed or diverged, a line each under a heading; empty if there are none."""
+    rows = [
+        (one["trial_id"], one["kind"], str(one["tries"]), str(one["epochs"]), one["reason"])
+        for one in failures(results)
+    ]
+    if not rows:
+        return []
+    rows.insert(0, ("trial", "failure", "tries", "epochs", "reason"))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return [
+        "  ".join([*(word.ljust(w) for word, w in zip(row, widths, strict=False)), row[-1]])
+        for row in rows
+    ]
+
+
+def standing(results: Results) -> str:
+    """Where a search stands, in a sentence."""
+    counts = results.counts()
+    named = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    return f"Going on with {results.folder}: {named}, of {results.plan.search.num_samples}."
+
+
+def way_on(results: Results) -> Iterator[str]:
+    """A line for each trial that would go on, and one for those that are still to come."""
+    for trial in results.unfinished():
+        lost = damaged(results.folder, trial)
+        whole = [epoch for epoch in trial.checkpoints if epoch not in lost]
+        after = f"after its checkpoint of epoch {max(whole)}" if whole else "from the start"
+        if trial.inherited and max(whole, default=0) <= trial.inherited[0]:
+            after = f"with what it took over in epoch {trial.inherited[0]}"
+        gone = f"; damaged or gone: those of {', '.join(map(str, lost))}" if lost else ""
+        yield f"{trial.trial_id} would go on {after}{gone}"
+    yield f"{max(0, number_of_trials(results.plan) - len(results.trials))} trials are still to come"

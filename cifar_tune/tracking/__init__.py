@@ -1,1 +1,0 @@
-"""Where results are shown besides the results folder."""

@@ -1,0 +1,162 @@
+"""One recorded trial, to be trained again alone, and the comparison of what comes out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cifar_tune.errors import DataError, PlanError
+from cifar_tune.plan.config import Plan, RunConfig
+from cifar_tune.plan.load import plan_from
+from cifar_tune.record.journal import Records, read_journal
+from cifar_tune.record.results import Results
+from cifar_tune.record.trials import Trial
+
+COMPARED = ("val_accuracy", "val_loss", "train_loss", "lr")
+
+Metrics = Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedTrial:
+    """A trial as a search recorded it.
+
+    Attributes:
+        trial_id: t0001 and so on.
+        status, reason: how it ended.
+        run: what it trained, with all that was settled for the machine of the search.
+        epochs: its figures by epoch (from 1), as far as a training of `run` can repeat them.
+        drawn: whether the data was the built-in drawn set.
+        fingerprint: of the dataset.
+        note: what can't be repeated; empty if all can.
+    """
+
+    trial_id: str
+    status: str
+    reason: str
+    run: RunConfig
+    epochs: Mapping[int, Metrics]
+    drawn: bool
+    fingerprint: str
+    note: str
+
+    @property
+    def last_epoch(self) -> int:
+        """Where the repetition ends: a crashed trial's crash is looked for to the end."""
+        crashed = self.status == "failed"
+        return self.run.train.max_epochs if crashed else max(self.epochs)
+
+    def introduce(self) -> list[str]:
+        """What is repeated, for people."""
+        reason = f" ({self.reason})" if self.reason else ""
+        lines = [f"{self.trial_id}: {self.status}{reason}, {len(self.epochs)} epochs recorded"]
+        return lines + ([self.note] if self.note else [])
+
+    def check_data(self, fingerprint: str) -> None:
+        """Refuse other data than the search's.
+
+        Raises:
+            DataError: the fingerprints differ.
+        """
+        if fingerprint != self.fingerprint:
+            raise DataError(
+                f"the data has the fingerprint {fingerprint[:12]}, and {self.trial_id} was trained"
+                f" on {self.fingerprint[:12]}; give that data with --data-dir"
+            )
+
+    def compare(self, repeated: Sequence[Metrics]) -> list[str]:
+        """Recorded and repeated figures side by side, where they differ, and a verdict."""
+        pairs = [(self.epochs[int(m["epoch"])], m) for m in repeated if m["epoch"] in self.epochs]
+        if not pairs:
+            return ["there is nothing to compare: no epoch was recorded and repeated"]
+        different = [
+            (now["epoch"], name, then[name], now[name])
+            for then, now in pairs
+            for name in COMPARED
+            if then[name] != now[name]
+        ]
+        if not different:
+            return [f"equal in all of {len(pairs)} epochs: {', '.join(COMPARED)}, bit for bit"]
+        lines = ["epoch  figure        recorded      repeated      difference"]
+        lines += [
+            f"{epoch:5.0f}  {name:12}  {then:<12.6g}  {now:<12.6g}  {now - then:+.2e}"
+            for epoch, name, then, now in different
+        ]
+        worst = max(abs(now["val_accuracy"] - then["val_accuracy"]) for then, now in pairs)
+        return [
+            *lines,
+            f"differs from epoch {different[0][0]:.0f} on, by at most {worst:.4f} in val_accuracy:"
+            " another kind of machine, number of threads, or version rounds otherwise",
+        ]
+
+
+def read_trial(folder: Path, trial_id: str, data_path: str | None = None) -> RecordedTrial:
+    """A trial of the search in `folder`.
+
+    Args:
+        folder: a results folder.
+        trial_id: t0001 and so on.
+        data_path: where the data lies now, if not where it was.
+
+    Raises:
+        ResultsError, JournalError: as `journal.read_journal`.
+        PlanError: there is no such trial, it reported nothing, or it can't be repeated alone.
+    """
+    records = read_journal(folder)
+    results = Results.from_records(folder, records)
+    trial = _find(results, trial_id)
+    plan, limit = _before_extension(records, trial)
+    if data_path is not None:
+        data = plan.data.model_copy(update={"path": data_path})
+        plan = plan.model_copy(update={"data": data})
+    note = ""
+    if trial.epochs > limit:
+        note = (
+            f"compared up to epoch {limit}: then the search was extended, and its schedule changed"
+        )
+    return RecordedTrial(
+        trial_id=trial_id,
+        status=trial.status,
+        reason=trial.reason,
+        run=plan.run(trial.values, trial.index),
+        epochs={epoch: metrics for epoch, metrics in trial.results.items() if epoch <= limit},
+        drawn=results.drawn,
+        fingerprint=results.data.get("fingerprint", ""),
+        note=note,
+    )
+
+
+def _find(results: Results, trial_id: str) -> Trial:
+    trial = results.trials.get(trial_id)
+    if trial is None:
+        near = difflib.get_close_matches(trial_id, list(results.trials), n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise PlanError(
+            f"--like: {results.folder} has no trial {trial_id!r}, but {len(results.trials)} from"
+            f" t0001 on{hint}"
+        )
+    if trial.earlier_values:
+        raise PlanError(
+            f"--like: {trial_id} took over weights and values of other trials of its population, so"
+            " it can't be repeated alone; name a trial that never did, or use its checkpoint"
+        )
+    if not trial.results and trial.status != "failed":
+        raise PlanError(f"--like: {trial_id} is {trial.status} and has reported nothing yet")
+    return trial
+
+
+def _before_extension(records: Records, trial: Trial) -> tuple[Plan, int]:
+    """The plan that held when a trial began to report, and its last epoch before that changed."""
+    newest: Plan | None = None
+    first: Plan | None = None
+    limit = 0
+    for event in records.of("search", "start", "extended", "result"):
+        if event["event"] != "result":
+            newest = plan_from(event["plan"], "the recorded plan")
+        elif event["trial_id"] == trial.trial_id and newest is not None:
+            first = first or newest
+            if newest.train.max_epochs == first.train.max_epochs:
+                limit = max(limit, int(event["metrics"]["epoch"]))
+    return first or newest or plan_from({}, "the recorded plan"), limit

@@ -1,0 +1,182 @@
+"""Trains one configuration with several workers on this node: this process and children of it."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cifar_tune.errors import CifarTuneError, PlanError
+from cifar_tune.plan.config import RunConfig
+from cifar_tune.train.fit import FitResult, fit
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback
+
+    from cifar_tune.train.parallel import Member
+    from cifar_tune.vision.data import SearchData
+
+# Imported once in a process that then forks workers in milliseconds, also for later trials. Ray is
+# there because a child runs its parent's main file, and a trial's parent is Ray's.
+PRELOADED = [
+    "ray",
+    "cifar_tune.train.parallel",
+    "cifar_tune.vision.data.datamodule",
+    "cifar_tune.vision.module",
+]
+TOLD_SECONDS = 5.0  # for a worker's own error, when this process has noticed that it is gone
+NOTICED_SECONDS = 30.0  # for this process to notice it: nccl may wait for ever
+
+
+class WorkerError(RuntimeError):
+    """A worker ended before its training did; the message holds its own error."""
+
+
+def fit_with_workers(
+    run: RunConfig,
+    data: SearchData,
+    *,
+    workers: int,
+    callbacks: Sequence[Callback] = (),
+    resume_from: Path | None = None,
+) -> FitResult:
+    """As `train.fit`, with `workers` processes that share every batch; on GPUs, one has one each.
+
+    This process is worker 0: the only one with callbacks. However it ends, also by SystemExit in
+    a callback or by SIGKILL, the others end at once.
+
+    Raises:
+        WorkerError: another worker failed.
+        PlanError, DataError: as `train.fit`.
+    """
+    if workers == 1:
+        return fit(run, data, callbacks=callbacks, resume_from=resume_from)
+    _check_gpus(workers)
+    from cifar_tune.train.parallel import Member
+
+    with tempfile.TemporaryDirectory(prefix="cifar_tune_") as folder:
+        meeting = str(Path(folder, "meeting"))
+        members = [Member(rank=r, workers=workers, meeting=meeting) for r in range(workers)]
+        others = _Others(members[1:], run, data, resume_from)
+        try:
+            return fit(run, data, callbacks=callbacks, resume_from=resume_from, member=members[0])
+        except CifarTuneError:
+            raise
+        except Exception as error:
+            told = others.error() if _tells_of_others(error) else None
+            if told is None:
+                raise
+            raise WorkerError(told) from error
+        finally:
+            others.end()
+
+
+def _tells_of_others(error: Exception) -> bool:
+    """Whether worker 0 fails for want of another; if not, the others fail for want of it."""
+    import torch
+
+    # gloo has no error of its own, but its name is in the text.
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+
+
+def _check_gpus(workers: int) -> None:
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.device_count() < workers:
+        raise PlanError(
+            f"{workers} workers need a GPU each, and this process sees"
+            f" {torch.cuda.device_count()}; give as many with --gpus-per-trial {workers}"
+        )
+
+
+class _Others:
+    """The processes of all workers but this one."""
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        run: RunConfig,
+        data: SearchData,
+        resume_from: Path | None,
+    ) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        self._ended = threading.Event()
+        self._processes = []
+        self._links = []
+        for member in members:
+            ours, theirs = context.Pipe()
+            process = context.Process(
+                target=_work, args=(member, run, data, resume_from, theirs), daemon=True
+            )
+            process.start()
+            theirs.close()  # or its end would not show here
+            self._processes.append(process)
+            self._links.append(ours)
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def error(self) -> str | None:
+        """What a worker that ended too early said of it; none if all go on."""
+        wait([*self._links, *[process.sentinel for process in self._processes]], TOLD_SECONDS)
+        for rank, (process, link) in enumerate(
+            zip(self._processes, self._links, strict=True), start=1
+        ):
+            try:
+                told = link.recv() if link.poll() else None
+            except EOFError:  # it was killed
+                told = None
+            process.join(TOLD_SECONDS if told else 0)
+            if told is not None:
+                return f"worker {rank} failed, and this is its error:\n{told}"
+            if process.exitcode:
+                return f"worker {rank} died with exit code {process.exitcode}"
+        return None
+
+    def end(self) -> None:
+        """Kill them: one may wait in a collective for this process, which will never come."""
+        self._ended.set()
+        for process in self._processes:
+            process.kill()
+        for process, link in zip(self._processes, self._links, strict=True):
+            process.join()
+            link.close()
+
+    def _watch(self) -> None:
+        """End this process if a worker is gone and it does not notice."""
+        left = {process.sentinel: process for process in self._processes}
+        while left and not self._ended.is_set():
+            for sentinel in wait(list(left), timeout=1.0):
+                process = left.pop(sentinel)  # type: ignore[arg-type]
+                if process.exitcode and not self._ended.wait(NOTICED_SECONDS):
+                    sys.stderr.write("a worker of this training died; so this process ends\n")
+                    os._exit(1)
+
+
+def _work(
+    member: Member, run: RunConfig, data: SearchData, resume_from: Path | None, link: Connection
+) -> None:
+    """Train as a worker that is not worker 0; what runs in its process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # worker 0 decides
+    threading.Thread(target=_end_with, args=(link,), daemon=True).start()
+    try:
+        fit(run, data, resume_from=resume_from, member=member)
+    except BaseException:
+        link.send(traceback.format_exc())
+        link.close()
+        os._exit(1)
+
+
+def _end_with(link: Any) -> None:
+    """End this process when worker 0's does, however that happens: nothing else comes here."""
+    with contextlib.suppress(EOFError, OSError):
+        link.recv_bytes()
+    os._exit(1)

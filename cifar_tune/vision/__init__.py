@@ -1,0 +1,1 @@
+"""The built-in task: CIFAR-10 and image folders."""

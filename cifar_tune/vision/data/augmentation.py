@@ -1,0 +1,161 @@
+"""Crops, flips, blanks and normalises whole batches of uint8 images, on a CPU or a GPU alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cifar_tune.plan.config import DataConfig
+from cifar_tune.vision.data.dataset import IMAGE_SIDE
+
+ROW_BYTES = 3 * IMAGE_SIDE
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What chance decided for n images, [n] int64 each, on any device.
+
+    `top` and `left` (0 to 2 * crop_padding) place the crop in the padded image, `flip` is 0 or 1,
+    `cut_top` and `cut_left` place the blanked square in the crop.
+    """
+
+    top: Tensor
+    left: Tensor
+    flip: Tensor
+    cut_top: Tensor
+    cut_left: Tensor
+
+    def part(self, start: int, stop: int, step: int = 1) -> Choices:
+        """The choices of some of the images, without copying."""
+        taken = slice(start, stop, step)
+        return Choices(*(getattr(self, name)[taken] for name in self.__dataclass_fields__))
+
+    def to(self, device: torch.device) -> Choices:
+        """The same choices on another device."""
+        return Choices(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """One epoch: `order` [n] int64, the images as they come, and the choices in that order."""
+
+    order: Tensor
+    choices: Choices
+
+
+def plan_epoch(images: int, config: DataConfig, seed: int, epoch: int) -> EpochPlan:
+    """Draws order and augmentation of a whole epoch, on the CPU, from (seed, epoch) alone.
+
+    So epoch 7 is the same whether or not the process was started anew before it, and the same on a
+    CPU and on a GPU. It costs 4 ms for 45,000 images.
+    """
+    generator = _generator(seed, epoch)
+
+    def draw(choices: int) -> Tensor:
+        return torch.randint(choices, (images,), generator=generator)
+
+    order = torch.randperm(images, generator=generator)
+    offsets = 2 * config.crop_padding + 1
+    corners = IMAGE_SIDE - config.cutout + 1
+    top, left, coin, cut_top, cut_left = (draw(n) for n in (offsets, offsets, 2, corners, corners))
+    if config.flip == "none":
+        coin = torch.zeros_like(coin)
+    elif config.flip == "alternating":
+        coin = (_first_flips(images, seed)[order] + epoch) % 2
+    return EpochPlan(order, Choices(top, left, coin, cut_top, cut_left))
+
+
+def _first_flips(images: int, seed: int) -> Tensor:
+    """Which images are flipped in epoch 0: every image then shows its two sides in turn.
+
+    Method: Keller Jordan, "94% on CIFAR-10 in 3.29 seconds", arXiv 2404.00498.
+    """
+    return torch.randint(2, (images,), generator=_generator(seed, -1))
+
+
+def _generator(seed: int, epoch: int) -> torch.Generator:
+    state = np.random.SeedSequence((seed, epoch + 1)).generate_state(1)[0]
+    return torch.Generator().manual_seed(int(state))
+
+
+class BatchMaker:
+    """Makes float batches, [batch, 3, 32, 32], out of uint8 images, [n, 32, 32, 3].
+
+    Measured on one core at batch 128, crop, flip and normalisation together: 3.5 µs an image. A
+    row is one run of 96 bytes, so one `index_select` of rows picks the images, shifts them up or
+    down and reflects them at the border, without a padded copy; one `gather` along the rows then
+    shifts, reflects and flips sideways. A gather of single pixels takes 7.5 µs, one from an
+    unfolded view of padded images 7.3 µs, PIL-based transforms more than 200.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device,
+        channels_last: bool = True,
+    ) -> None:
+        self._channels_last = channels_last
+        rows = reflected_windows(config.crop_padding)  # [2p + 1, 32]
+        # Row 2 * left + flip says where the columns come from: [2 * (2p + 1), 32]
+        both = torch.stack([rows, rows.flip(1)], dim=1).flatten(0, 1)
+        columns = (both[:, :, None] * 3 + torch.arange(3)).flatten(1)  # [..., 96] bytes of a row
+        scale = 1 / (255 * torch.tensor(std, dtype=torch.float64))
+        shift = -torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
+        self._rows, self._columns = rows.to(device), columns.to(device)
+        # As long as a whole image, because broadcasting three values is four times slower.
+        self._scale = scale.float().repeat(IMAGE_SIDE * IMAGE_SIDE).to(device)
+        self._shift = shift.float().repeat(IMAGE_SIDE * IMAGE_SIDE).to(device)
+        side = torch.arange(config.cutout)[:, None] * ROW_BYTES + torch.arange(3 * config.cutout)
+        self._square = side.flatten().to(device)  # the blanked bytes, counted from the first
+
+    def augmented(self, images: Tensor, index: Tensor, choices: Choices) -> Tensor:
+        """Picks `index` [batch] int64 out of `images` and applies the choices [batch]."""
+        starts = index[:, None] * IMAGE_SIDE + self._rows[choices.top]  # [batch, 32] rows
+        rows = images.view(-1, ROW_BYTES).index_select(0, starts.flatten())
+        columns = self._columns[2 * choices.left + choices.flip]  # [batch, 96]
+        rows = rows.view(len(index), IMAGE_SIDE, ROW_BYTES)
+        pixels = rows.gather(2, columns[:, None, :].expand(rows.shape))
+        values = self._normalised(pixels)
+        if len(self._square):
+            self._blank(values, choices)
+        return self._output(values)
+
+    def plain(self, images: Tensor) -> Tensor:
+        """Normalises `images` [batch, 32, 32, 3] and nothing else."""
+        return self._output(self._normalised(images))
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        values = pixels.reshape(len(pixels), -1).to(torch.float32)
+        values.mul_(self._scale).add_(self._shift)
+        return values.view(-1, IMAGE_SIDE, IMAGE_SIDE, 3)
+
+    def _blank(self, values: Tensor, choices: Choices) -> None:
+        """Sets a square, wholly inside, to zero, which is the mean once normalised; in place.
+
+        Writing the square alone costs a tenth of filling by a mask of the whole image.
+        """
+        images = torch.arange(len(values), device=values.device) * IMAGE_SIDE
+        starts = (images + choices.cut_top) * ROW_BYTES + 3 * choices.cut_left
+        values.view(-1).index_fill_(0, (starts[:, None] + self._square).flatten(), 0)
+
+    def _output(self, values: Tensor) -> Tensor:
+        """Names the axes [batch, 3, 32, 32]: as it lies in memory, that is channels_last."""
+        images = values.permute(0, 3, 1, 2)
+        return images if self._channels_last else images.contiguous()
+
+
+def reflected_windows(padding: int) -> Tensor:
+    """For each offset, which row (or column) of the image each of the crop's 32 comes from.
+
+    [2 * padding + 1, 32] int64; beyond the border the image is reflected without repeating its
+    edge, like `torch.nn.functional.pad(mode="reflect")`.
+    """
+    place = torch.arange(2 * padding + 1)[:, None] + torch.arange(IMAGE_SIDE) - padding
+    last = IMAGE_SIDE - 1
+    return last - (last - place.abs()).abs()

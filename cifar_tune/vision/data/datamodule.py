@@ -1,0 +1,184 @@
+"""Serves a search's data to Lightning as ready batches, made on the trainer's own device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cifar_tune.errors import DataError
+from cifar_tune.plan.config import DataConfig
+from cifar_tune.vision.data.augmentation import BatchMaker, plan_epoch
+from cifar_tune.vision.data.dataset import SearchData
+from cifar_tune.vision.data.splits import check_batch
+
+Batch = tuple[Tensor, Tensor]  # images [batch, 3, 32, 32], labels [batch] int64
+
+
+class CifarDataModule(L.LightningDataModule):
+    """Training and validation batches of one trial.
+
+    The arrays go to the trainer's device once, in `setup`: to a GPU as uint8, on a CPU without a
+    copy, so that trials share the one in Ray's object store. There are no loader workers to wait
+    for: a batch is made in a few microseconds an image (augmentation.py).
+
+    With several processes (data parallelism) each gets its share of every training batch, so that
+    `batch_size` stays the number of images in a step, and its share of the validation images; the
+    figures are to be summed over the processes.
+
+    Raises DataError if an epoch would have no step.
+    """
+
+    def __init__(
+        self,
+        data: SearchData,
+        config: DataConfig,
+        seed: int,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        check_batch(len(data.train_labels), config)
+        self._data, self._config, self._seed = data, config, seed
+        self._channels_last = channels_last
+        self._loaders: tuple[TrainLoader, EvalLoader] | None = None
+
+    def setup(self, stage: str) -> None:
+        """Brings the arrays to the device of the trainer that this module is attached to."""
+        trainer = self.trainer
+        if trainer is None:
+            raise DataError("CifarDataModule has no trainer; give it to Trainer.fit(datamodule=…).")
+        data, config, device = self._data, self._config, trainer.strategy.root_device
+        maker = BatchMaker(config, data.mean, data.std, device, self._channels_last)
+        train = TrainLoader(
+            as_tensor(data.train_images).to(device),
+            as_tensor(data.train_labels).to(device),
+            maker,
+            config,
+            self._seed,
+            lambda: trainer.current_epoch,
+            trainer.global_rank,
+            trainer.world_size,
+        )
+        share = slice(trainer.global_rank, None, trainer.world_size)
+        if len(data.val_labels) < trainer.world_size:
+            raise DataError(
+                f"{len(data.val_labels)} validation images are shared by {trainer.world_size}"
+                " processes; it must be at least one each. Raise data.val_size."
+            )
+        val = EvalLoader(
+            as_tensor(data.val_images[share]).to(device),
+            as_tensor(data.val_labels[share]).to(device),
+            maker,
+            config.eval_batch_size,
+        )
+        self._loaders = train, val
+
+    def train_dataloader(self) -> TrainLoader:
+        """Returns the training batches, in another order and augmentation each epoch."""
+        return self._ready()[0]
+
+    def val_dataloader(self) -> EvalLoader:
+        """Returns the validation batches, the same each time."""
+        return self._ready()[1]
+
+    def teardown(self, stage: str) -> None:
+        """Lets go of the device's memory: a trial's process is used again for the next trial."""
+        self._loaders = None
+
+    def _ready(self) -> tuple[TrainLoader, EvalLoader]:
+        if self._loaders is None:
+            self.setup("fit")
+        assert self._loaders is not None  # for the type checker: setup raises or fills it
+        return self._loaders
+
+
+class TrainLoader:
+    """Augmented training batches; iterating it goes through the epoch that `epoch()` names."""
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        maker: BatchMaker,
+        config: DataConfig,
+        seed: int,
+        epoch: Callable[[], int],
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._images, self._labels, self._maker = images, labels, maker
+        self._config, self._seed, self._epoch = config, seed, epoch
+        self._rank, self._world_size = rank, world_size
+        if config.batch_size < world_size:
+            raise DataError(
+                f"data.batch_size is {config.batch_size}, shared by {world_size} processes; "
+                "it must be at least one image each. Use larger batches or fewer workers a trial."
+            )
+
+    def __len__(self) -> int:
+        """Number of batches, equal in all processes."""
+        full, rest = divmod(len(self._labels), self._config.batch_size)
+        # A last batch that can't give every process an image would leave some waiting for ever.
+        return full + (not self._config.drop_last and rest >= self._world_size)
+
+    def images_in(self, batch: int) -> int:
+        """Images in a batch (from 0), those of all processes together."""
+        size = self._config.batch_size
+        return min(size, len(self._labels) - batch * size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        # As a generator this runs at the first `next`: Lightning makes the iterator before the
+        # epoch's number is counted up, or restored from a checkpoint.
+        images, size = len(self._labels), self._config.batch_size
+        plan = plan_epoch(images, self._config, self._seed, self._epoch())
+        device = self._images.device
+        order, choices = plan.order.to(device), plan.choices.to(device)
+        for batch in range(len(self)):
+            start, stop = batch * size + self._rank, min((batch + 1) * size, images)
+            index = order[start : stop : self._world_size]
+            part = choices.part(start, stop, self._world_size)
+            yield self._maker.augmented(self._images, index, part), self._labels[index]
+
+
+class EvalLoader:
+    """Normalised batches in a fixed order, nothing left out."""
+
+    def __init__(self, images: Tensor, labels: Tensor, maker: BatchMaker, batch_size: int) -> None:
+        self._images, self._labels, self._maker = images, labels, maker
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._labels) // self._batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for start in range(0, len(self._labels), self._batch_size):
+            part = slice(start, start + self._batch_size)
+            yield self._maker.plain(self._images[part]), self._labels[part]
+
+
+def as_tensor(array: NDArray[Any]) -> Tensor:
+    """Shares an array's memory with a tensor, also that of a read-only array, and never warns.
+
+    torch can't mark a tensor as read-only and warns about such arrays, which is how they come out
+    of Ray's object store. Nothing in this room writes to them.
+    """
+    contiguous = np.ascontiguousarray(array)
+    return torch.from_numpy(np.asarray(_Unlocked(contiguous)))
+
+
+class _Unlocked:
+    """The memory of an array under numpy's array interface, without its read-only mark."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array  # keeps the memory alive as long as the tensor lives
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        interface = dict(self._array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        return interface

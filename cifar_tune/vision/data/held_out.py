@@ -1,0 +1,27 @@
+"""Opens the images that no search may see; only the finals import this module."""
+
+from __future__ import annotations
+
+from cifar_tune.plan.config import DataConfig
+from cifar_tune.vision.data.dataset import Dataset, Images
+from cifar_tune.vision.data.splits import split_indices
+from cifar_tune.vision.data.stored import open_images
+
+
+def open_confirm_split(dataset: Dataset, config: DataConfig) -> Images:
+    """Returns copies of the `confirm_size` images that the finals compare candidates on.
+
+    Raises DataError where the sizes do not fit or the cache entry is damaged.
+    """
+    stored = open_images(dataset, "train")
+    chosen = split_indices(stored.labels, len(dataset.classes), config).confirm
+    return Images(stored.images[chosen], stored.labels[chosen])
+
+
+def open_test_split(dataset: Dataset) -> Images:
+    """Returns the test images, [n, 32, 32, 3] uint8, read-only and mapped from the cache.
+
+    Opening it once, and writing that down, is the caller's promise. Raises DataError where the
+    cache entry is damaged.
+    """
+    return open_images(dataset, "test")

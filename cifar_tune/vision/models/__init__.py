@@ -1,0 +1,121 @@
+"""Builds the network that a plan names: one of ours, or the user's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cifar_tune.errors import PlanError
+from cifar_tune.plan.config import ModelConfig
+from cifar_tune.plan.own_code import OwnCode, current_directory_importable, nearest, told
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MODEL_NAMES = ("net", "resnet9", "resnet18", "speednet")
+
+
+def check_model_name(name: str) -> None:
+    """Refuse a name that can't be built, without building it and without importing torch.
+
+    For `package.module:build` this looks for the module's file; it runs `package/__init__.py`, as
+    Python must to look inside a package, and nothing more. Whether the module has the attribute
+    shows when it is built.
+
+    Raises:
+        PlanError: no such model, or no such module.
+    """
+    if name in MODEL_NAMES:
+        return
+    if ":" not in name:
+        raise PlanError(_unknown(name))
+    _own(name).check_module()
+
+
+def build_model(config: ModelConfig, num_classes: int) -> nn.Module:
+    """The network of a plan, freshly initialised from torch's global random state.
+
+    Args:
+        config: the plan's section; each family reads the fields that concern it.
+        num_classes: outputs of the last layer.
+
+    Returns:
+        A module from images, float [batch, 3, 32, 32], to logits, float [batch, num_classes].
+
+    Raises:
+        PlanError: an unknown name, or a model of the user's that can't be built or called.
+    """
+    if config.name == "net":
+        from cifar_tune.vision.models.lecture import Net
+
+        return Net(config.l1, config.l2, num_classes)
+    if config.name == "resnet9":
+        from cifar_tune.vision.models.resnet9 import ResNet9
+
+        return ResNet9(config.width, num_classes)
+    if config.name == "speednet":
+        from cifar_tune.vision.models.speednet import SpeedNet
+
+        return SpeedNet(config.width, num_classes)
+    if config.name == "resnet18":  # the only importer of torchvision: it costs seconds
+        from cifar_tune.vision.models.resnet18 import cifar_resnet18
+
+        return cifar_resnet18(num_classes)
+    if ":" not in config.name:
+        raise PlanError(_unknown(config.name))
+    with current_directory_importable():  # for what it imports when it is called
+        return _build_users_own(_own(config.name), config, num_classes)
+
+
+def _own(name: str) -> OwnCode:
+    return OwnCode(
+        kind="model",
+        field="model.name",
+        name=name,
+        function="build",
+        parameters=("config", "num_classes"),
+    )
+
+
+def _build_users_own(own: OwnCode, config: ModelConfig, num_classes: int) -> nn.Module:
+    from torch import nn
+
+    build = own.load()
+    try:
+        model = build(config, num_classes)
+    except Exception as error:
+        raise own.error(f"; building it raised {told(error)}") from error
+    if not isinstance(model, nn.Module):
+        raise own.error(
+            f", which returned {type(model).__name__}; it must return a torch.nn.Module"
+        )
+    _check_output(own, model, num_classes)
+    return model
+
+
+def _check_output(own: OwnCode, model: nn.Module, num_classes: int) -> None:
+    """One small forward pass, so that a wrong last layer is told by name; fills lazy layers too."""
+    import torch
+
+    training = model.training
+    model.eval()  # leaves running statistics and the random state as they are
+    with torch.no_grad():
+        try:
+            logits = model(torch.zeros(2, 3, 32, 32))
+        except Exception as error:
+            raise own.error(
+                f"; calling it on images [2, 3, 32, 32] raised {told(error)}"
+            ) from error
+    model.train(training)
+    shape = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if shape != [2, num_classes]:
+        raise own.error(
+            f", which made {shape} of images [2, 3, 32, 32]; it must return logits"
+            f" [batch, {num_classes}]"
+        )
+
+
+def _unknown(name: str) -> str:
+    return (
+        f"model.name is {name!r}; it must be one of {', '.join(MODEL_NAMES)}, or your own as"
+        f" package.module:build{nearest(name, MODEL_NAMES)}"
+    )

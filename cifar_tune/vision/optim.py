@@ -1,0 +1,165 @@
+"""Optimizers and learning rate schedules: config in, torch objects out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from cifar_tune.errors import PlanError
+from cifar_tune.plan.config import OptimConfig
+from cifar_tune.vision.muon import Muon
+
+MATRICES = (_ConvNd, nn.Linear)  # their weights are what Muon orthogonalises
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+# One-cycle starts at 1/25 of the peak and ends at 1/10,000 of the start: torch's defaults, after
+# Smith and Topin, "Super-Convergence" (2018).
+ONE_CYCLE_START = 1 / 25
+ONE_CYCLE_END = ONE_CYCLE_START / 1e4
+
+
+def build_optimizer(module: nn.Module, config: OptimConfig, *, precision: str = "32") -> Optimizer:
+    """SGD, AdamW or Muon over a module's trainable parameters.
+
+    The last two groups are always weights, which decay, then biases and parameters of
+    normalisation layers, which do not (Goyal et al. 2017, "Accurate, Large Minibatch SGD",
+    section 5.3). With Muon the weights of hidden convolutions and linear layers stand before them.
+
+    Raises:
+        PlanError: the module has no trainable parameter.
+    """
+    parameters = _split_parameters(module, config)
+    if not any(parameters):
+        raise PlanError(
+            f"the model ({type(module).__name__}) has no trainable parameter; give it one, or leave"
+            " requires_grad on"
+        )
+    settings = _settings(config)
+    groups = [{"params": p, **s} for p, s in zip(parameters, settings, strict=True)]
+    if config.name == "muon":
+        return Muon(groups, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    # Fused is the fastest everywhere. Step on a ResNet-9 of width 16, one core of an EPYC Zen 4:
+    # SGD 0.7 ms, loop 1.1, foreach 1.0 to 1.3; AdamW 1.1 ms, loop 2.1 to 2.5, foreach 1.8 to 2.1.
+    # With float16 it would unscale the gradients itself, after they were clipped.
+    fused = None if precision == "16" and config.gradient_clip else True
+    kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.SGD
+    return kind(groups, fused=fused)
+
+
+def _settings(config: OptimConfig) -> list[dict[str, Any]]:
+    """What a config says of each parameter group."""
+    nesterov = config.nesterov and config.momentum > 0  # torch refuses it without momentum
+    momentum = {"momentum": config.momentum, "nesterov": nesterov}
+    decay = config.weight_decay
+    if config.name == "muon":
+        steps = {"newton_schulz_steps": config.newton_schulz_steps}
+        matrices = {"orthogonal": True, "lr": config.lr, "weight_decay": decay, **momentum, **steps}
+        return [matrices, *({"lr": config.adamw_lr, "weight_decay": x} for x in (decay, 0.0))]
+    more = {"betas": (config.momentum, 0.999)} if config.name == "adamw" else momentum
+    return [{"lr": config.lr, "weight_decay": x, **more} for x in (decay, 0.0)]
+
+
+def _split_parameters(module: nn.Module, config: OptimConfig) -> list[list[nn.Parameter]]:
+    """The parameters of each group, each once and in a fixed order."""
+    hidden: list[nn.Parameter] = []
+    decaying: list[nn.Parameter] = []
+    exempt: list[nn.Parameter] = []
+    seen: set[int] = set()  # a parameter may be shared by two layers
+    for layer in module.modules():
+        for parameter in layer.parameters(recurse=False):
+            if not parameter.requires_grad or id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            if parameter.ndim < 2 or isinstance(layer, NORMS):
+                exempt.append(parameter)
+            elif config.name == "muon" and isinstance(layer, MATRICES):
+                hidden.append(parameter)
+            else:
+                decaying.append(parameter)
+    if config.name != "muon":
+        return [decaying, exempt]
+    return [hidden[:-1], decaying + hidden[-1:], exempt]  # the last makes the logits
+
+
+def build_schedule(optimizer: Optimizer, config: OptimConfig, total_steps: int) -> LambdaLR:
+    """The schedule, to be stepped after each optimizer step.
+
+    Args:
+        optimizer: from `build_optimizer`.
+        config: the shape and the warm-up.
+        total_steps: optimizer steps of the whole training, at least 1.
+    """
+    return LambdaLR(optimizer, schedule_factor(config, total_steps))
+
+
+def schedule_factor(config: OptimConfig, total_steps: int) -> Callable[[int], float]:
+    """The part of the learning rate that holds in step `step`, from 0 to `total_steps` - 1.
+
+    `linear` and `cosine` rise in a straight line to 1 over `warmup_fraction` of the steps, and
+    would reach 0 one step after the last, so that no step is wasted on a rate of 0. `one-cycle`
+    is torch's `OneCycleLR` (cosine both ways) without its cycling of the momentum, which may be
+    searched. Plain functions: nothing of them goes into a checkpoint, so a resumed run may have a
+    longer schedule or another rate.
+    """
+    shape, warmup = SHAPES[config.schedule], config.warmup_fraction * total_steps
+    return lambda step: shape(step, warmup, total_steps)
+
+
+def _constant(_step: int, _warmup: float, _total: int) -> float:
+    return 1.0
+
+
+def _linear(step: int, warmup: float, total: int) -> float:
+    rise = round(warmup)
+    if step < rise:
+        return (step + 1) / (rise + 1)
+    return max(0.0, 1 - (step - rise) / max(1, total - rise))
+
+
+def _cosine(step: int, warmup: float, total: int) -> float:
+    rise = round(warmup)
+    if step < rise:
+        return (step + 1) / (rise + 1)
+    return _cosine_between(1.0, 0.0, min(1.0, (step - rise) / max(1, total - rise)))
+
+
+def _one_cycle(step: int, warmup: float, total: int) -> float:
+    peak, last = warmup - 1, total - 1
+    if step < peak:
+        return _cosine_between(ONE_CYCLE_START, 1.0, step / peak)
+    fallen = (step - peak) / (last - peak) if last > peak else 0.0
+    return _cosine_between(1.0, ONE_CYCLE_END, min(1.0, fallen))
+
+
+def _cosine_between(start: float, end: float, done: float) -> float:
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+SHAPES: dict[str, Callable[[int, float, int], float]] = {
+    "constant": _constant,
+    "linear": _linear,
+    "cosine": _cosine,
+    "one-cycle": _one_cycle,
+}
+
+
+def apply_config(optimizer: Optimizer, schedule: LambdaLR, config: OptimConfig) -> None:
+    """Put a config's values into an optimizer and schedule that were restored from a checkpoint.
+
+    With the config of the checkpoint this changes no bit; with another one (population based
+    training, an extended search) the new rate, decay and momentum hold from the next step on.
+    """
+    factor = schedule.lr_lambdas[0](schedule.last_epoch)
+    settings = _settings(config)
+    schedule.base_lrs = [values["lr"] for values in settings]
+    schedule._last_lr = [rate * factor for rate in schedule.base_lrs]
+    for group, values in zip(optimizer.param_groups, settings, strict=True):
+        group.update(values, initial_lr=values["lr"], lr=values["lr"] * factor)

@@ -1,0 +1,298 @@
+"""Uses a saved model: `cifar-tune predict` names the likeliest classes of image files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cifar_tune.errors import DataError, ResourceError, ResultsError, exit_code_of
+from cifar_tune.files import BEST, CARD, MODEL
+
+if TYPE_CHECKING:  # --help must not wait for numpy, Pillow and torch
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from cifar_tune.vision.export import ImageClassifier
+
+# What a user has; the dataset room takes the first two. Only what is named here is tried.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm",
+)  # fmt: skip
+EXIF_ORIENTATION = 0x0112
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What there is to say of one image file.
+
+    Attributes:
+        name: the file, as it was given.
+        likeliest: class and probability, the likeliest first; empty if it could not be read.
+        error: why it could not be read.
+    """
+
+    name: str
+    likeliest: tuple[tuple[str, float], ...] = ()
+    error: str = ""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`cifar-tune predict`; the exit code: 0, 3 if some images could not be read, or an error's."""
+    arguments = _parser().parse_args(argv)
+    return exit_code_of(lambda: _predict(arguments))
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    find_model(arguments.model)  # before torch is waited for
+    files = find_images(arguments.image)
+    model = load_model(arguments.model, device=arguments.device, own_code=arguments.own_code)
+    answers = classify(model, files, arguments.top, flip_averaging=arguments.flip_averaging)
+    failed = [answer for answer in answers if answer.error]
+    if len(failed) == len(answers):
+        raise DataError("\n".join(_shown(answer.error) for answer in failed))
+    sys.stdout.write(_as_json(answers) if arguments.json else _as_table(answers))
+    for answer in failed:
+        sys.stderr.write(f"error: {_shown(answer.error)}\n")
+    return 3 if failed else 0
+
+
+def find_model(path: Path) -> Path:
+    """The folder of a model, or a checkpoint: of a whole results folder, its `best/`.
+
+    Raises:
+        ResultsError: no model is there.
+    """
+    path = path.expanduser()
+    if path.is_file() and path.suffix == ".ckpt":
+        return path
+    inside = path / BEST if (path / "journal.jsonl").is_file() else path
+    if any((inside / name).is_file() for name in (CARD, MODEL)):
+        return inside
+    if inside != path:
+        raise ResultsError(
+            f"{path} has no best/ yet; it is written when a search ends or its time is up"
+        )
+    raise ResultsError(
+        f"--model {path} holds no model; give a results folder, its best/, a folder of the finals"
+        " such as finals/seed-1, or a .ckpt file"
+    )
+
+
+def find_images(given: Sequence[Path]) -> list[Path]:
+    """The files to read: those given, and of each folder its image files, in order of name.
+
+    Raises:
+        DataError: a folder has no image files.
+    """
+    files = []
+    for path in given:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not inside:
+            raise DataError(
+                f"{path} has no image files ({', '.join(SUFFIXES)}); give the folder they lie in"
+            )
+        files += inside
+    return files
+
+
+def load_model(path: str | Path, *, device: str = "cpu", own_code: bool = False) -> ImageClassifier:
+    """A saved model, ready to use; nothing in its files is run as code.
+
+    Args:
+        path: results folder, its `best/`, a folder of the finals, or a `.ckpt` file.
+        device: `cpu`, `cuda`, or `auto`: a GPU if there is one.
+        own_code: whether a network of your own, `package.module:build`, may be built: that imports
+            and calls what the file names.
+
+    Raises:
+        ResultsError: no model is there, it is damaged, or it needs `own_code`.
+        ResourceError: there is no such device.
+    """
+    import torch
+
+    from cifar_tune.vision.export import load_checkpoint, load_portable
+
+    gpu = torch.cuda.is_available()
+    if device not in DEVICES or (device == "cuda" and not gpu):
+        raise ResourceError(f"--device is {device}, and there is no such here; give cpu or auto")
+    place = find_model(Path(path))
+    load = load_checkpoint if place.is_file() else load_portable
+    return load(place, own_code=own_code).to("cuda" if gpu and device != "cpu" else "cpu")
+
+
+def classify(
+    model: ImageClassifier, files: Sequence[Path], top: int, *, flip_averaging: bool = False
+) -> list[Answer]:
+    """An answer for each file, in order; a file that can't be read costs only its own."""
+    answers, images = [], []
+    for path in files:
+        try:
+            images.append(read_image(path))
+            answers.append(Answer(name=str(path)))
+        except DataError as error:
+            answers.append(Answer(name=str(path), error=str(error)))
+    if not images:
+        return answers
+    chances = model.probabilities(images, flip_averaging=flip_averaging)
+    values, labels = (x.tolist() for x in chances.topk(min(top, len(model.classes)), dim=1))
+    ranked = (
+        tuple((model.classes[label], chance) for label, chance in zip(*pair, strict=True))
+        for pair in zip(labels, values, strict=True)
+    )
+    return [one if one.error else replace(one, likeliest=next(ranked)) for one in answers]
+
+
+def read_image(path: str | Path) -> NDArray[np.uint8]:
+    """An image file as the model wants it: of any size, brought to it as the dataset's are.
+
+    Alpha is dropped, 16 bits become 8, an animation's first frame counts, and an orientation that
+    a camera noted is applied.
+
+    Args:
+        path: PNG, JPEG, WebP, GIF, BMP, TIFF or PPM.
+
+    Returns:
+        RGB, uint8 [32, 32, 3].
+
+    Raises:
+        DataError: it is no such file, it is damaged, or it has more pixels than the dataset's may.
+    """
+    import numpy as np
+    from PIL import Image
+
+    path = Path(path).expanduser()
+    if not path.is_file():  # a pipe would be waited for
+        what = "is no file" if path.exists() else "is not there"
+        raise DataError(f"{path} {what}; give image files or folders of them")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow, about damage that it can live with
+            with Image.open(path, formats=FORMATS) as image:
+                return np.array(_small(image))
+    # Pillow raises half a dozen kinds of error, and damaged files now and then find another.
+    except Exception as error:
+        raise DataError(f"{path} can't be read ({error}); give another file") from error
+
+
+def _small(image: Image.Image) -> Image.Image:
+    """32 x 32 RGB, upright; turned at the end, so that a large JPEG is decoded small."""
+    import numpy as np
+    from PIL import Image as Pillow
+
+    from cifar_tune.vision.data.image_files import MAX_PIXELS, to_rgb
+
+    if image.width * image.height > MAX_PIXELS:
+        size = f"{image.width} x {image.height} pixels, at most {MAX_PIXELS // 10**6} million"
+        raise ValueError(f"{size}; make it smaller")
+    turn = image.getexif().get(EXIF_ORIENTATION)
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; save it with 8 bits a channel")
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip to white
+        image = Pillow.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    small = to_rgb(image)
+    turns = Pillow.Transpose
+    # What the camera did, by EXIF's number (CIPA DC-008, "Orientation"), and what undoes it.
+    undo = {
+        2: turns.FLIP_LEFT_RIGHT,
+        3: turns.ROTATE_180,
+        4: turns.FLIP_TOP_BOTTOM,
+        5: turns.TRANSPOSE,
+        6: turns.ROTATE_270,
+        7: turns.TRANSVERSE,
+        8: turns.ROTATE_90,
+    }
+    return small.transpose(undo[turn]) if turn in undo else small
+
+
+def _as_json(answers: Sequence[Answer]) -> str:
+    """A list with an object an image, in the order given."""
+    rows: list[dict[str, Any]] = []
+    for answer in answers:
+        row: dict[str, Any] = {"image": answer.name}
+        if answer.error:
+            row["error"] = answer.error
+        else:
+            row["classes"] = [{"class": c, "probability": p} for c, p in answer.likeliest]
+        rows.append(row)
+    return json.dumps(rows, indent=2) + "\n"
+
+
+def _as_table(answers: Sequence[Answer]) -> str:
+    """A line an image, its classes side by side."""
+    rows = [
+        [_shown(one.name), *(f"{_shown(c)} {p:.4f}" for c, p in one.likeliest)]
+        for one in answers
+        if one.likeliest
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(word.ljust(w) for word, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _shown(text: str) -> str:
+    """Names of files and classes come from anywhere: what a terminal would obey is spelt out."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"is {text!r}; it must be a whole number from 1")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cifar-tune predict",
+        description="Name the likeliest classes of images, by a model that a search left.",
+        epilog="Exit codes: 0 all answered; 2 nothing answered; 3 some images can't be read.",
+    )
+    parser.add_argument(
+        "--model",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="results folder, its best/, finals/seed-N, or a .ckpt file",
+    )
+    parser.add_argument(
+        "image", type=Path, nargs="+", metavar="IMAGE", help="image file of any size, or a folder"
+    )
+    parser.add_argument(
+        "--top", type=_at_least_one, default=3, metavar="N", help="classes named of each (3)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="a GPU if there is one (auto)",
+    )
+    parser.add_argument(
+        "--flip-averaging",
+        action="store_true",
+        help="average the logits of each image and its mirror image",
+    )
+    parser.add_argument(
+        "--own-code",
+        action="store_true",
+        help="build a network of your own, package.module:build: this runs what the file names",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

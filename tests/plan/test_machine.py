@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cifar_tune.plan.config import TrainConfig
+from cifar_tune.plan.machine import Machine, _cgroup_quota, read_machine, settle
+
+PLAIN = Machine(cpus=4, gpus=0, gpu_name=None, cpu_name="x", cpu_bf16=False, gpu_bf16=True)
+FAST = Machine(cpus=4, gpus=1, gpu_name="g", cpu_name="x", cpu_bf16=True, gpu_bf16=False)
+
+
+def test_this_machine_has_the_cpus_that_this_process_may_use() -> None:
+    assert 1 <= read_machine().cpus <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("machine", "gpu", "precision", "channels_last"),
+    [(PLAIN, False, "32", False), (FAST, False, "bf16", True), (FAST, True, "32", False)],
+)
+def test_auto_follows_the_flags_of_what_is_trained_on(
+    machine: Machine, gpu: bool, precision: str, channels_last: bool
+) -> None:
+    settled = settle(TrainConfig(), machine, cpus=2, gpu=gpu)
+    assert (settled.precision, settled.channels_last) == (precision, channels_last)
+    assert settled.threads == 2
+
+
+def test_what_the_plan_says_is_kept() -> None:
+    given = TrainConfig(precision="32", channels_last=True, threads=7)
+    assert settle(given, FAST, cpus=2, gpu=False) == given
+
+
+@pytest.mark.parametrize(
+    ("files", "cpus"),
+    [
+        ({"cpu.max": "150000 100000"}, 1),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({}, None),
+    ],
+)
+def test_a_containers_quota_is_read(
+    tmp_path: Path, files: dict[str, str], cpus: int | None
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    assert _cgroup_quota(tmp_path) == cpus
