@@ -59,8 +59,8 @@ def tune(words: Sequence[str]) -> int:
 
 def _tune(arguments: argparse.Namespace, plan: Plan, machine: Machine, forecast: Forecast) -> int:
     """A search whose plan and resources are checked: the folder and the data are next."""
-    from cifar_tune.plan import preflight
     from cifar_tune.plan.forecast import describe
+    from cifar_tune.plan.task import task_of
     from cifar_tune.record.warm_start import read_start_from
     from cifar_tune.search.cluster import check_storage
     from cifar_tune.session import folder as folders
@@ -73,9 +73,9 @@ def _tune(arguments: argparse.Namespace, plan: Plan, machine: Machine, forecast:
     folders.check_folder(folder)
     check_storage(plan)
     start_from = read_start_from(plan)
-    dataset = preflight.check_data(plan)
+    data = task_of(plan).find(forecast.plan)
     known = [] if start_from is None else start_from.describe()
-    described = describe(forecast, dataset, folder, disk=arguments.dry_run)
+    described = describe(forecast, data, folder, disk=arguments.dry_run)
     _print_lines(*described, *known)
     if arguments.dry_run:
         return 0
@@ -268,11 +268,11 @@ def _tune_parser() -> argparse.ArgumentParser:
 
 
 def _folder_parser(command: str, description: str) -> argparse.ArgumentParser:
-    from cifar_tune.plan.flags import RESUME_FLAGS, add_flags
+    from cifar_tune.plan.flags import add_flags, resume_flags
 
     parser = argparse.ArgumentParser(prog=f"cifar-tune {command}", description=description)
     parser.add_argument("folder", type=Path, metavar="DIR", help="its results folder")
-    add_flags(parser, RESUME_FLAGS)
+    add_flags(parser, resume_flags())
     return parser
 
 

@@ -29,7 +29,7 @@ from cifar_tune.search.cluster import is_gone
 from cifar_tune.search.population import is_exchange
 from cifar_tune.search.searchers import JournalledSearcher
 from cifar_tune.search.stop import StopRequest
-from cifar_tune.search.trainable import CLOCK, REPORTED
+from cifar_tune.search.trainable import METRICS
 from cifar_tune.search.watchdog import Watchdog
 
 STORAGE_PAUSE_SECONDS = 1.0  # before a trial tries again to write to a storage that is gone
@@ -93,7 +93,7 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         self._write(
             "result",
             trial_id=name,
-            metrics={key: result[key] for key in (*REPORTED, *CLOCK) if key in result},
+            metrics=dict(result[METRICS]),
             checkpoint=self._checkpoint_of(trial, result),
             done=done,
             diverged=diverged,

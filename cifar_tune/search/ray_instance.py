@@ -19,7 +19,7 @@ from ray.tune.execution import class_cache
 from cifar_tune.errors import ResourceError
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import Machine
-from cifar_tune.plan.preflight import has_own_model
+from cifar_tune.plan.preflight import has_own_code
 
 WORKER_SETTINGS = {
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",  # an online tracker may take long to finish
@@ -127,7 +127,7 @@ def _start(machine: Machine, plan: Plan) -> None:
     _set(LOCAL_SETTINGS)
     # Trials inherit the environment here. Tune would hand keys on once more, into Ray's logs.
     class_cache.ENV_VARS_TO_PROPAGATE -= SECRET_VARIABLES
-    if has_own_model(plan):
+    if has_own_code(plan):
         os.environ["PYTHONPATH"] = _own_path()
     umask = os.umask(0o077)  # Ray writes its token with the umask's permissions
     try:
@@ -174,7 +174,7 @@ def _join(address: str, plan: Plan) -> None:
     head = _head(address)
     knock(head)
     settings = dict(WORKER_SETTINGS)
-    if has_own_model(plan):
+    if has_own_code(plan):
         settings["PYTHONPATH"] = _own_path()
     try:
         ray.init(

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from cifar_tune.errors import ResourceError
-from cifar_tune.record.results import Say
+from cifar_tune.plan.task import Say
 
 SOCKET = "/ray/session_2026-01-31_23-59-59_999999_4194304/sockets/plasma_store"
 SOCKET_BYTES = 107 if sys.platform != "darwin" else 103  # the longest path of a Unix socket

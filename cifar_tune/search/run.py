@@ -35,14 +35,13 @@ from cifar_tune.search.stop import StopRequest
 from cifar_tune.search.suggester import Suggester
 from cifar_tune.search.trainable import Objective, train_trial
 from cifar_tune.search.watchdog import Watchdog
-from cifar_tune.vision.data import SearchData
 
 FINALS_PART = 1 / 3  # of a time budget
 
 
 def run_search(
     recorder: Recorder,
-    data: SearchData,
+    part: Any,
     machine: Machine,
     share: Share,
     *,
@@ -55,7 +54,7 @@ def run_search(
 
     Args:
         recorder: holds the settled plan, and what earlier starts recorded.
-        data: training and validation arrays; they are put into Ray's object store once.
+        part: what trainings get of the data; it is put into Ray's object store once.
         machine: this machine.
         share: what each trial gets, and how many run at once.
         objective: what trains.
@@ -97,7 +96,7 @@ def run_search(
             objective=objective,
             plan=plan,
             folder=recorder.journal.folder,
-            data=data,
+            part=part,
         )
         trainable = tune.with_resources(trainable, {"cpu": share.cpus, "gpu": share.gpus})
         _run_tuner(recorder, searcher, trainable, share, stop)
@@ -158,7 +157,7 @@ def _run_tuner(
 ) -> None:
     plan, number = recorder.results.plan, recorder.results.starts[-1].number
     scheduler = build_scheduler(plan, recorder.results.exchanges)
-    refill(scheduler, read_journal(recorder.journal.folder).of("result"))
+    refill(scheduler, plan, read_journal(recorder.journal.folder).of("result"))
     timeout = plan.search.trial_timeout
     watchdog = Watchdog(None if timeout is None else budget_seconds(timeout))
     callback = JournalCallback(recorder, searcher, watchdog, stop, number)

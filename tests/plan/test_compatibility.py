@@ -21,8 +21,9 @@ from cifar_tune.plan.compatibility import (
     is_model_based,
     load_factory,
 )
-from cifar_tune.plan.config import Plan, RunConfig, SearchConfig, known_fields
+from cifar_tune.plan.config import Plan, SearchConfig, known_fields
 from cifar_tune.plan.load import load_plan
+from cifar_tune.vision.config import VisionRun
 
 SCHEDULERS = get_args(SearchConfig.model_fields["scheduler"].annotation)
 SEARCHERS = get_args(get_args(SearchConfig.model_fields["searcher"].annotation)[0])
@@ -207,7 +208,7 @@ def test_a_population_says_when_it_exchanges_and_what_it_keeps(
 
 
 def test_what_a_population_changes_are_fields_of_a_run() -> None:
-    assert set(PBT_MUTABLE) <= set(known_fields(RunConfig))
+    assert set(PBT_MUTABLE) <= set(known_fields(VisionRun))
 
 
 @pytest.mark.parametrize("scheduler", ["asha", "halving", "hyperband", "median"])
