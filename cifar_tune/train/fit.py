@@ -160,7 +160,7 @@ def compiled(module: LightningModule) -> Iterator[None]:
     # Beyond its limit of 8 variants of a function (a batch size, a width, training or not: one
     # each), torch would go on without compiling.
     with torch._dynamo.config.patch(recompile_limit=MOST_VARIANTS):
-        network.forward = torch.compile(network.forward)
+        network.forward = torch.compile(network.forward)  # type: ignore[method-assign]
         try:
             yield
         finally:

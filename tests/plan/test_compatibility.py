@@ -15,7 +15,6 @@ from cifar_tune.plan.compatibility import (
     BOHB_PACKAGES,
     OWN,
     PAIRINGS,
-    PBT_MUTABLE,
     SENSIBLE,
     check_pair,
     is_model_based,
@@ -24,6 +23,7 @@ from cifar_tune.plan.compatibility import (
 from cifar_tune.plan.config import Plan, SearchConfig, known_fields
 from cifar_tune.plan.load import load_plan
 from cifar_tune.vision.config import VisionRun
+from cifar_tune.vision.task import VISION
 
 SCHEDULERS = get_args(SearchConfig.model_fields["scheduler"].annotation)
 SEARCHERS = get_args(get_args(SearchConfig.model_fields["searcher"].annotation)[0])
@@ -208,7 +208,7 @@ def test_a_population_says_when_it_exchanges_and_what_it_keeps(
 
 
 def test_what_a_population_changes_are_fields_of_a_run() -> None:
-    assert set(PBT_MUTABLE) <= set(known_fields(VisionRun))
+    assert set(VISION.mutable) <= set(known_fields(VisionRun))
 
 
 @pytest.mark.parametrize("scheduler", ["asha", "halving", "hyperband", "median"])
