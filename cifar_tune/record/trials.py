@@ -13,6 +13,11 @@ ENDED = ("completed", "stopped", "diverged", "failed")
 UNFINISHED = tuple(status for status in STATUSES if status not in ENDED)
 
 
+def id_of(index: int) -> str:
+    """The id of trial `index` (from 0): t0001 for the first."""
+    return f"t{index + 1:04d}"
+
+
 @dataclass(kw_only=True)
 class Trial:
     """One trial: its configuration, its results by epoch, and the checkpoints it still has.

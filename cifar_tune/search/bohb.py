@@ -16,8 +16,8 @@ from cifar_tune.plan.points import draw_random, lies_in
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import Event
 from cifar_tune.record.results import Results
+from cifar_tune.record.trials import id_of
 from cifar_tune.search.bohb_space import BohbSpace
-from cifar_tune.search.searchers import id_of
 from cifar_tune.search.suggester import NotNow
 
 NOT_RESUMABLE = (

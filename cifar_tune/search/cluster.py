@@ -33,7 +33,7 @@ from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import CLUSTER, Machine, read_machine, share_of
 from cifar_tune.plan.preflight import check_search
 from cifar_tune.plan.task import Say
-from cifar_tune.search.ray_place import check_place
+from cifar_tune.search.ray_instance import check_place, ray_for
 
 ANSWER_SECONDS = 60.0  # for every node to start a process and answer; it imports no torch
 WAIT_SECONDS = 2.0  # between looks at a cluster that has no room yet
@@ -64,8 +64,6 @@ def nodes_for(
         return
     check_search(plan)  # what no cluster can mend comes first; one may be waited for
     share_of(plan.resources, [unseen(PLENTY)], CLUSTER)
-    from cifar_tune.search.ray_instance import ray_for
-
     with ray_for(plan, machine):
         if wait:
             with _ended_by_sigterm():

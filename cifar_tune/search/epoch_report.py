@@ -13,7 +13,7 @@ from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
 
 from cifar_tune.files import MODEL
 from cifar_tune.record.journal import now
-from cifar_tune.search.population import is_exchange
+from cifar_tune.search.pbt import is_exchange
 from cifar_tune.search.trainable import Reporter
 from cifar_tune.train.fit import figures_of, is_diverged
 

@@ -23,18 +23,15 @@ from cifar_tune.plan.own_code import told
 from cifar_tune.plan.preflight import number_of_trials
 from cifar_tune.record.journal import Event, read_journal
 from cifar_tune.record.results import Recorder, Results
+from cifar_tune.search.callbacks import JournalCallback
 from cifar_tune.search.checkpoints import to_go_on_from
-from cifar_tune.search.driver import JournalCallback
-from cifar_tune.search.joining import Joining
-from cifar_tune.search.leaving import Leaving
-from cifar_tune.search.methods import build_suggester
+from cifar_tune.search.processes import NodeWatch, ProcessWatch
+from cifar_tune.search.queue import PausingSearcher, TrialQueue
 from cifar_tune.search.ray_instance import ray_for
 from cifar_tune.search.schedulers import build_scheduler, refill
-from cifar_tune.search.searchers import JournalledSearcher, PausingSearcher
 from cifar_tune.search.stop import StopRequest
-from cifar_tune.search.suggester import Suggester
+from cifar_tune.search.suggester import Suggester, build_suggester
 from cifar_tune.search.trainable import Objective, train_trial
-from cifar_tune.search.watchdog import Watchdog
 
 FINALS_PART = 1 / 3  # of a time budget
 
@@ -75,8 +72,8 @@ def run_search(
     if not _more_to_do(recorder.results, only):
         return stop
     suggester = build_suggester(recorder)
-    kind: Any = PausingSearcher if plan.search.searcher == "bohb" else JournalledSearcher
-    searcher = kind(recorder, suggester, partial(to_go_on_from, recorder), only=only)
+    kind: Any = PausingSearcher if plan.search.searcher == "bohb" else TrialQueue
+    queue = kind(recorder, suggester, partial(to_go_on_from, recorder), only=only)
     learning = _Learning(suggester, stop, plan)
     recorder.observers.append(learning)
     number = len(recorder.results.starts) + 1
@@ -99,7 +96,7 @@ def run_search(
             part=part,
         )
         trainable = tune.with_resources(trainable, {"cpu": share.cpus, "gpu": share.gpus})
-        _run_tuner(recorder, searcher, trainable, share, stop)
+        _run_tuner(recorder, queue, trainable, share, stop)
     recorder.observers.remove(learning)
     if only is not None and _more_to_do(recorder.results):
         stop.ask("only the failed trials were tried again")
@@ -150,7 +147,7 @@ class _Learning:
 
 def _run_tuner(
     recorder: Recorder,
-    searcher: JournalledSearcher,
+    queue: TrialQueue,
     trainable: Any,
     share: Share,
     stop: StopRequest,
@@ -159,16 +156,12 @@ def _run_tuner(
     scheduler = build_scheduler(plan, recorder.results.exchanges)
     refill(scheduler, plan, read_journal(recorder.journal.folder).of("result"))
     timeout = plan.search.trial_timeout
-    watchdog = Watchdog(None if timeout is None else budget_seconds(timeout))
-    callback = JournalCallback(recorder, searcher, watchdog, stop, number)
-    limiter = ConcurrencyLimiter(searcher, max_concurrent=share.slots)
-    joining = Joining(recorder, limiter, share, stop)
-    callbacks = [
-        callback,
-        watchdog,
-        Leaving(stop),
-        *([] if plan.resources.address is None else [joining]),
-    ]
+    watch = ProcessWatch(stop, None if timeout is None else budget_seconds(timeout))
+    journal = JournalCallback(recorder, queue, watch.hung, stop, number)
+    limiter = ConcurrencyLimiter(queue, max_concurrent=share.slots)
+    callbacks: list[tune.Callback] = [journal, watch]
+    if plan.resources.address is not None:
+        callbacks.append(NodeWatch(recorder.results, journal, limiter, share))
     storage = locate(recorder.journal.folder, recorder.results.starts[-1].storage)
     tuner = tune.Tuner(
         trainable,
@@ -197,15 +190,14 @@ def _run_tuner(
     try:
         tuner.fit()
     except Exception:  # on a full disk, Ray trips over the files that it wrote itself
-        if not any((callback.failure, joining.failure, searcher.failure)):
+        if journal.failure is None and queue.failure is None:
             raise
-    for failure in (callback.failure, joining.failure):
-        if failure is not None:
-            raise failure
-    if isinstance(searcher.failure, PlanError):
-        stop.fail(searcher.failure)  # what is recorded gets its outcome first
-    elif searcher.failure is not None:
-        raise searcher.failure
+    if journal.failure is not None:
+        raise journal.failure
+    if isinstance(queue.failure, PlanError):
+        stop.fail(queue.failure)  # what is recorded gets its outcome first
+    elif queue.failure is not None:
+        raise queue.failure
 
 
 def _leave_callbacks_uncounted() -> None:

@@ -18,8 +18,8 @@ from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import Journal, read_journal
 from cifar_tune.record.results import Recorder
+from cifar_tune.record.trials import id_of
 from cifar_tune.search.dashboard import FILE_NAME
-from cifar_tune.search.searchers import id_of
 from cifar_tune.search.study import OptunaStudy, sampler_of
 
 Values = dict[str, Value]

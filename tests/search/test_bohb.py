@@ -21,9 +21,9 @@ from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.points import lies_in
 from cifar_tune.plan.space import Value
 from cifar_tune.record.results import Results
+from cifar_tune.record.trials import id_of
 from cifar_tune.search.bohb import BohbSuggester, budgets
 from cifar_tune.search.schedulers import build_scheduler
-from cifar_tune.search.searchers import id_of
 from cifar_tune.search.suggester import NotNow
 
 # Not `importorskip`: it would import hpbandster, whose docstrings Python warns of.

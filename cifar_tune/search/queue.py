@@ -13,21 +13,15 @@ from cifar_tune.plan.own_code import told
 from cifar_tune.plan.preflight import number_of_trials
 from cifar_tune.plan.space import Value
 from cifar_tune.record.results import PicklesAsNothing, Recorder
-from cifar_tune.record.trials import Trial, runs_alone
-from cifar_tune.search.exchange import hold_exchange
-from cifar_tune.search.population import due_exchange, waits
+from cifar_tune.record.trials import Trial, id_of, runs_alone
+from cifar_tune.search.pbt import due_exchange, hold_exchange, waits
 from cifar_tune.search.suggester import NotNow, Suggester
 
 if TYPE_CHECKING:
     from cifar_tune.search.bohb import BohbSuggester
 
 
-def id_of(index: int) -> str:
-    """The id of trial `index` (from 0): t0001 for the first."""
-    return f"t{index + 1:04d}"
-
-
-class JournalledSearcher(PicklesAsNothing, Searcher):
+class TrialQueue(PicklesAsNothing, Searcher):
     """Ray's source of trials: the journal's unfinished ones, then new ones, each journalled first.
 
     For Ray every hand-out is a trial of its own: one that crashed, or that stands at an exchange of
@@ -183,7 +177,7 @@ class JournalledSearcher(PicklesAsNothing, Searcher):
         self._live.pop(trial_id, None)
 
 
-class PausingSearcher(JournalledSearcher):
+class PausingSearcher(TrialQueue):
     """For BOHB, whose scheduler pauses trials and tells the searcher, under Ray's trial ids."""
 
     _suggester: BohbSuggester

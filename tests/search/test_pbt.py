@@ -12,7 +12,7 @@ from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.rungs import exchange_epochs
 from cifar_tune.plan.space import Value, parse_space
 from cifar_tune.record.results import Results
-from cifar_tune.search.population import (
+from cifar_tune.search.pbt import (
     clones,
     due_exchange,
     explore,

@@ -15,8 +15,7 @@ from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.space import Value
 from cifar_tune.record.results import Results
-from cifar_tune.search.own_searcher import RaySearcherSuggester
-from cifar_tune.search.suggester import NotNow
+from cifar_tune.search.suggester import NotNow, RaySearcherSuggester
 
 SPACE = (
     "search.space={optim.lr: {loguniform: [0.01, 1.0]}, data.flip: {choice: [none, random]},"

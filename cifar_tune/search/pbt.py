@@ -1,24 +1,28 @@
 """Population based training on the journal: when members exchange, and who takes what from whom.
 
 Jaderberg et al. 2017, "Population Based Training of Neural Networks": here all members exchange at
-the same epoch, by truncation selection. It is a function of the recorded results, so that it comes
-out the same after a restart.
+the same epoch, by truncation selection. Who takes what is a function of the recorded results, so
+that it comes out the same after a restart; `hold_exchange` carries it out on the disk.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cifar_tune.files import MODEL, copy, delete_folder, inside, is_whole, locate, parent
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.rungs import exchange_epochs
 from cifar_tune.plan.space import Dimension, Space, Value
 from cifar_tune.plan.task import task_of
-from cifar_tune.record.results import Results
+from cifar_tune.record.results import Recorder, Results
 from cifar_tune.record.trials import Trial
+
+log = logging.getLogger(__name__)
 
 FACTORS = (0.8, 1.2)  # the paper's
 REDRAW_PROBABILITY = 0.25  # as in Ray's PopulationBasedTraining
@@ -137,3 +141,46 @@ def _shift(dimension: Dimension, value: Any, rng: random.Random) -> Value:
 
 def _clip(number: int, low: float, high: float) -> int:
     return min(max(number, int(low)), int(high))
+
+
+def hold_exchange(recorder: Recorder, epoch: int) -> None:
+    """Give the losers their new weights and values; one event records them all."""
+    trials = recorder.results.trials
+    given: list[dict[str, object]] = []
+    outdated = []
+    for clone in clones(recorder.results, epoch):
+        checkpoint = _hand_over(recorder, clone, epoch)
+        if checkpoint is None:
+            log.warning(
+                "%s keeps its weights after epoch %d: %s has no whole checkpoint to give",
+                clone.trial_id, epoch, clone.source,
+            )  # fmt: skip
+            continue
+        given.append(
+            {
+                "trial_id": clone.trial_id,
+                "source": clone.source,
+                "values": clone.values,
+                "checkpoint": checkpoint,
+            }
+        )
+        outdated.append(trials[clone.trial_id].inherited)
+    recorder.write("exchanged", epoch=epoch, clones=given)
+    for inherited in outdated:
+        if inherited is not None:
+            delete_folder(parent(locate(recorder.journal.folder, inherited[1])))
+
+
+def _hand_over(recorder: Recorder, clone: Clone, epoch: int) -> str | None:
+    """Copy the source's checkpoint; its place as the journal names it, or none if there is none.
+
+    A copy, because each trial deletes its own files when it needs them no more.
+    """
+    folder = recorder.journal.folder
+    path = recorder.results.trials[clone.source].checkpoints.get(epoch)
+    if path is None or not is_whole(locate(folder, path)):
+        return None
+    storage, own = recorder.results.starts[-1].storage, f"{clone.trial_id}-from-{clone.source}"
+    target = inside(storage, own, f"epoch-{epoch}", MODEL)
+    copy(locate(folder, path), locate(folder, target))
+    return target

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,10 @@ from cifar_tune.record.trials import (
 )
 from cifar_tune.search.checkpoints import drop_checkpoints
 from cifar_tune.search.cluster import is_gone
-from cifar_tune.search.population import is_exchange
-from cifar_tune.search.searchers import JournalledSearcher
+from cifar_tune.search.pbt import is_exchange
+from cifar_tune.search.queue import TrialQueue
 from cifar_tune.search.stop import StopRequest
 from cifar_tune.search.trainable import METRICS
-from cifar_tune.search.watchdog import Watchdog
 
 STORAGE_PAUSE_SECONDS = 1.0  # before a trial tries again to write to a storage that is gone
 
@@ -45,8 +45,8 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
     def __init__(
         self,
         recorder: Recorder,
-        searcher: JournalledSearcher,
-        watchdog: Watchdog,
+        queue: TrialQueue,
+        hung: Mapping[str, str],
         stop: StopRequest,
         start: int,
     ) -> None:
@@ -54,14 +54,14 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
 
         Args:
             recorder: of the search.
-            searcher: is told which trials to hand out again.
-            watchdog: knows which processes were killed because they hung.
+            queue: is told which trials to hand out again.
+            hung: what to say of each trial whose process was killed because it hung, by Ray's id.
             stop: is told when a failed trial ends the search.
             start: number of this start.
         """
         self._recorder = recorder
-        self._searcher = searcher
-        self._watchdog = watchdog
+        self._queue = queue
+        self._hung = hung
         self._stop = stop
         self._start = start
         self._search = recorder.results.plan.search
@@ -69,7 +69,8 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         self.failure: StorageError | None = None
         self._shares: dict[Any, Any] = {}  # Ray makes one for each trial; equal ones are one here
 
-    def _write(self, event: str, **values: Any) -> None:
+    def write(self, event: str, **values: Any) -> None:
+        """Record an event; a journal that can't be written ends the search."""
         try:
             self._recorder.write(event, **values)
         except StorageError as error:
@@ -83,14 +84,14 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         share = trial.placement_group_factory
         trial.placement_group_factory = self._shares.setdefault(share, share)
         name = trial.config["trial_id"]
-        self._write("trial_started", trial_id=name, start=self._start)
+        self.write("trial_started", trial_id=name, start=self._start)
 
     def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
         """One report, with the decision on it."""
         name = trial.config["trial_id"]
         done, diverged = bool(result.get("done", False)), bool(result["diverged"])
         paused = done and not diverged and is_exchange(self._recorder.results.plan, result["epoch"])
-        self._write(
+        self.write(
             "result",
             trial_id=name,
             metrics=dict(result[METRICS]),
@@ -113,11 +114,11 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         _forget(trial)
         record = self._recorder.results.trials[trial.config["trial_id"]]
         if record.status == "pending":  # at an exchange of its population
-            self._searcher.again(record)
+            self._queue.again(record)
             return
         status, reason = self._judge(record)
         more = {"kind": CODE} if status == "failed" else {}
-        self._write("trial_ended", trial_id=record.trial_id, status=status, reason=reason, **more)
+        self.write("trial_ended", trial_id=record.trial_id, status=status, reason=reason, **more)
         drop_checkpoints(self._recorder, record)
         self._stop_if_asked(record)
 
@@ -152,10 +153,10 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         if kind == STORAGE:
             time.sleep(STORAGE_PAUSE_SECONDS)
         if retried:
-            self._write("trial_retried", **told)
-            self._searcher.again(record)
+            self.write("trial_retried", **told)
+            self._queue.again(record)
             return
-        self._write("trial_ended", status="failed", **told)
+        self.write("trial_ended", status="failed", **told)
         drop_checkpoints(self._recorder, record)
         self._stop_if_asked(record)
 
@@ -166,8 +167,8 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
 
     def _failure(self, trial: Any) -> tuple[str, str, str]:
         """Kind, the error in a line, and the end of its traceback."""
-        if trial.trial_id in self._watchdog.hung:
-            return HUNG, self._watchdog.hung[trial.trial_id], ""
+        if trial.trial_id in self._hung:
+            return HUNG, self._hung[trial.trial_id], ""
         # Ray's own copy in the storage comes later; this file lies in its session's folder.
         path = Path(trial.error_file or "")
         text = path.read_text(errors="replace") if path.is_file() else "RayActorError: it is gone"
