@@ -102,7 +102,10 @@ def _show_way_on(results: Results, stop: StopRequest, say: Say) -> None:
 def _write_winner(recorder: Recorder, data: Data, say: Say) -> Path | None:
     """Write `best/`; its checkpoint, or none where there is no winner or it has none."""
     results, task = recorder.results, task_of(recorder.results.plan)
-    if results.best() is None or not isinstance(task, Exports):
+    if results.best() is None:
+        return None
+    if not isinstance(task, Exports):
+        say(f"The task {task.name} keeps no model of the winner, so there is no test score.")
         return None
     checkpoint = task.write_best(results, data, say)
     if checkpoint is None:

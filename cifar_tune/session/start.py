@@ -213,5 +213,6 @@ class ImportsAhead:
         all_created = len(results.trials) == results.plan.search.num_samples
         if event["event"] == "trial_ended" and all_created and not self._begun:
             self._begun = True
-            target, arguments = importlib.import_module, ("cifar_tune.vision.best",)
-            threading.Thread(target=target, args=arguments, daemon=True).start()
+            for name in task_of(results.plan).modules:
+                target = importlib.import_module
+                threading.Thread(target=target, args=(name,), daemon=True).start()

@@ -22,11 +22,21 @@ from cifar_tune.plan.config import (
     SearchConfig,
     Section,
     Seed,
+    TrainConfig,
 )
 from cifar_tune.plan.points import possible_values
+from cifar_tune.plan.space import Value
 
 Size = Annotated[int, Field(ge=1, le=1_000_000)]  # of a layer: beyond it torch itself overflows
-MODES: dict[str, Mode] = {"val_accuracy": "max", "val_loss": "min"}
+Measure = Literal["macro_f1", "balanced_accuracy", "top5_accuracy", "calibration_error"]
+MODES: dict[str, Mode] = {
+    "val_accuracy": "max",
+    "val_loss": "min",
+    "val_macro_f1": "max",
+    "val_balanced_accuracy": "max",
+    "val_top5_accuracy": "max",
+    "val_calibration_error": "min",
+}
 
 
 class DataConfig(Section):
@@ -101,6 +111,13 @@ class OptimConfig(Section):
     """Largest norm of the gradient; 0: off."""
 
 
+class VisionTrain(TrainConfig):
+    """One training of an image classifier: its length, its arithmetic, what it measures."""
+
+    metrics: list[Measure] = Field(default=[])
+    """Figures of each validation besides accuracy and loss; search.metric's comes by itself."""
+
+
 class VisionRun(RunConfig):
     """One training of an image classifier."""
 
@@ -109,6 +126,7 @@ class VisionRun(RunConfig):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     optim: OptimConfig = OptimConfig()
+    train: VisionTrain = VisionTrain()
 
 
 class VisionSearch(SearchConfig):
@@ -116,7 +134,10 @@ class VisionSearch(SearchConfig):
 
     modes: ClassVar[Mapping[str, Mode]] = MODES
 
-    metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
+    metric: Literal[
+        "val_accuracy", "val_loss", "val_macro_f1", "val_balanced_accuracy", "val_top5_accuracy",
+        "val_calibration_error",
+    ] = "val_accuracy"  # fmt: skip
     """What early stopping and the choice of the winner go by."""
     space: dict[str, dict[str, Any]] = Field(
         default={
@@ -139,8 +160,21 @@ class VisionFinals(FinalsConfig):
 class VisionPlan(Plan, VisionRun):
     """A search among image classifiers. Its defaults are the ASHA search of configs/asha.yaml."""
 
+    train: VisionTrain = VisionTrain()
     search: VisionSearch = VisionSearch()
     finals: VisionFinals = VisionFinals()
+
+    @property
+    def measured(self) -> list[str]:
+        """Names of the figures of each validation, accuracy and loss first."""
+        asked = [f"val_{name}" for name in self.train.metrics]
+        return list(dict.fromkeys(["val_accuracy", "val_loss", *asked, self.search.metric]))
+
+    def with_values(self, values: Mapping[str, Value], seed: int) -> VisionRun:
+        """Also measuring what the search goes by."""
+        run: VisionRun = super().with_values(values, seed)
+        metrics = [name.removeprefix("val_") for name in self.measured[2:]]
+        return run.model_copy(update={"train": run.train.model_copy(update={"metrics": metrics})})
 
 
 def batch_sizes(plan: VisionPlan) -> list[int]:
