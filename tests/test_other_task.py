@@ -22,7 +22,7 @@ SMALL = (
 
 
 def test_a_plan_of_another_task_has_its_sections_and_no_other() -> None:
-    plan = load_plan(None, [f"task={NAME}", "point.x=0.5", "point.step=1.0"])
+    plan = load_plan(None, [f"task={NAME}", "point.step=1.0"])
     assert isinstance(plan, BowlPlan)
     assert (plan.search.metric, plan.search.mode) == ("depth", "max")
     assert columns_of(plan) == ("depth", "place")

@@ -35,7 +35,7 @@ WORDS = [
     "{choice: [1, 2]}", "{grid: [a]}", "[" * 30, "{a: " * 30, "%YAML 9.9", "a" * 2000,
 ]  # fmt: skip
 CONFIGS = [path.read_text() for path in sorted(config_folder().glob("*.yaml"))]
-DEFAULTS = Plan().model_dump(mode="json")
+DEFAULTS = VisionPlan().model_dump(mode="json")
 SEARCHED = [
     name for name in known_fields(VisionPlan) if "." in name and name not in FIXED | VISION.fixed
 ]

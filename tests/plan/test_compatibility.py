@@ -22,7 +22,7 @@ from cifar_tune.plan.compatibility import (
 )
 from cifar_tune.plan.config import Plan, SearchConfig, known_fields
 from cifar_tune.plan.load import load_plan
-from cifar_tune.vision.config import VisionRun
+from cifar_tune.vision.config import VisionPlan, VisionRun
 from cifar_tune.vision.task import VISION
 
 SCHEDULERS = get_args(SearchConfig.model_fields["scheduler"].annotation)
@@ -226,7 +226,7 @@ def test_median_says_from_when_on_it_judges() -> None:
 
 def test_a_searcher_of_ones_own_is_loaded_before_the_start(own_searcher: str) -> None:
     assert check_pair(plan_of(f"{own_searcher}:factory", "asha")) == []
-    assert load_factory(f"{own_searcher}:factory")(Plan(seed=7)) == 7
+    assert load_factory(f"{own_searcher}:factory")(VisionPlan(seed=7)) == 7
     with pytest.raises(PlanError, match=r"search\.searcher is .*has no factry; did you mean fac"):
         check_pair(plan_of(f"{own_searcher}:factry", "asha"))
     with pytest.raises(PlanError, match=r"is int; it must be .* called as factory\(plan\)"):
