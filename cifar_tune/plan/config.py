@@ -133,7 +133,8 @@ class SearchConfig(Section):
 
     searcher: Literal["grid", "random", "sobol", "tpe", "gp", "cmaes", "bohb"] | OwnCode = "random"
     """Where configurations come from; your own as `package.module:factory`."""
-    scheduler: Literal["asha", "halving", "hyperband", "bohb", "median", "pbt", "none"] = "asha"
+    # bohb stands in searches of earlier versions: it can be read, and `check_pair` refuses it.
+    scheduler: Literal["asha", "halving", "hyperband", "median", "pbt", "none", "bohb"] = "asha"
     """Which trials are stopped early, or (pbt) changed on the way."""
     num_samples: Annotated[int, Field(ge=1, le=10_000_000)] = 16
     """Configurations to try; with grid: at most this many, and all if it is not given."""

@@ -20,7 +20,7 @@ FLAGS: dict[str, tuple[str, str | None, str]] = {
     "--scheduler": (
         "search.scheduler",
         "NAME",
-        "asha, halving, hyperband, bohb, median, pbt or none (asha)",
+        "asha, halving, hyperband, median, pbt or none (asha)",
     ),
     "--time-budget": ("search.time_budget", "TIME", "stop after 90s, 20m or 2h; resumable (none)"),
     "--trial-timeout": (

@@ -18,7 +18,6 @@ from ray.tune.schedulers import (
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.rungs import brackets, rung_epochs, rungs_below
 from cifar_tune.record.journal import Event
-from cifar_tune.search.bohb_brackets import BohbBrackets
 from cifar_tune.search.pbt import is_exchange
 
 
@@ -248,18 +247,16 @@ def build_scheduler(plan: Plan, held: Collection[int] = ()) -> TrialScheduler:
             return JournalledHyperband(plan)
         case "median":
             return JournalledMedian(plan)
-        case "bohb":
-            return BohbBrackets(plan)
         case "pbt":
             return ExchangeStops(plan, held)
-        case "none":
+        case _:
             return FIFOScheduler()
 
 
 def refill(scheduler: TrialScheduler, events: Iterable[Event]) -> None:
     """Tell a fresh scheduler all recorded `result` events, in the order in which they came."""
     if not isinstance(scheduler, (JournalledASHA, JournalledHalving, JournalledMedian)):
-        return  # without a memory, or (bohb) never resumed
+        return  # it has no memory
     for event in events:
         scheduler.recall(event["trial_id"], {**event["metrics"], "diverged": event["diverged"]})
 
