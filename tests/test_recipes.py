@@ -60,9 +60,7 @@ def test_a_new_searcher_and_a_new_network(outside: Path, small_plan: list[str]) 
 
 def test_a_new_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MODES, "val_kappa", "max")
-    monkeypatch.setitem(
-        METRICS, "kappa", lambda x, y, classes: multiclass_cohen_kappa(x, y, classes)
-    )
+    monkeypatch.setitem(METRICS, "kappa", multiclass_cohen_kappa)
     plan = load_plan(None, ["search.metric=val_kappa"])
     assert isinstance(plan, VisionPlan)
     assert plan.measured == ["val_accuracy", "val_loss", "val_kappa"]

@@ -95,8 +95,9 @@ class SearchConfig(Section):
         Literal["grid", "random", "sobol", "tpe", "gp", "cmaes", "bohb"] | OwnCode, Flag("NAME")
     ] = "random"
     """Where configurations come from; your own as `package.module:factory`."""
+    # bohb stands in searches of earlier versions: it can be read, and `check_pair` refuses it.
     scheduler: Annotated[
-        Literal["asha", "halving", "hyperband", "bohb", "median", "pbt", "none"], Flag("NAME")
+        Literal["asha", "halving", "hyperband", "median", "pbt", "none", "bohb"], Flag("NAME")
     ] = "asha"
     """Which trials are stopped early, or (pbt) changed on the way."""
     num_samples: Annotated[int, Field(ge=1, le=10_000_000), Flag("N")] = 16

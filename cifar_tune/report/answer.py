@@ -139,10 +139,8 @@ def commands_of(results: Results) -> list[tuple[str, str]]:
     counts, finals = results.counts(), finals_of(results)
     if finals is None or len(finals["seeds"]) < 2:
         del commands["predict by a final model"]
-    if results.finished or plan.search.scheduler == "bohb":  # BOHB's state is in Ray's memory only
+    if results.finished:
         del commands["resume"]
-    if plan.search.scheduler == "bohb":
-        del commands["extend"]
     if counts["failed"]:
         commands["retry"] = f"cifar-tune retry-failed {folder}"
     started = [str(word) for word in results.environment.get("command", ())]

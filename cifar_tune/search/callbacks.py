@@ -127,8 +127,6 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
             return record.status, "" if record.status == "completed" else _reason(record)
         if not record.results:
             return "failed", "it ended without a report"
-        if self._search.scheduler == "bohb":  # its brackets end trials that are paused
-            return "stopped", _reason(record)
         return "stopped", f"it ended by itself after epoch {record.epochs}"
 
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:

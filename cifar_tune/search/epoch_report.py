@@ -50,8 +50,8 @@ class EpochReport(TuneReportCheckpointCallback):
     def _is_due(self, metrics: Mapping[str, float]) -> bool:
         """Every so many epochs, at the last, and whenever the trial may be judged by this epoch."""
         search, epoch = self._plan.search, int(metrics["epoch"])
-        if search.winner_by == "last" or search.scheduler == "bohb":
-            return True  # any epoch may be the trial's last, or the one that it is paused after
+        if search.winner_by == "last":
+            return True  # any epoch may be the trial's last
         value = search.sign * metrics.get(search.metric, math.nan)
         improved = self._best is None or value > self._best
         self._best = value if improved else self._best

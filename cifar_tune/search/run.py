@@ -26,7 +26,7 @@ from cifar_tune.record.results import Recorder, Results
 from cifar_tune.search.callbacks import JournalCallback
 from cifar_tune.search.checkpoints import to_go_on_from
 from cifar_tune.search.processes import NodeWatch, ProcessWatch
-from cifar_tune.search.queue import PausingSearcher, TrialQueue
+from cifar_tune.search.queue import TrialQueue
 from cifar_tune.search.ray_instance import ray_for
 from cifar_tune.search.schedulers import build_scheduler, refill
 from cifar_tune.search.stop import StopRequest
@@ -72,8 +72,7 @@ def run_search(
     if not _more_to_do(recorder.results, only):
         return stop
     suggester = build_suggester(recorder)
-    kind: Any = PausingSearcher if plan.search.searcher == "bohb" else TrialQueue
-    queue = kind(recorder, suggester, partial(to_go_on_from, recorder), only=only)
+    queue = TrialQueue(recorder, suggester, partial(to_go_on_from, recorder), only=only)
     learning = _Learning(suggester, stop, plan)
     recorder.observers.append(learning)
     number = len(recorder.results.starts) + 1

@@ -14,7 +14,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from cifar_tune.plan.compatibility import STARTUP_TRIALS
+from cifar_tune.plan.compatibility import STARTUP_TRIALS, reports_to_learn
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.space import Space, Value
 from cifar_tune.record.journal import Event
@@ -137,18 +137,21 @@ class _Step:
 
 
 def sampler_of(plan: Plan) -> Callable[[int], BaseSampler]:
-    """The plan's tpe, gp or cmaes: a fresh one by seed.
+    """The plan's tpe (also bohb's), gp or cmaes: a fresh one by seed.
 
     A fresh one for each suggestion, because a sampler's random state would depend on how often the
     program was started.
     """
-    space = plan.search.parsed_space
+    search, space = plan.search, plan.search.parsed_space
+    # bohb shows nothing before there is enough to learn from.
+    startup = reports_to_learn(search) if search.searcher == "bohb" else STARTUP_TRIALS
 
     def tpe(seed: int) -> BaseSampler:
         with warnings.catch_warnings():
             # `group` is experimental, and the only way to model what conditions leave out.
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return TPESampler(group=any(dimension.when for dimension in space), seed=seed)
+            group = any(dimension.when for dimension in space)
+            return TPESampler(group=group, seed=seed, n_startup_trials=startup)
 
     def gp(seed: int) -> BaseSampler:
         return _SingleThreadGP(
@@ -158,7 +161,7 @@ def sampler_of(plan: Plan) -> Callable[[int], BaseSampler]:
     def cmaes(seed: int) -> BaseSampler:
         return _CmaEs(space, seed)
 
-    return {"tpe": tpe, "gp": gp, "cmaes": cmaes}[plan.search.searcher]
+    return {"tpe": tpe, "bohb": tpe, "gp": gp, "cmaes": cmaes}[search.searcher]
 
 
 class _SingleThreadGP(GPSampler):

@@ -56,7 +56,7 @@ def build_suggester(recorder: Recorder) -> Suggester:
     """The suggester of the recorder's plan, at the point where its journal ends.
 
     Raises:
-        PlanError: a searcher of the user's own can't be used, or bohb's packages are missing.
+        PlanError: a searcher of the user's own can't be used.
     """
     suggester = _fresh(recorder)
     for event in read_journal(recorder.journal.folder).events:
@@ -69,16 +69,14 @@ def _fresh(recorder: Recorder) -> Suggester:
     searcher = plan.search.searcher
     if searcher in ("grid", "random", "sobol"):
         return Configurations(plan)
-    if searcher == "bohb":
-        from cifar_tune.search.bohb import BohbSuggester
-
-        return BohbSuggester(plan)
+    if ":" in searcher:
+        return _users_own(plan, load_factory(searcher)(plan), recorder)
     # Optuna costs a second of imports, which the ways above can do without.
+    from cifar_tune.search.bohb import BohbStudy
     from cifar_tune.search.study import OptunaStudy, sampler_of
 
-    if ":" not in searcher:
-        return OptunaStudy(plan, folder, sampler_of(plan))
-    return _users_own(plan, load_factory(searcher)(plan), recorder)
+    kind = BohbStudy if searcher == "bohb" else OptunaStudy
+    return kind(plan, folder, sampler_of(plan))
 
 
 def _users_own(plan: Plan, made: Any, recorder: Recorder) -> Suggester:

@@ -15,7 +15,7 @@ from typing import Any
 from ray import tune
 
 from cifar_tune.errors import PlanError
-from cifar_tune.files import MODEL, at_hand, is_whole
+from cifar_tune.files import at_hand, is_whole
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import now
@@ -142,14 +142,8 @@ def _reset_process(plan: Plan, *, alone: bool) -> None:
 
 @contextmanager
 def _newest_checkpoint(recorded: list[str]) -> Iterator[Path | None]:
-    """The newest that loads: Ray's, if its scheduler paused the trial, else the journal's."""
-    paused = tune.get_checkpoint()
+    """The newest that loads."""
     with ExitStack() as copies:
-        if paused is not None:
-            path = Path(copies.enter_context(paused.as_directory())) / MODEL
-            if is_whole(str(path)):
-                yield path
-                return
         chosen = None
         for location in recorded:
             # Storage that does not answer fails the trial, which is tried again: without its

@@ -16,7 +16,6 @@ from cifar_tune.plan.task import Data, Exports, Say, columns_of, in_words, score
 from cifar_tune.record.results import Recorder, Results
 from cifar_tune.record.tables import failures, finals_of, write_tables
 from cifar_tune.report.writer import write_in_process
-from cifar_tune.search.bohb import NOT_RESUMABLE
 from cifar_tune.search.checkpoints import damaged, tidy
 from cifar_tune.search.stop import ASKED_FOR, TIME_BUDGET, StopRequest
 
@@ -92,9 +91,6 @@ def finish(
 def _show_way_on(results: Results, stop: StopRequest, say: Say) -> None:
     """How a search that was stopped can go on; the command is the last line."""
     cause = f"Stopped by {stop.reason}" if stop.signal is not None else f"Stopped: {stop.reason}"
-    if results.plan.search.scheduler == "bohb":
-        say(f"{cause}; everything reported is saved. The search can't go on: {NOT_RESUMABLE}")
-        return
     say(f"{cause}; everything reported is saved. Go on with:")
     say(resume_command(results.folder))
 

@@ -19,7 +19,6 @@ from cifar_tune.plan.task import Data, Say, task_of
 from cifar_tune.record.journal import Journal, Records, is_running, read_journal
 from cifar_tune.record.results import Recorder, Results
 from cifar_tune.record.warm_start import read_start_from
-from cifar_tune.search.bohb import NOT_RESUMABLE
 from cifar_tune.search.cluster import check_storage, nodes_for
 from cifar_tune.search.stop import ASKED_FOR, StopRequest
 from cifar_tune.search.trainable import Objective, fit_objective
@@ -143,7 +142,7 @@ def confirm_search(
         ResultsError: the test split was opened before, and `again` is not given.
         NoUsableTrialError: there is nothing to confirm.
     """
-    with _open(folder, machine, say, changes, training=False) as opened:
+    with _open(folder, machine, say, changes) as opened:
         recorder, results = opened.recorder, opened.recorder.results
         stop = StopRequest(None, resume_command(folder))
         budget = results.plan.search.time_budget
@@ -225,15 +224,12 @@ def _open(
     changes: Plan | None,
     *,
     growing: bool = False,
-    training: bool = True,
 ) -> Iterator[_Opened]:
     """Lock the folder, and make sure that its search can go on under this plan on this data."""
     with Journal(folder) as journal:
         recorder = Recorder(journal)
         results, recorded = recorder.results, recorder.results.plan
-        with _settled(
-            results, journal.records, machine, say, changes, growing=growing, training=training
-        ) as share:
+        with _settled(results, journal.records, machine, say, changes, growing=growing) as share:
             data = task_of(results.plan).open(results.plan, say, recorded=results.data)
             _check_same_data(data, results)
             known = None if results.started_from else read_start_from(results.plan)
@@ -251,7 +247,6 @@ def _settled(
     changes: Plan | None,
     *,
     growing: bool = False,
-    training: bool = True,
 ) -> Iterator[Share]:
     """Make sure that a search can go on, and settle its plan on what is there now.
 
@@ -261,9 +256,6 @@ def _settled(
     if not results.events:
         raise ResultsError(f"{folder} holds no search; start one with --name {folder.name}")
     _check_links(folder)
-    over = (results.finished and not growing) or not training
-    if recorded.search.scheduler == "bohb" and not over:
-        raise ResultsError(f"{folder} can't go on: {NOT_RESUMABLE}")
     if records.torn_lines:
         say("The journal's last line was torn by a crash and is dropped.")
     wanted = changes or recorded
