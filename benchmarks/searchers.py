@@ -18,6 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from cifar_tune.record.journal import Journal
 from cifar_tune.record.results import Recorder
 from cifar_tune.search.ray_instance import ray_for
 from cifar_tune.search.run import run_search
+from cifar_tune.search.session import Session
 from cifar_tune.vision.config import VisionRun
 from cifar_tune.vision.data import SearchData
 
@@ -121,17 +123,19 @@ def _search(name: str, seed: int, trials: int) -> float:
         values = forecast.plan.model_dump(mode="json")
         recorder.write("search", version=1, plan=values, data={}, environment={})
         machine = replace(read_machine(), cpus=1, gpus=0)
-        run_search(recorder, _no_data(), machine, forecast.share, objective=formula)
+        with ExitStack() as ray:
+            session = Session(
+                recorder=recorder,
+                data=None,
+                machine=machine,
+                share=forecast.share,
+                objective=formula,
+                ray=ray,
+            )
+            run_search(session, None)
         best = recorder.results.best()
         assert best is not None
         return regret(plan.run(best.values, best.index))
-
-
-def _no_data() -> SearchData:
-    import numpy as np
-
-    images, labels = np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, np.int64)
-    return SearchData(images, labels, images, labels, ("a", "b"), (0.5,) * 3, (0.5,) * 3)
 
 
 def _show(regrets: dict[str, list[float]], seconds: dict[str, list[float]], trials: int) -> None:

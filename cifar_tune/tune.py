@@ -17,7 +17,6 @@ from cifar_tune.errors import exit_code_of
 if TYPE_CHECKING:
     from cifar_tune.plan.config import Plan
     from cifar_tune.plan.machine import Machine
-    from cifar_tune.plan.preflight import Forecast
 
 
 TASK_COMMANDS = {
@@ -52,55 +51,18 @@ def tune(words: Sequence[str]) -> int:
     """`cifar-tune tune`: a new search, or with `--resume auto` one that may be there already."""
     arguments = _tune_parser().parse_args(words)
 
-    from cifar_tune.plan import preflight
     from cifar_tune.plan.flags import plan_of
-    from cifar_tune.plan.machine import read_machine
-    from cifar_tune.search.cluster import nodes_for
+    from cifar_tune.session.launch import launch
 
-    plan, machine = plan_of(arguments), read_machine()
-    if arguments.wait_for_resources:
-        preflight.check_waiting(plan)
-    with nodes_for(plan, machine, _print_lines, wait=arguments.wait_for_resources) as nodes:
-        return _tune(arguments, plan, machine, preflight.check(plan, nodes))
-
-
-def _tune(arguments: argparse.Namespace, plan: Plan, machine: Machine, forecast: Forecast) -> int:
-    """A search whose plan and resources are checked: the folder and the data are next."""
-    from cifar_tune.plan.forecast import describe
-    from cifar_tune.plan.task import task_of
-    from cifar_tune.record.warm_start import read_start_from
-    from cifar_tune.search.cluster import check_storage
-    from cifar_tune.session import folder as folders
-
-    folder = folders.results_folder(plan, arguments.config)
-    if arguments.resume:
-        folder = folders.unfinished_folder(plan, arguments.config) or folder
-        if folders.holds_search(folder):
-            return _go_on(folder, machine, plan, forecast.plan, dry_run=arguments.dry_run)
-    folders.check_folder(folder)
-    check_storage(plan)
-    start_from = read_start_from(plan)
-    data = task_of(plan).find(forecast.plan)
-    known = [] if start_from is None else start_from.describe()
-    described = describe(forecast, data, folder, disk=arguments.dry_run)
-    _print_lines(*described, *known)
-    if arguments.dry_run:
-        return 0
-
-    from cifar_tune.session.start import start_search
-
-    return start_search(forecast, folder, machine, _print_lines, start_from=start_from)
-
-
-def _go_on(folder: Path, machine: Machine, wanted: Plan, settled: Plan, *, dry_run: bool) -> int:
-    from cifar_tune.record.results import Results
-    from cifar_tune.session.resume import check_same_plan, judge_search, resume_search
-
-    check_same_plan(Results.read(folder).plan, wanted, settled)
-    if dry_run:
-        judge_search(folder, machine, _print_lines, changes=wanted)
-        return 0
-    return resume_search(folder, machine, _print_lines, changes=wanted)
+    _, code = launch(
+        plan_of(arguments),
+        _print_lines,
+        config=arguments.config,
+        resume=arguments.resume is not None,
+        dry_run=arguments.dry_run,
+        wait=arguments.wait_for_resources,
+    )
+    return code
 
 
 def resume(words: Sequence[str]) -> int:

@@ -2,47 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cifar_tune.errors import JournalError, ResultsError
 from cifar_tune.files import is_whole, locate
 from cifar_tune.plan.config import Plan
-from cifar_tune.plan.machine import Machine, Share
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import VERSION, Journal
 from cifar_tune.record.results import Recorder, Results
 from cifar_tune.record.trials import Trial
 from cifar_tune.search.run import run_search
+from cifar_tune.search.session import Session
 from cifar_tune.search.stop import StopRequest
-from cifar_tune.search.trainable import Objective
 
 # The search's seeds begin at the plan's; it has ten million trials at most.
 FRESH_SEEDS = {"confirm": 1_000_000_000, "final": 2_000_000_000}
 SEEDS = 2**32 - 2**24  # seeds are below 2**32, and a training's index is added
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workplace:
-    """Where and how trainings run.
-
-    Attributes:
-        machine, share: where, and what each training gets.
-        objective: what trains.
-        ray_scope: Ray starts in it when it is needed, and ends with it.
-        resume_command: shown when a second signal ends the program at once.
-        watch: shows what a recorder writes, under a title, while its context lasts.
-    """
-
-    machine: Machine
-    share: Share
-    objective: Objective
-    ray_scope: ExitStack
-    resume_command: str
-    watch: Callable[[Recorder, str], AbstractContextManager[None]]
 
 
 def retraining_plan(plan: Plan, stage: str, trainings: int) -> Plan:
@@ -60,7 +39,7 @@ def retraining_plan(plan: Plan, stage: str, trainings: int) -> Plan:
 
 
 def retrain(
-    place: Workplace,
+    session: Session,
     folder: Path,
     plan: Plan,
     points: Sequence[dict[str, Value]],
@@ -70,7 +49,7 @@ def retrain(
     """Train each of the points, or go on with it; number i has point i and seed `plan.seed + i`.
 
     Args:
-        place: where they run.
+        session: of the search whose finals they are.
         folder: gets a journal of its own, and `ray/` with the checkpoints.
         plan: as `retraining_plan` gives it.
         points: a value for each searched field.
@@ -93,16 +72,9 @@ def retrain(
         if recorder.results.started_from is None:
             recorder.write("started_from", source="finals", points=list(points), trials=[])
         recorder.results.plan = plan
-        with place.watch(recorder, folder.name):
-            stop = run_search(
-                recorder,
-                part,
-                place.machine,
-                place.share,
-                objective=place.objective,
-                resume_command=place.resume_command,
-                ray_scope=place.ray_scope,
-            )
+        stage = replace(session, recorder=recorder)
+        with session.watch(recorder, folder.name):
+            stop = run_search(stage, part)
         if stop.reason is None and recorder.results.unfinished():
             stop.ask("Ray, without a reason")
         if stop.reason is None and not recorder.results.finished:

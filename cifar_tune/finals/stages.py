@@ -14,12 +14,13 @@ from cifar_tune.finals.candidates import Candidate, fitting, pick_candidates
 from cifar_tune.finals.confirmation import Confirmed, choose, gather
 from cifar_tune.finals.models import keep_models
 from cifar_tune.finals.opening import closed, look_at, score_models, scoring
-from cifar_tune.finals.retraining import Workplace, newest_checkpoint, retrain, retraining_plan
+from cifar_tune.finals.retraining import newest_checkpoint, retrain, retraining_plan
 from cifar_tune.plan.config import FinalsConfig
 from cifar_tune.plan.forecast import compares
-from cifar_tune.plan.task import Data, Say, columns_of
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.plan.task import columns_of
+from cifar_tune.record.results import Results
 from cifar_tune.search.checkpoints import drop_all
+from cifar_tune.search.session import Session
 from cifar_tune.search.stop import StopRequest
 
 SIZE = ("candidates", "seeds")
@@ -37,25 +38,19 @@ class Round:
     seeds: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Finals:
     """The finals of one search; each step is in its journal, and none is done twice.
 
     Attributes:
-        recorder: of the search, which has a winner with a checkpoint.
-        data: as the task opened it.
-        place: where trainings run.
+        session: of the search, which has a winner with a checkpoint.
         stop: gets the signal that interrupts the finals.
-        say: shows a line.
         asked: whether the user asked for these finals, rather than for a search.
         again: whether the user asked for another look at the test split.
     """
 
-    recorder: Recorder
-    data: Data
-    place: Workplace
+    session: Session
     stop: StopRequest
-    say: Say
     asked: bool = False
     again: bool = False
 
@@ -76,7 +71,7 @@ class Finals:
         if look == "closed":
             if self.asked:
                 raise ResultsError(closed(self._results))
-            self.say(closed(self._results))
+            self.session.say(closed(self._results))
         elif look != "done":
             self._begin(current)
             chosen = self._confirm(current)
@@ -85,7 +80,7 @@ class Finals:
 
     @property
     def _results(self) -> Results:
-        return self.recorder.results
+        return self.session.recorder.results
 
     @property
     def _interrupted(self) -> bool:
@@ -112,7 +107,7 @@ class Finals:
         results = self._results
         size: FinalsConfig | None = results.plan.finals
         if seconds_left is not None:
-            size = fitting(results, seconds_left, self.place.share.slots)
+            size = fitting(results, seconds_left, self.session.share.slots)
             self._say_size(size, seconds_left)
         if size is None:
             return None
@@ -129,16 +124,18 @@ class Finals:
         left = f"The time budget leaves {max(0.0, seconds_left):.0f} s for the finals"
         if size is None:
             folder = shlex.quote(str(self._results.folder))
-            self.say(f"{left}, which is too little for any; later: cifar-tune confirm {folder}")
+            self.session.say(
+                f"{left}, which is too little for any; later: cifar-tune confirm {folder}"
+            )
         else:
-            self.say(
+            self.session.say(
                 f"{left}: {size.candidates} of {wanted.candidates} candidates, with"
                 f" {size.seeds} of {wanted.seeds} seeds"
             )
 
     def _begin(self, current: Round) -> None:
         if current.number not in self._results.finals:
-            self.recorder.write(
+            self.session.recorder.write(
                 "finals_began",
                 number=current.number,
                 asked=self._asked_for(),
@@ -153,12 +150,12 @@ class Finals:
             return next(one for one in candidates if one.trial_id == done["trial_id"])
         if len(candidates) < 2 or not compares(self._results.plan):
             return candidates[0]
-        self.say(
+        self.session.say(
             f"Finals, 1 of 2: the best {len(candidates)} are trained with {current.seeds} fresh"
             " seeds each and compared on data that the search never saw."
         )
         points = [one.values for one in candidates] * current.seeds
-        trainings = self._retrain("confirm", current, points, self.data.part("search"))
+        trainings = self._retrain("confirm", current, points, self.session.data.part("search"))
         if trainings is None:
             return None
         confirmed = self._compare(candidates, trainings)
@@ -170,7 +167,7 @@ class Finals:
 
     def _compare(self, candidates: Sequence[Candidate], trainings: Results) -> list[Confirmed]:
         task, plan = scoring(self._results.plan), trainings.plan
-        examples = task.held_out(self.data, "confirm", plan)
+        examples = task.held_out(self.session.data, "confirm", plan)
         correct = {}
         for name, trial in trainings.trials.items():
             if trial.status == "completed":
@@ -185,9 +182,9 @@ class Finals:
             best, comparison = choose(confirmed)
             chosen = best.candidate
         else:
-            self.say("No candidate could be trained again; the search's winner is taken.")
+            self.session.say("No candidate could be trained again; the search's winner is taken.")
         mean = next((one.mean for one in confirmed if one.candidate == winner), None)
-        self.recorder.write(
+        self.session.recorder.write(
             "confirmed",
             number=current.number,
             trial_id=chosen.trial_id,
@@ -216,18 +213,18 @@ class Finals:
             lost = {kind: counts[kind] for kind in ("diverged", "failed")}
             models = keep_models(self._results.folder, trainings)
         if not models:
-            self.say("No final training was completed, so the test split stays closed.")
+            self.session.say("No final training was completed, so the test split stays closed.")
         elif not self._interrupted:
-            score_models(self.recorder, self.data, subject, models, lost=lost, again=self.again)
+            score_models(self.session, subject, models, lost=lost, again=self.again)
             self._drop_checkpoints("final", current)
 
     def _train_for_good(self, current: Round, chosen: Candidate) -> Results | None:
-        self.say(
+        self.session.say(
             f"Finals, 2 of 2: {chosen.trial_id}'s configuration is trained with"
             f" {current.seeds} fresh seeds on all training data; then the test split is opened."
         )
         points = [chosen.values] * current.seeds
-        return self._retrain("final", current, points, self.data.part("final"))
+        return self._retrain("final", current, points, self.session.data.part("final"))
 
     def _folder(self, stage: str, current: Round) -> Path:
         return self._results.folder / FINALS / f"{stage}-{current.number}"
@@ -246,7 +243,7 @@ class Finals:
         if stage == "final":
             facts = {**facts, "train": sum(facts[name] for name in ("train", "val", "confirm"))}
         trainings, stop = retrain(
-            self.place,
+            self.session,
             self._folder(stage, current),
             retraining_plan(self._results.plan, stage, len(points)),
             points,
@@ -259,7 +256,7 @@ class Finals:
         counts = trainings.counts()
         if counts["completed"] < len(points):
             lost = next(t for t in trainings.trials.values() if t.status != "completed")
-            self.say(
+            self.session.say(
                 f"{counts['failed']} of {len(points)} trainings failed and {counts['diverged']}"
                 f" diverged (the first: {lost.trial_id} of {stage}: {lost.reason})"
             )
