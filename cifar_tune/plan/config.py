@@ -230,8 +230,9 @@ class RunConfig(Section):
 
     @classmethod
     def sections(cls) -> list[str]:
-        """Names of the sections of one training."""
-        return [name for name in cls.run_class().model_fields if name != "seed"]
+        """Names of the sections of one training, the task's own first."""
+        own = [name for name in cls.run_class().model_fields if name not in ("seed", "train")]
+        return [*own, "train"]
 
     def with_values(self, values: Mapping[str, Value], seed: int) -> Any:
         """The run of one trial: this one with searched values and its own seed."""
