@@ -9,7 +9,7 @@ import pytest
 from torchmetrics.functional.classification import multiclass_cohen_kappa
 from toy_images import toy_data, toy_run
 
-from cifar_tune import load_plan, run_search
+from cifar_tune import Results, load_plan
 from cifar_tune.train.fit import fit
 from cifar_tune.vision.config import MODES, VisionPlan
 from cifar_tune.vision.metrics import METRICS
@@ -35,23 +35,18 @@ def build(config, num_classes):
 """
 
 
-@pytest.fixture
-def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of one's own, where the command is given."""
+def test_a_new_searcher_and_a_new_network(tmp_path: Path, small_plan: list[str]) -> None:
     (tmp_path / "recipe_searcher.py").write_text(SEARCHER)
     (tmp_path / "recipe_network.py").write_text(NETWORK)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
-
-
-def test_a_new_searcher_and_a_new_network(outside: Path, small_plan: list[str]) -> None:
-    plan = load_plan(None, [
+    changes = [
         *small_plan, "search.searcher=recipe_searcher:factory", "model.name=recipe_network:build",
         "search.space={optim.lr: {loguniform: [0.1, 1.0]}}", "train.max_epochs=1", "finals.seeds=0",
-        "search.num_samples=5", f"out={outside}",
-    ])  # fmt: skip
-    results = run_search(plan, quiet=True)
+        "search.num_samples=5", f"out={tmp_path}", "name=outside",
+    ]  # fmt: skip
+    sets = [word for change in changes for word in ("--set", change)]
+    done = command_line.run("tune", *sets, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = Results.read(tmp_path / "outside")
     assert [trial.values for trial in results.trials.values()] == [
         {"optim.lr": 0.5**index} for index in range(3)
     ]
