@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import command_line
 import pytest
 from torchmetrics.functional.classification import multiclass_cohen_kappa
 from toy_images import toy_data, toy_run
