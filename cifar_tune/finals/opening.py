@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cifar_tune.errors import ResultsError
-from cifar_tune.finals.uncertainty import MIN_SEEDS, Correct, accuracy_interval, standard_deviation
+from cifar_tune.finals.uncertainty import MIN_SEEDS, Figures, interval_of_mean, standard_deviation
 from cifar_tune.plan.machine import read_machine
 from cifar_tune.record.results import Recorder, Results, Say, best_epoch
 from cifar_tune.vision.data import Dataset, Images
@@ -25,7 +25,7 @@ Subject = dict[str, Any]
 
 def correct_on(
     checkpoint: Path, images: Images, *, gpu: bool, flip_averaging: bool = False
-) -> Correct:
+) -> Figures:
     """Which images a model gets right: [images]; on all CPUs, since no trial runs meanwhile."""
     from cifar_tune.vision.evaluate import predict_logits  # torch costs seconds
 
@@ -36,7 +36,7 @@ def correct_on(
         flip_averaging=flip_averaging,
         threads=read_machine().cpus,
     )
-    correct: Correct = logits.argmax(dim=1).numpy() == images.labels
+    correct: Figures = logits.argmax(dim=1).numpy() == images.labels
     return correct
 
 
@@ -106,9 +106,9 @@ def score_models(
     _record(recorder, subject, opened, np.stack(correct))
 
 
-def _record(recorder: Recorder, subject: Subject, opened: dict[str, Any], correct: Correct) -> None:
+def _record(recorder: Recorder, subject: Subject, opened: dict[str, Any], correct: Figures) -> None:
     scores = [float(right.mean()) for right in correct]
-    interval = accuracy_interval(correct)
+    interval = interval_of_mean(correct)
     recorder.write(
         "test_scored",
         **subject,
@@ -117,7 +117,7 @@ def _record(recorder: Recorder, subject: Subject, opened: dict[str, Any], correc
         mean=float(np.mean(scores)),
         std=standard_deviation(scores) if len(scores) >= MIN_SEEDS else None,
         ci95=None if interval is None else list(interval),
-        test_images=correct.shape[1],
+        test_examples=correct.shape[1],
         flip_averaging=opened["flip_averaging"],
         lost=opened["lost"],
     )

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cifar_tune.errors import JournalError, ResultsError
 from cifar_tune.files import is_whole, locate
@@ -14,12 +13,12 @@ from cifar_tune.plan.config import FinalsConfig, Plan
 from cifar_tune.plan.machine import Machine, Share
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import VERSION, Journal
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.results import Recorder, Results, Say
 from cifar_tune.record.trials import Trial
 from cifar_tune.search.run import run_search
 from cifar_tune.search.stop import StopRequest
 from cifar_tune.search.trainable import Objective
-from cifar_tune.vision.data import SearchData
+from cifar_tune.vision.data import Dataset, SearchData
 
 # The search's seeds begin at the plan's; it has ten million trials at most.
 FRESH_SEEDS = {"confirm": 1_000_000_000, "final": 2_000_000_000}
@@ -46,53 +45,102 @@ class Workplace:
     watch: Callable[[Recorder, str], AbstractContextManager[None]]
 
 
-def retraining_plan(plan: Plan, stage: str, trainings: int) -> Plan:
-    """The plan of so many trainings to the full length, with seeds that the search never used."""
+def retraining_plan(plan: Plan, stage: str, trainings: int, *, before: int = 0) -> Plan:
+    """The plan of so many trainings to the full length, with seeds that the search never used.
+
+    `before` trainings of this stage were planned earlier; their seeds are passed over.
+    """
     search = plan.search.model_copy(
         update={
             "searcher": "random", "scheduler": "none", "num_samples": trainings,
             "start_from": None, "time_budget": None, "fail_fast": False,
         }
     )  # fmt: skip
-    seed = (plan.seed + FRESH_SEEDS[stage]) % SEEDS
+    seed = (plan.seed + FRESH_SEEDS[stage] + before) % SEEDS
     return plan.model_copy(update={"search": search, "seed": seed, "finals": FinalsConfig(seeds=0)})
 
 
-def retrain(
-    place: Workplace,
-    folder: Path,
-    plan: Plan,
-    points: Sequence[dict[str, Value]],
-    data: SearchData,
-    described: dict[str, Any],
-) -> tuple[Results, StopRequest]:
-    """Train each of the points, or go on with it; number i has point i and seed `plan.seed + i`.
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What the stages of the finals of one search share, and how each of them trains.
 
-    Args:
-        place: where they run.
-        folder: gets a journal of its own, and `ray/` with the checkpoints.
-        plan: as `retraining_plan` gives it.
-        points: a value for each searched field.
-        data: what they train on.
-        described: the data, for the journal.
-
-    Returns:
-        The trainings as a search's trials, and what stopped them, if anything did.
-
-    Raises:
-        StorageError: the journal can't be written.
-        ResultsError: the journal or a checkpoint that is needed is damaged or gone.
+    Attributes:
+        recorder: of the search, which has a winner with a checkpoint.
+        dataset, data: as `session.load_data` gives them.
+        place: where trainings run.
+        stop: gets the signal that interrupts the finals.
+        say: shows a line.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with _journal(folder) as journal:
-        recorder = Recorder(journal)
-        if not recorder.results.events:
-            values = plan.model_dump(mode="json")
-            recorder.write("search", version=VERSION, plan=values, data=described, environment={})
-        if recorder.results.started_from is None:
-            recorder.write("started_from", source="finals", points=list(points), trials=[])
-        recorder.results.plan = plan
-        with place.watch(recorder, folder.name):
+
+    recorder: Recorder
+    dataset: Dataset
+    data: SearchData
+    place: Workplace
+    stop: StopRequest
+    say: Say
+
+    @property
+    def results(self) -> Results:
+        """The search."""
+        return self.recorder.results
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal came; what else stops a search is no reason to stop its finals."""
+        return self.stop.signal is not None
+
+    def retrain(
+        self, folder: Path, plan: Plan, points: Sequence[dict[str, Value]], data: SearchData
+    ) -> Results | None:
+        """Train each of the points, or go on with it; number i has seed `plan.seed + i`.
+
+        Args:
+            folder: gets a journal of its own, and `ray/` with the checkpoints.
+            plan: as `retraining_plan` gives it.
+            points: a value for each searched field.
+            data: what they train on.
+
+        Returns:
+            The trainings as a search's trials, all ended; none if this was interrupted.
+
+        Raises:
+            StorageError: the journal can't be written.
+            ResultsError: the journal or a checkpoint that is needed is damaged or gone.
+        """
+        if self.interrupted:
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        with _journal(folder) as journal:
+            recorder = Recorder(journal)
+            if not recorder.results.events:
+                sizes = {"train": len(data.train_labels), "val": len(data.val_labels)}
+                recorder.write(
+                    "search",
+                    version=VERSION,
+                    plan=plan.model_dump(mode="json"),
+                    data={**self.results.data, **sizes},
+                    environment={},
+                )
+            if recorder.results.started_from is None:
+                recorder.write("started_from", source="finals", points=list(points), trials=[])
+            recorder.results.plan = plan
+            if not self._run(recorder, data):
+                return None
+            trainings = recorder.results
+            _check_checkpoints(trainings)
+        counts = trainings.counts()
+        if counts["completed"] < len(points):
+            lost = next(t for t in trainings.trials.values() if t.status != "completed")
+            self.say(
+                f"{counts['failed']} of {len(points)} trainings failed and {counts['diverged']}"
+                f" diverged (the first: {lost.trial_id} of {folder.name}: {lost.reason})"
+            )
+        return trainings
+
+    def _run(self, recorder: Recorder, data: SearchData) -> bool:
+        """Whether all trainings have ended."""
+        place = self.place
+        with place.watch(recorder, recorder.journal.folder.name):
             stop = run_search(
                 recorder,
                 data,
@@ -104,10 +152,12 @@ def retrain(
             )
         if stop.reason is None and recorder.results.unfinished():
             stop.ask("Ray, without a reason")
-        if stop.reason is None and not recorder.results.finished:
+        if stop.reason is not None:
+            self.stop.signal, self.stop.reason = stop.signal, stop.reason
+            return False
+        if not recorder.results.finished:
             recorder.write("finished")
-        _check_checkpoints(recorder.results)
-        return recorder.results, stop
+        return True
 
 
 @contextmanager

@@ -194,6 +194,11 @@ class FinalsConfig(Section):
     seeds: Count = 5
     """Fresh seeds of each of them, and of the final trainings; 0: no finals, the winner alone is
     scored on the test split."""
+    prefer: Literal["best", "cheap"] = "best"
+    """Which candidate is taken: the one with the highest mean, or the one with the fewest
+    multiply-adds of those that are shown to be as good within the margin."""
+    margin: Fraction = 0.005
+    """With cheap: how much worse than the best a cheaper one may be at most, in score."""
     flip_averaging: bool = False
     """Whether the test score averages the logits of an image and its mirror image."""
 

@@ -152,12 +152,13 @@ def finals_lines(results: Results) -> list[str]:
         lines.append(finals["confirm"]["statement"])
     if finals["optimism"] is not None:
         lines.append(
-            f"optimism of the search: {finals['optimism']:+.4f} (validation accuracy of the winner,"
-            " less the mean of its new trainings on the confirmation images)"
+            f"optimism of the search: {finals['optimism']:+.4f}, by which the winner's validation"
+            " accuracy exceeds the mean of its new trainings on fresh images: the best of many"
+            " looks better than it is"
         )
     if finals["mean"] is not None:
         lines.append(_test_line(results, finals))
-    return lines
+    return [*lines, finals["note"]] if finals["note"] else lines
 
 
 def _test_line(results: Results, finals: dict[str, Any]) -> str:
