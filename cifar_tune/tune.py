@@ -99,7 +99,7 @@ def confirm(words: Sequence[str]) -> int:
         "Compare a search's best trials on fresh images, train the best for good, and open the"
         " test split once.",
     )
-    add_flags(parser, ("--candidates", "--final-seeds", "--flip-averaging"))
+    add_flags(parser, ("--candidates", "--final-seeds", "--prefer", "--margin", "--flip-averaging"))
     parser.add_argument(
         "--open-test-again",
         action="store_true",

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cifar_tune.errors import PlanError, ResultsError
-from cifar_tune.finals.uncertainty import MIN_SEEDS, Correct, accuracy_interval, standard_deviation
+from cifar_tune.finals.uncertainty import MIN_SEEDS, Figures, interval_of_mean, standard_deviation
 from cifar_tune.plan.config import FinalsConfig, Plan
 from cifar_tune.plan.task import Scores, task_of
 from cifar_tune.record.results import Recorder, Results, best_epoch
@@ -98,13 +98,13 @@ def score_models(
     task, plan = scoring(results.plan), results.plan
     examples = task.held_out(data, "test", plan)
     plan = plan.model_copy(update={"finals": plan.finals.model_copy(update=_how(plan, opened))})
-    correct = [task.score(folder / model["file"], examples, plan) for model in models]
-    _record(recorder, subject, opened, np.stack(correct))
+    figures = [task.score(folder / model["file"], examples, plan) for model in models]
+    _record(recorder, subject, opened, np.stack(figures))
 
 
-def _record(recorder: Recorder, subject: Subject, opened: dict[str, Any], correct: Correct) -> None:
-    scores = [float(right.mean()) for right in correct]
-    interval = accuracy_interval(correct)
+def _record(recorder: Recorder, subject: Subject, opened: dict[str, Any], figures: Figures) -> None:
+    scores = [float(one.mean()) for one in figures]
+    interval = interval_of_mean(figures)
     recorder.write(
         "test_scored",
         **subject,
@@ -113,6 +113,7 @@ def _record(recorder: Recorder, subject: Subject, opened: dict[str, Any], correc
         mean=float(np.mean(scores)),
         std=standard_deviation(scores) if len(scores) >= MIN_SEEDS else None,
         ci95=None if interval is None else list(interval),
+        test_examples=figures.shape[1],
         **_how(recorder.results.plan, opened),
         lost=opened["lost"],
     )

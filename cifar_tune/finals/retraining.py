@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from cifar_tune.errors import JournalError, ResultsError
 from cifar_tune.files import is_whole, locate
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.space import Value
+from cifar_tune.plan.task import Facts
 from cifar_tune.record.journal import VERSION, Journal
 from cifar_tune.record.results import Recorder, Results
 from cifar_tune.record.trials import Trial
@@ -24,63 +25,119 @@ FRESH_SEEDS = {"confirm": 1_000_000_000, "final": 2_000_000_000}
 SEEDS = 2**32 - 2**24  # seeds are below 2**32, and a training's index is added
 
 
-def retraining_plan(plan: Plan, stage: str, trainings: int) -> Plan:
-    """The plan of so many trainings to the full length, with seeds that the search never used."""
+def retraining_plan(plan: Plan, stage: str, trainings: int, *, before: int = 0) -> Plan:
+    """The plan of so many trainings to the full length, with seeds that the search never used.
+
+    `before` trainings of this stage were planned earlier; their seeds are passed over.
+    """
     search = plan.search.model_copy(
         update={
             "searcher": "random", "scheduler": "none", "num_samples": trainings,
             "start_from": None, "time_budget": None, "fail_fast": False,
         }
     )  # fmt: skip
-    seed = (plan.seed + FRESH_SEEDS[stage]) % SEEDS
-    return plan.model_copy(
-        update={"search": search, "seed": seed, "finals": type(plan.finals)(seeds=0)}
-    )
+    seed = (plan.seed + FRESH_SEEDS[stage] + before) % SEEDS
+    none = type(plan.finals)(seeds=0)
+    return plan.model_copy(update={"search": search, "seed": seed, "finals": none})
 
 
-def retrain(
-    session: Session,
-    folder: Path,
-    plan: Plan,
-    points: Sequence[dict[str, Value]],
-    part: Any,
-    described: dict[str, Any],
-) -> tuple[Results, StopRequest]:
-    """Train each of the points, or go on with it; number i has point i and seed `plan.seed + i`.
+@dataclass(frozen=True)
+class Stage:
+    """What the stages of the finals of one search share, and how each of them trains.
 
-    Args:
-        session: of the search whose finals they are.
-        folder: gets a journal of its own, and `ray/` with the checkpoints.
-        plan: as `retraining_plan` gives it.
-        points: a value for each searched field.
-        part: of the data: what they train on.
-        described: the data, for the journal.
-
-    Returns:
-        The trainings as a search's trials, and what stopped them, if anything did.
-
-    Raises:
-        StorageError: the journal can't be written.
-        ResultsError: the journal or a checkpoint that is needed is damaged or gone.
+    Attributes:
+        session: of the search, which has a winner with a checkpoint.
+        stop: gets the signal that interrupts the finals.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with _journal(folder) as journal:
-        recorder = Recorder(journal)
-        if not recorder.results.events:
-            values = plan.model_dump(mode="json")
-            recorder.write("search", version=VERSION, plan=values, data=described, environment={})
-        if recorder.results.started_from is None:
-            recorder.write("started_from", source="finals", points=list(points), trials=[])
-        recorder.results.plan = plan
-        stage = replace(session, recorder=recorder)
-        with session.watch(recorder, folder.name):
+
+    session: Session
+    stop: StopRequest
+
+    @property
+    def plan(self) -> Plan:
+        """Of the search."""
+        return self.session.plan
+
+    @property
+    def recorder(self) -> Recorder:
+        """Of the search."""
+        return self.session.recorder
+
+    def say(self, line: str) -> None:
+        """Show a line."""
+        self.session.say(line)
+
+    @property
+    def results(self) -> Results:
+        """The search."""
+        return self.session.results
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal came; what else stops a search is no reason to stop its finals."""
+        return self.stop.signal is not None
+
+    def retrain(
+        self, folder: Path, plan: Plan, points: Sequence[dict[str, Value]], part: Any, facts: Facts
+    ) -> Results | None:
+        """Train each of the points, or go on with it; number i has seed `plan.seed + i`.
+
+        Args:
+            folder: gets a journal of its own, and `ray/` with the checkpoints.
+            plan: as `retraining_plan` gives it.
+            points: a value for each searched field.
+            part: of the data: what they train on.
+            facts: of the data, for the journal.
+
+        Returns:
+            The trainings as a search's trials, all ended; none if this was interrupted.
+
+        Raises:
+            StorageError: the journal can't be written.
+            ResultsError: the journal or a checkpoint that is needed is damaged or gone.
+        """
+        if self.interrupted:
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        with _journal(folder) as journal:
+            recorder = Recorder(journal)
+            if not recorder.results.events:
+                recorder.write(
+                    "search",
+                    version=VERSION,
+                    plan=plan.model_dump(mode="json"),
+                    data=dict(facts),
+                    environment={},
+                )
+            if recorder.results.started_from is None:
+                recorder.write("started_from", source="finals", points=list(points), trials=[])
+            recorder.results.plan = plan
+            if not self._run(recorder, part):
+                return None
+            trainings = recorder.results
+            _check_checkpoints(trainings)
+        counts = trainings.counts()
+        if counts["completed"] < len(points):
+            lost = next(t for t in trainings.trials.values() if t.status != "completed")
+            self.say(
+                f"{counts['failed']} of {len(points)} trainings failed and {counts['diverged']}"
+                f" diverged (the first: {lost.trial_id} of {folder.name}: {lost.reason})"
+            )
+        return trainings
+
+    def _run(self, recorder: Recorder, part: Any) -> bool:
+        """Whether all trainings have ended."""
+        stage = replace(self.session, recorder=recorder)
+        with self.session.watch(recorder, stage.folder.name):
             stop = run_search(stage, part)
         if stop.reason is None and recorder.results.unfinished():
             stop.ask("Ray, without a reason")
-        if stop.reason is None and not recorder.results.finished:
+        if stop.reason is not None:
+            self.stop.signal, self.stop.reason = stop.signal, stop.reason
+            return False
+        if not recorder.results.finished:
             recorder.write("finished")
-        _check_checkpoints(recorder.results)
-        return recorder.results, stop
+        return True
 
 
 @contextmanager

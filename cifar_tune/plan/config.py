@@ -159,6 +159,11 @@ class FinalsConfig(Section):
     seeds: Annotated[Count, Flag("N", "--final-seeds")] = 5
     """Fresh seeds of each of them, and of the final trainings; 0: no finals, the winner alone is
     scored on the test split."""
+    prefer: Annotated[Literal["best", "cheap"], Flag("WHICH")] = "best"
+    """Which candidate is taken: best, the one with the highest mean, or cheap, the one with the
+    fewest multiply-adds of those that are shown to be as good within the margin."""
+    margin: Annotated[Fraction, Flag("X")] = 0.005
+    """With prefer cheap: how much worse than the best a cheaper one may be at most, in score."""
 
 
 class ResourcesConfig(Section):

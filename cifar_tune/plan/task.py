@@ -153,6 +153,14 @@ class Panel:
 
 
 @runtime_checkable
+class Costs(Protocol):
+    """A task that can tell what its models cost on any machine."""
+
+    def cost(self, run: Any, data: Any) -> dict[str, int]:
+        """`multiply_adds` of an example, and `parameters`; it may raise anything."""
+
+
+@runtime_checkable
 class Exports(Protocol):
     """A task whose models can be taken away."""
 

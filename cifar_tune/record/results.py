@@ -39,6 +39,7 @@ class Results:
     started_from: Event | None = None
     epochs_run: int = 0
     finals: dict[int, Event] = field(default_factory=dict)
+    known_to: dict[int, tuple[int, int]] = field(default_factory=dict)  # finals: trials, epochs
     confirmed: dict[int, Event] = field(default_factory=dict)
     test_openings: int = 0
     test_opened: Event | None = None
@@ -229,6 +230,7 @@ class Results:
     def _on_finals_began(self, event: Event) -> None:
         """Whoever goes on with them goes on as they were asked for."""
         self.finals[event["number"]] = event
+        self.known_to[event["number"]] = len(self.trials), self.epochs_run
         asked = type(self.plan.finals)(**event["asked"])
         self.plan = self.plan.model_copy(update={"finals": asked})
 

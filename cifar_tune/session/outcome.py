@@ -147,12 +147,13 @@ def finals_lines(results: Results) -> list[str]:
         lines.append(finals["confirm"]["statement"])
     if finals["optimism"] is not None:
         lines.append(
-            f"optimism of the search: {finals['optimism']:+.4f} (the winner's {in_words(metric)},"
-            " less the mean of its new trainings on the confirmation data)"
+            f"optimism of the search: {finals['optimism']:+.4f}, by which the winner's"
+            f" {in_words(metric)} exceeds the mean of its new trainings on fresh data: the best of"
+            " many looks better than it is"
         )
     if finals["mean"] is not None:
         lines.append(_test_line(results, finals))
-    return lines
+    return [*lines, finals["note"]] if finals["note"] else lines
 
 
 def _test_line(results: Results, finals: dict[str, Any]) -> str:

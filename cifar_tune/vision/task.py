@@ -126,6 +126,12 @@ class Vision:
 
         return write_best(results, data.search, say)
 
+    def cost(self, run: VisionRun, data: VisionData) -> dict[str, int]:
+        """Multiply-adds of an image, and parameters."""
+        from cifar_tune.vision.cost import cost_of
+
+        return dict(cost_of(run.model, len(data.dataset.classes)))
+
     def held_out(
         self, data: VisionData, split: Literal["confirm", "test"], plan: VisionPlan
     ) -> Images:
