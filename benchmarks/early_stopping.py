@@ -163,7 +163,7 @@ def replay_synchronous(
 def regret(done: Replay, curves: Sequence[Curve], plan: Plan) -> float:
     """Points of accuracy that the winner lacks to the best configuration trained to its end."""
     trials = [_trial(index, curves[index].reports[:ran]) for index, ran in done.epochs.items()]
-    winner = pick_best(trials, plan.search)
+    winner = pick_best(trials, plan)
     assert winner is not None  # a trial has at least one report
     found = max(metrics["val_accuracy"] for metrics in winner.results.values())
     return 100 * (max(curves[index].best for index in done.epochs) - found)

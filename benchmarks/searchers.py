@@ -26,13 +26,13 @@ import quiet
 import ray
 
 from cifar_tune.plan import preflight
-from cifar_tune.plan.config import RunConfig
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.machine import read_machine
 from cifar_tune.record.journal import Journal
 from cifar_tune.record.results import Recorder
 from cifar_tune.search.ray_instance import ray_for
 from cifar_tune.search.run import run_search
+from cifar_tune.vision.config import VisionRun
 from cifar_tune.vision.data import SearchData
 
 EPOCHS = 9
@@ -53,7 +53,7 @@ GRID = {  # 54 points
 }
 
 
-def regret(run: RunConfig) -> float:
+def regret(run: VisionRun) -> float:
     """A bowl in five dimensions whose rate and decay, and rate and batch, depend on each other.
 
     It is 0 at lr 0.1, weight decay 5e-4, momentum 0.9, label smoothing 0.1, batch 128.
@@ -69,7 +69,7 @@ def regret(run: RunConfig) -> float:
     )  # fmt: skip
 
 
-def formula(run: RunConfig, data: SearchData, reporter: Any, resume_from: Path | None) -> None:
+def formula(run: VisionRun, data: SearchData, reporter: Any, resume_from: Path | None) -> None:
     """An objective: a learning curve that ends at 1 - regret; the first epochs tell less."""
     del data, resume_from
     for epoch in range(1, run.train.max_epochs + 1):

@@ -81,7 +81,7 @@ def _memory_of_data(folder: Path) -> dict[str, int]:
 
 
 def _search(folder: Path, objective: Objective, *overrides: str) -> SearchData:
-    plan = load_plan(None, ["search.scheduler=none", "train.max_epochs=1", *overrides])
+    plan: Any = load_plan(None, ["search.scheduler=none", "train.max_epochs=1", *overrides])
     machine = read_machine()
     forecast = preflight.check(plan, [machine])
     data = search_data(prepare_drawn(lambda _: None), plan.data)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from cifar_tune.plan.config import Plan
     from cifar_tune.plan.machine import Machine
     from cifar_tune.plan.preflight import Forecast
+
+
+TASK_COMMANDS = {
+    "predict": "cifar_tune.vision.predict:main",
+    "data": "cifar_tune.vision.data.command:main",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,8 +66,8 @@ def tune(words: Sequence[str]) -> int:
 
 def _tune(arguments: argparse.Namespace, plan: Plan, machine: Machine, forecast: Forecast) -> int:
     """A search whose plan and resources are checked: the folder and the data are next."""
-    from cifar_tune.plan import preflight
     from cifar_tune.plan.forecast import describe
+    from cifar_tune.plan.task import task_of
     from cifar_tune.record.warm_start import read_start_from
     from cifar_tune.search.cluster import check_storage
     from cifar_tune.session import folder as folders
@@ -73,9 +80,9 @@ def _tune(arguments: argparse.Namespace, plan: Plan, machine: Machine, forecast:
     folders.check_folder(folder)
     check_storage(plan)
     start_from = read_start_from(plan)
-    dataset = preflight.check_data(plan)
+    data = task_of(plan).find(forecast.plan)
     known = [] if start_from is None else start_from.describe()
-    described = describe(forecast, dataset, folder, disk=arguments.dry_run)
+    described = describe(forecast, data, folder, disk=arguments.dry_run)
     _print_lines(*described, *known)
     if arguments.dry_run:
         return 0
@@ -207,29 +214,15 @@ def report(words: Sequence[str]) -> int:
     return 0
 
 
-def predict(words: Sequence[str]) -> int:
-    """`cifar-tune predict --model DIR IMAGE...`: what is on an image."""
-    from cifar_tune.vision.predict import main as predict_main
+def _of_task(name: str) -> Callable[[Sequence[str]], int]:
+    """A command that belongs to the built-in task, which nothing imports: it is found by name."""
 
-    return predict_main(words)
+    def command(words: Sequence[str]) -> int:
+        module, _, function = TASK_COMMANDS[name].partition(":")
+        run: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function)
+        return run(words)
 
-
-def data(words: Sequence[str]) -> int:
-    """`cifar-tune data`: where the cache is, what it holds; fills and empties it."""
-    arguments = _data_parser().parse_args(words)
-
-    from cifar_tune.vision.data import cache_root, download, empty_cache, list_entries
-
-    if arguments.empty:
-        _print_lines(f"freed {empty_cache() / 1e6:.1f} MB in {cache_root()}")
-        return 0
-    if arguments.download:
-        _print_lines(f"CIFAR-10 is in {download(_print_progress, _print_lines)}")
-        return 0
-    _print_lines(f"cache   {cache_root()}")
-    for entry in list_entries():
-        _print_lines(f"{entry.kind:15}  {entry.size_bytes / 1e6:8.1f} MB  {entry.source}")
-    return 0
+    return command
 
 
 COMMANDS = {
@@ -240,8 +233,8 @@ COMMANDS = {
     "confirm": confirm,
     "train": train,
     "report": report,
-    "predict": predict,
-    "data": data,
+    "predict": _of_task("predict"),
+    "data": _of_task("data"),
 }
 
 
@@ -268,29 +261,16 @@ def _tune_parser() -> argparse.ArgumentParser:
 
 
 def _folder_parser(command: str, description: str) -> argparse.ArgumentParser:
-    from cifar_tune.plan.flags import RESUME_FLAGS, add_flags
+    from cifar_tune.plan.flags import add_flags, resume_flags
 
     parser = argparse.ArgumentParser(prog=f"cifar-tune {command}", description=description)
     parser.add_argument("folder", type=Path, metavar="DIR", help="its results folder")
-    add_flags(parser, RESUME_FLAGS)
-    return parser
-
-
-def _data_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cifar-tune data", description="Show, fill or empty the cache of decoded datasets."
-    )
-    parser.add_argument("--download", action="store_true", help="download the official CIFAR-10")
-    parser.add_argument("--empty", action="store_true", help="delete everything in the cache")
+    add_flags(parser, resume_flags())
     return parser
 
 
 def _print_lines(*lines: str) -> None:
     print(*lines, sep="\n", flush=True)
-
-
-def _print_progress(done_bytes: int, total_bytes: int) -> None:
-    print(f"\r{done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB", end="", flush=True)
 
 
 if __name__ == "__main__":

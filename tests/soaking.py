@@ -79,7 +79,7 @@ def fail(reporter: Any) -> None:
 
 def diverge(reporter: Any) -> None:
     """As `fit` reports a loss that is not finite, and ends."""
-    reporter.report({**figures(2, 1e9), "val_accuracy": 0.0}, diverged=True)
+    reporter.report({"epoch": 2.0}, diverged=True)
 
 
 FAULTS = {7: be_killed, 22: run_out_of_memory, 37: fail, 11: diverge, 31: diverge, 51: diverge}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,14 +48,15 @@ def allowed_for(room: str) -> set[str]:
     return {room, *below, *(name for name, users in USERS.items() if room in users)}
 
 
-# The task seam is being drawn; until it stands, these still know the first task.
 NOT_YET = {
-    "finals/models.py", "finals/opening.py", "finals/retraining.py", "finals/stages.py",
-    "plan/forecast.py", "plan/preflight.py", "report/page.py", "search/epoch_report.py",
-    "search/run.py", "search/trainable.py", "session/outcome.py", "session/resume.py",
-    "session/start.py", "train/__main__.py", "train/fit.py", "train/workers.py", "tune.py",
+    "report/page.py",
     "vision/panels.py",
-}  # fmt: skip
+    "finals/confirmation.py",
+    "finals/opening.py",
+    "finals/__init__.py",
+    "finals/uncertainty.py",
+    *(p.relative_to(ROOM).as_posix() for p in (ROOM / "report").glob("*.py")),
+}  # until the page asks the task for its panels
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOM)))
@@ -74,6 +76,27 @@ def test_foreign_packages_stay_in_their_place(path: Path) -> None:
         assert package != "pytorch_lightning"
         place = ONE_PLACE.get(package, ())
         assert path.relative_to(ROOM).parts[: len(place)] == place
+
+
+# What only a task may know. Other meanings of these words: Python's own classes, float32.
+OF_A_TASK = re.compile(
+    r"\bCIFAR|\bimages?\b|accurac|\bclasses\b|(?<![\w.\"'])32(?![\w.\"'*])", re.IGNORECASE
+)
+OTHERWISE = re.compile(
+    r"cifar_tune|cifar-tune|CifarTuneError|2\*\*32|class(es)? of (Lightning|Ray)"
+)
+ENGINE = ("plan", "record", "search", "finals", "report", "session")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in modules() if room_of(p) in ENGINE],
+    ids=lambda path: str(path.relative_to(ROOM)),
+)
+def test_the_engine_knows_nothing_of_a_task(path: Path) -> None:
+    lines = enumerate(path.read_text().splitlines(), 1)
+    found = {n: line for n, line in lines if OF_A_TASK.search(OTHERWISE.sub("", line))}
+    assert not found or path.relative_to(ROOM).as_posix() in NOT_YET
 
 
 def test_a_search_can_not_reach_the_test_split() -> None:

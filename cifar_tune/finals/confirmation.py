@@ -48,7 +48,7 @@ class Confirmed:
         return {
             "trial_id": self.candidate.trial_id,
             "epoch": self.candidate.epoch,
-            "val_accuracy": self.candidate.val_accuracy,
+            self.candidate.metric: self.candidate.value,
             "seeds": self.seeds,
             "accuracies": accuracies,
             "mean": self.mean,

@@ -5,36 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from cifar_tune.files import FINALS, MODEL, at_hand, write_atomically
 from cifar_tune.finals.retraining import newest_checkpoint
 from cifar_tune.plan.config import dump_yaml
 from cifar_tune.record.results import Results
-from cifar_tune.vision.data import Dataset, SearchData
-from cifar_tune.vision.data.held_out import open_confirm_split
-
-WATCHED = 1000  # images that a final training validates on, which it also trains on
-
-
-def all_training_images(dataset: Dataset, data: SearchData, results: Results) -> SearchData:
-    """Training, validation and confirmation images as one training set.
-
-    Nothing is left to validate on: the `val_*` figures of a final training are those of some of
-    its training images, and nothing is decided by them.
-    """
-    held = open_confirm_split(dataset, results.plan.data)
-    return replace(
-        data,
-        train_images=np.concatenate([data.train_images, data.val_images, held.images]),
-        train_labels=np.concatenate([data.train_labels, data.val_labels, held.labels]),
-        val_images=data.val_images[:WATCHED],
-        val_labels=data.val_labels[:WATCHED],
-    )
 
 
 def keep_models(folder: Path, trainings: Results) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from cifar_tune.errors import JournalError, ResultsError
 from cifar_tune.files import is_whole, locate
-from cifar_tune.plan.config import FinalsConfig, Plan
+from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import Machine, Share
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import VERSION, Journal
@@ -19,7 +19,6 @@ from cifar_tune.record.trials import Trial
 from cifar_tune.search.run import run_search
 from cifar_tune.search.stop import StopRequest
 from cifar_tune.search.trainable import Objective
-from cifar_tune.vision.data import SearchData
 
 # The search's seeds begin at the plan's; it has ten million trials at most.
 FRESH_SEEDS = {"confirm": 1_000_000_000, "final": 2_000_000_000}
@@ -55,7 +54,9 @@ def retraining_plan(plan: Plan, stage: str, trainings: int) -> Plan:
         }
     )  # fmt: skip
     seed = (plan.seed + FRESH_SEEDS[stage]) % SEEDS
-    return plan.model_copy(update={"search": search, "seed": seed, "finals": FinalsConfig(seeds=0)})
+    return plan.model_copy(
+        update={"search": search, "seed": seed, "finals": type(plan.finals)(seeds=0)}
+    )
 
 
 def retrain(
@@ -63,7 +64,7 @@ def retrain(
     folder: Path,
     plan: Plan,
     points: Sequence[dict[str, Value]],
-    data: SearchData,
+    part: Any,
     described: dict[str, Any],
 ) -> tuple[Results, StopRequest]:
     """Train each of the points, or go on with it; number i has point i and seed `plan.seed + i`.
@@ -73,7 +74,7 @@ def retrain(
         folder: gets a journal of its own, and `ray/` with the checkpoints.
         plan: as `retraining_plan` gives it.
         points: a value for each searched field.
-        data: what they train on.
+        part: of the data: what they train on.
         described: the data, for the journal.
 
     Returns:
@@ -95,7 +96,7 @@ def retrain(
         with place.watch(recorder, folder.name):
             stop = run_search(
                 recorder,
-                data,
+                part,
                 place.machine,
                 place.share,
                 objective=place.objective,

@@ -12,16 +12,15 @@ from cifar_tune.errors import ResultsError
 from cifar_tune.files import FINALS, at_hand
 from cifar_tune.finals.candidates import Candidate, fitting, pick_candidates
 from cifar_tune.finals.confirmation import Confirmed, choose, gather
-from cifar_tune.finals.models import all_training_images, keep_models
-from cifar_tune.finals.opening import closed, correct_on, look_at, score_models
+from cifar_tune.finals.models import keep_models
+from cifar_tune.finals.opening import closed, look_at, score_models, scoring
 from cifar_tune.finals.retraining import Workplace, newest_checkpoint, retrain, retraining_plan
 from cifar_tune.plan.config import FinalsConfig
 from cifar_tune.plan.forecast import compares
-from cifar_tune.record.results import Recorder, Results, Say
+from cifar_tune.plan.task import Data, Say, columns_of
+from cifar_tune.record.results import Recorder, Results
 from cifar_tune.search.checkpoints import drop_all
 from cifar_tune.search.stop import StopRequest
-from cifar_tune.vision.data import Dataset, SearchData
-from cifar_tune.vision.data.held_out import open_confirm_split
 
 SIZE = ("candidates", "seeds")
 
@@ -44,7 +43,7 @@ class Finals:
 
     Attributes:
         recorder: of the search, which has a winner with a checkpoint.
-        dataset, data: as `session.load_data` gives them.
+        data: as the task opened it.
         place: where trainings run.
         stop: gets the signal that interrupts the finals.
         say: shows a line.
@@ -53,8 +52,7 @@ class Finals:
     """
 
     recorder: Recorder
-    dataset: Dataset
-    data: SearchData
+    data: Data
     place: Workplace
     stop: StopRequest
     say: Say
@@ -103,7 +101,8 @@ class Finals:
         began = next(reversed(results.finals.values()), None)
         if began is None or any(began["asked"][key] != asked[key] for key in SIZE):
             return None
-        candidates = [Candidate(**candidate) for candidate in began["candidates"]]
+        metric = columns_of(results.plan)[0]
+        candidates = [Candidate.from_event(one, metric) for one in began["candidates"]]
         if candidates != pick_candidates(results, len(candidates)):
             return None
         return Round(number=began["number"], candidates=candidates, seeds=began["seeds"])
@@ -156,10 +155,10 @@ class Finals:
             return candidates[0]
         self.say(
             f"Finals, 1 of 2: the best {len(candidates)} are trained with {current.seeds} fresh"
-            " seeds each and compared on images that the search never saw."
+            " seeds each and compared on data that the search never saw."
         )
         points = [one.values for one in candidates] * current.seeds
-        trainings = self._retrain("confirm", current, points, self.data)
+        trainings = self._retrain("confirm", current, points, self.data.part("search"))
         if trainings is None:
             return None
         confirmed = self._compare(candidates, trainings)
@@ -170,12 +169,13 @@ class Finals:
         return chosen
 
     def _compare(self, candidates: Sequence[Candidate], trainings: Results) -> list[Confirmed]:
-        images = open_confirm_split(self.dataset, self._results.plan.data)
+        task, plan = scoring(self._results.plan), trainings.plan
+        examples = task.held_out(self.data, "confirm", plan)
         correct = {}
         for name, trial in trainings.trials.items():
             if trial.status == "completed":
                 with at_hand(newest_checkpoint(trainings, trial)) as checkpoint:
-                    correct[name] = correct_on(checkpoint, images, gpu=trainings.plan.on_gpu)
+                    correct[name] = task.score(checkpoint, examples, plan)
         return gather(candidates, trainings, correct)
 
     def _write_confirmed(self, current: Round, confirmed: Sequence[Confirmed]) -> Candidate:
@@ -193,7 +193,7 @@ class Finals:
             trial_id=chosen.trial_id,
             epoch=chosen.epoch,
             # By how much the best of many looks better than it is.
-            optimism=None if mean is None else winner.val_accuracy - mean,
+            optimism=None if mean is None else winner.value - mean,
             confirm=comparison,
         )
         return chosen
@@ -218,16 +218,16 @@ class Finals:
         if not models:
             self.say("No final training was completed, so the test split stays closed.")
         elif not self._interrupted:
-            score_models(self.recorder, self.dataset, subject, models, lost=lost, again=self.again)
+            score_models(self.recorder, self.data, subject, models, lost=lost, again=self.again)
             self._drop_checkpoints("final", current)
 
     def _train_for_good(self, current: Round, chosen: Candidate) -> Results | None:
         self.say(
             f"Finals, 2 of 2: {chosen.trial_id}'s configuration is trained with"
-            f" {current.seeds} fresh seeds on all training images; then the test split is opened."
+            f" {current.seeds} fresh seeds on all training data; then the test split is opened."
         )
-        data = all_training_images(self.dataset, self.data, self._results)
-        return self._retrain("final", current, [chosen.values] * current.seeds, data)
+        points = [chosen.values] * current.seeds
+        return self._retrain("final", current, points, self.data.part("final"))
 
     def _folder(self, stage: str, current: Round) -> Path:
         return self._results.folder / FINALS / f"{stage}-{current.number}"
@@ -237,19 +237,21 @@ class Finals:
         drop_all(Results.read(self._folder(stage, current)))
 
     def _retrain(
-        self, stage: str, current: Round, points: list[dict[str, Any]], data: SearchData
+        self, stage: str, current: Round, points: list[dict[str, Any]], part: Any
     ) -> Results | None:
         """The trainings, all ended; none if a signal came."""
         if self._interrupted:
             return None
-        sizes = {"train": len(data.train_labels), "val": len(data.val_labels)}
+        facts = self._results.data
+        if stage == "final":
+            facts = {**facts, "train": sum(facts[name] for name in ("train", "val", "confirm"))}
         trainings, stop = retrain(
             self.place,
             self._folder(stage, current),
             retraining_plan(self._results.plan, stage, len(points)),
             points,
-            data,
-            {**self._results.data, **sizes},
+            part,
+            facts,
         )
         if stop.reason is not None:
             self.stop.signal, self.stop.reason = stop.signal, stop.reason

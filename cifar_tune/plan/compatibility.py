@@ -11,14 +11,11 @@ from cifar_tune.plan.config import Plan, SearchConfig
 from cifar_tune.plan.own_code import OwnCode
 from cifar_tune.plan.rungs import exchange_epochs
 from cifar_tune.plan.space import Dimension
+from cifar_tune.plan.task import task_of
 
 OWN = "package.module:factory"  # stands for every searcher of the user's own
 STARTUP_TRIALS = 10  # that tpe and gp draw at random before they learn: Optuna's default
 PBT_POPULATION = 4  # the least whose quarter is a trial
-PBT_MUTABLE = (
-    "optim.lr", "optim.adamw_lr", "optim.momentum", "optim.weight_decay", "optim.label_smoothing",
-    "optim.gradient_clip", "data.crop_padding", "data.flip", "data.cutout",
-)  # fmt: skip
 CMAES_KINDS = ("uniform", "loguniform", "int", "logint", "pow2")
 CMAES_FIELDS = 2
 
@@ -220,9 +217,10 @@ def _check_population(plan: Plan) -> list[str]:
             f"search.perturbation_interval is {search.perturbation_interval} and train.max_epochs"
             f" {epochs}: pbt would never exchange anything; lower the interval, or train longer"
         )
-    kept = [field for field in search.space if field not in PBT_MUTABLE]
+    mutable = task_of(plan).mutable
+    kept = [field for field in search.space if field not in mutable]
     for dimension in search.parsed_space:
-        changing = [name for name, _ in dimension.when if name in PBT_MUTABLE]
+        changing = [name for name, _ in dimension.when if name in mutable]
         if changing and dimension.field in kept:
             raise PlanError(
                 f"search.space.{dimension.field} has when: {changing[0]}, which pbt changes on the"
@@ -231,7 +229,7 @@ def _check_population(plan: Plan) -> list[str]:
             )
     if len(kept) == len(search.space):
         raise PlanError(
-            f"search.scheduler is 'pbt', which changes {_listed(PBT_MUTABLE)}, and search.space"
+            f"search.scheduler is 'pbt', which changes {_listed(mutable)}, and search.space"
             f" has none of them, only {', '.join(kept)}; search one of them, or give --scheduler"
             " asha"
         )

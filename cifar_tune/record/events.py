@@ -34,7 +34,6 @@ class _Data(_Shape):
     val: Count = 0
     confirm: Count = 0
     test: Count = 0
-    classes: list[str] = []
     notes: list[str] = []
 
 
@@ -91,8 +90,6 @@ class _Metrics(BaseModel):
 
     __pydantic_extra__: dict[str, Finite]
     epoch: Annotated[float, Field(ge=1, lt=1e9)]
-    val_accuracy: Finite
-    val_loss: Finite
     first_step_at: Finite
     reported_at: Finite
 
@@ -154,7 +151,6 @@ class _Confirmed(_Judged):
 class _TestScored(_Judged):
     number: Count = 0
     seeds: list[Count]
-    test_accuracy: list[Finite]
     mean: Finite
     std: Finite | None = None
     ci95: Pair | None = None

@@ -94,11 +94,8 @@ def state_of(trial: Trial) -> TrialState:
 
 
 def steps_of(trial: Trial, metric: str) -> dict[int, float]:
-    """The metric by epoch, without the stand-in that a diverged trial reports last (loss 1e9)."""
-    steps = {epoch: metrics[metric] for epoch, metrics in trial.results.items()}
-    if trial.status == "diverged":
-        steps.pop(trial.epochs, None)
-    return steps
+    """The metric by epoch."""
+    return trial.curve(metric)
 
 
 def value_of(trial: Trial, search: SearchConfig) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 
 from cifar_tune.errors import JournalError
 from cifar_tune.files import RAY, leads_out
-from cifar_tune.plan.config import FinalsConfig, Plan, SearchConfig
+from cifar_tune.plan.config import Plan, SearchConfig
 from cifar_tune.plan.load import plan_from
 from cifar_tune.plan.space import Value
+from cifar_tune.plan.task import columns_of, score_name, task_of
 from cifar_tune.record.events import what_is_wrong
 from cifar_tune.record.journal import FILE_NAME, VERSION, Event, Journal, Records, read_journal
 from cifar_tune.record.trials import CODE, ENDED, STATUSES, UNFINISHED, Start, Trial
@@ -43,6 +45,7 @@ class Results:
     test_scored: Event | None = None
     finished: bool = False
     events: int = 0
+    _plan_values: dict[str, Any] | None = None
     _leader: Leader | None = None
     _leader_ended: Leader | None = None
 
@@ -75,9 +78,9 @@ class Results:
         return results
 
     @property
-    def drawn(self) -> bool:
-        """Whether the search began on the built-in drawn set, so that nothing else will do."""
-        return self.data.get("kind") == "drawn"
+    def caveat(self) -> str:
+        """What must be said beside each score on this data; empty if nothing must."""
+        return task_of(self.plan).caveat(self.data)
 
     def _check_values(self, event: Event) -> None:
         """Whether what a trial was given can be trained; else a ValueError or LookupError."""
@@ -98,9 +101,15 @@ class Results:
                 f"{self.folder} was written by a later cifar_tune (journal version"
                 f" {event['version']}, this one reads {VERSION}); upgrade"
             )
-        self.plan = plan_from(event["plan"], str(self.folder))
+        self._take_plan(event["plan"])
         self.data = event["data"]
         self.environment = event["environment"]
+
+    def _take_plan(self, recorded: dict[str, Any]) -> None:
+        """A journal tells its plan at each start; it is checked when it is another one."""
+        if recorded != self._plan_values:
+            self.plan = plan_from(recorded, str(self.folder))
+            self._plan_values = recorded
 
     def _on_environment(self, event: Event) -> None:
         """A start that goes on has other versions, another machine, another command."""
@@ -111,7 +120,7 @@ class Results:
         storage = event.get("storage", f"{RAY}/{number}")  # always there, once
         self._check_place(storage)
         self.starts.append(Start(number=number, slots=event["slots"], storage=storage))
-        self.plan = plan_from(event["plan"], str(self.folder))
+        self._take_plan(event["plan"])
         self.finished = False
 
     def _check_place(self, recorded: str) -> None:
@@ -132,7 +141,7 @@ class Results:
 
     def _on_extended(self, event: Event) -> None:
         """Completed trials that the new length makes incomplete go on."""
-        self.plan = plan_from(event["plan"], str(self.folder))
+        self._take_plan(event["plan"])
         self.finished = False
         for trial in self.trials.values():
             if trial.status == "completed" and trial.epochs < self.plan.train.max_epochs:
@@ -152,6 +161,9 @@ class Results:
     def _on_result(self, event: Event) -> None:
         trial, metrics = self.trials[event["trial_id"]], event["metrics"]
         epoch = int(metrics["epoch"])
+        if event["diverged"]:  # earlier versions reported stand-ins there, no figures
+            judged = {self.plan.search.metric, *columns_of(self.plan)}
+            metrics = {name: value for name, value in metrics.items() if name not in judged}
         trial.results[epoch] = metrics
         trial.spans[metrics["first_step_at"]] = metrics["reported_at"]
         if event["checkpoint"] is not None:
@@ -217,7 +229,8 @@ class Results:
     def _on_finals_began(self, event: Event) -> None:
         """Whoever goes on with them goes on as they were asked for."""
         self.finals[event["number"]] = event
-        self.plan = self.plan.model_copy(update={"finals": FinalsConfig(**event["asked"])})
+        asked = type(self.plan.finals)(**event["asked"])
+        self.plan = self.plan.model_copy(update={"finals": asked})
 
     def _on_confirmed(self, event: Event) -> None:
         self.confirmed[event["number"]] = event
@@ -227,6 +240,9 @@ class Results:
         self.test_openings += 1
 
     def _on_test_scored(self, event: Event) -> None:
+        scores = event[f"test_{score_name(self.plan)}"]
+        if not all(isinstance(score, float) and math.isfinite(score) for score in scores):
+            raise ValueError("its scores are no numbers")
         self.test_scored = event
 
     def _on_finished(self, _: Event) -> None:
@@ -273,11 +289,11 @@ class Results:
         if best is None:
             return None
         epoch = best_epoch(best, self.plan.search)
+        metrics = best.results[epoch]
         return {
             "trial_id": best.trial_id,
             "epoch": epoch,
-            "val_accuracy": best.results[epoch]["val_accuracy"],
-            "val_loss": best.results[epoch]["val_loss"],
+            **{name: metrics.get(name) for name in columns_of(self.plan)},
             "config": best.values_at(epoch),
         }
 
@@ -294,7 +310,7 @@ class Results:
     def _leading(
         self, leader: Leader | None, trial: Trial, trials: Iterable[Trial]
     ) -> Leader | None:
-        rank = rank_of(trial, self.plan.search) if trial.usable else None
+        rank = rank_of(trial, self.plan) if trial.usable else None
         if leader is not None and trial is leader[1]:
             if rank is None or rank < leader[0]:  # it failed, or got worse
                 return self._first(trials)
@@ -309,8 +325,8 @@ class Results:
         self._leader_ended = self._first(self._ended())
 
     def _first(self, trials: Iterable[Trial]) -> Leader | None:
-        best = pick_best(trials, self.plan.search)
-        return None if best is None else (rank_of(best, self.plan.search), best)
+        best = pick_best(trials, self.plan)
+        return None if best is None else (rank_of(best, self.plan), best)
 
     def _ended(self) -> Iterator[Trial]:
         return (trial for trial in self.trials.values() if trial.status in ENDED)
@@ -336,8 +352,6 @@ class Results:
 
 
 Observer = Callable[[Event, Results], None]
-Say = Callable[[str], None]
-"""Shows a line to whoever gave the command."""
 
 
 class PicklesAsNothing:
@@ -376,25 +390,26 @@ class Recorder(PicklesAsNothing):
 def best_epoch(trial: Trial, search: SearchConfig) -> int:
     """The epoch that a trial is judged by: its best, the earliest of equals, or its last."""
     epochs = trial.judged or list(trial.results)
-    if search.winner_by == "last":
+    curve = trial.curve(search.metric)
+    known = curve.keys() & epochs
+    if search.winner_by == "last" or not known:  # it diverged in the first
         return max(epochs)
-    sign = 1 if search.mode == "max" else -1
-    return max(epochs, key=lambda epoch: (sign * trial.results[epoch][search.metric], -epoch))
+    return max(known, key=lambda epoch: (search.sign * curve[epoch], -epoch))
 
 
-def pick_best(trials: Iterable[Trial], search: SearchConfig) -> Trial | None:
+def pick_best(trials: Iterable[Trial], plan: Plan) -> Trial | None:
     """The best usable trial by the plan's metric, or none."""
-    return next(iter(ranked(trials, search)), None)
+    return next(iter(ranked(trials, plan)), None)
 
 
-def ranked(trials: Iterable[Trial], search: SearchConfig) -> list[Trial]:
+def ranked(trials: Iterable[Trial], plan: Plan) -> list[Trial]:
     """The usable trials, best first."""
     usable = (trial for trial in trials if trial.usable)
-    return sorted(usable, key=lambda trial: rank_of(trial, search), reverse=True)
+    return sorted(usable, key=lambda trial: rank_of(trial, plan), reverse=True)
 
 
-def rank_of(trial: Trial, search: SearchConfig) -> Rank:
+def rank_of(trial: Trial, plan: Plan) -> Rank:
     """What a usable trial is compared by: higher is better; loss and age tell equals apart."""
-    metrics = trial.results[best_epoch(trial, search)]
-    sign = 1 if search.mode == "max" else -1
-    return sign * metrics[search.metric], -metrics["val_loss"], -trial.index
+    metrics = trial.results[best_epoch(trial, plan.search)]
+    loss = metrics.get(task_of(plan).main_loss, 0.0)
+    return plan.search.sign * metrics[plan.search.metric], -loss, -trial.index

@@ -10,15 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from cifar_tune.files import write_atomically
-from cifar_tune.plan.config import SearchConfig, dump_yaml
+from cifar_tune.plan.config import Plan, dump_yaml
+from cifar_tune.plan.task import columns_of, score_name
 from cifar_tune.record.journal import Event
 from cifar_tune.record.results import Results, best_epoch
 from cifar_tune.record.trials import Trial
 
-COLUMNS = (
-    "trial_id", "status", "epochs", "best_epoch", "val_accuracy", "val_loss", "seed",
-    "wall_seconds",
-)  # fmt: skip
+FIRST_COLUMNS = ("trial_id", "status", "epochs", "best_epoch")  # then the task's, then the rest
+LAST_COLUMNS = ("seed", "wall_seconds")
 
 
 def write_tables(results: Results) -> None:
@@ -53,25 +52,24 @@ class TableWriter:
 
 def trials_csv(results: Results) -> str:
     """A row a trial, in the order of suggestion."""
-    fields = list(results.plan.search.space)
+    fields, columns = list(results.plan.search.space), columns_of(results.plan)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *fields])
+    writer.writerow([*FIRST_COLUMNS, *columns, *LAST_COLUMNS, *fields])
     for trial in sorted(results.trials.values(), key=lambda trial: trial.index):
-        row = _row(trial, results.plan.search)
+        row = _row(trial, results.plan)
         values = trial.values_at(row[3] or trial.epochs)
         writer.writerow([*row, *(values.get(name, "") for name in fields)])
     return text.getvalue()
 
 
-def _row(trial: Trial, search: SearchConfig) -> list[Any]:
-    best = best_epoch(trial, search) if trial.results else ""
+def _row(trial: Trial, plan: Plan) -> list[Any]:
+    best = best_epoch(trial, plan.search) if trial.results else ""
     metrics: Mapping[str, Any] = trial.results[int(best)] if best else {}
     wall = trial.ended - trial.created if trial.ended else 0.0
-    return [
-        trial.trial_id, trial.status, trial.epochs, best, metrics.get("val_accuracy", ""),
-        metrics.get("val_loss", ""), trial.seed, round(wall, 3),
-    ]  # fmt: skip
+    figures = [metrics.get(name, "") for name in columns_of(plan)]
+    first = [trial.trial_id, trial.status, trial.epochs, best]
+    return [*first, *figures, trial.seed, round(wall, 3)]
 
 
 def summarise(results: Results) -> dict[str, Any]:
@@ -119,20 +117,20 @@ def finals_of(results: Results) -> dict[str, Any] | None:
         return None
     trial = results.trials[told["trial_id"]]
     confirmed = results.confirmed.get(told.get("number", 0))
-    score: Mapping[str, Any] = scored or {"seeds": [], "test_accuracy": []}
+    scores = f"test_{score_name(results.plan)}"
+    score: Mapping[str, Any] = scored or {"seeds": [], scores: []}
     keys = (
         "seeds",
-        "test_accuracy",
+        scores,
         "mean",
         "std",
         "ci95",
-        "test_images",
-        "flip_averaging",
         "lost",
     )
     return {
         "trial_id": told["trial_id"],
         **{key: score.get(key) for key in keys},
+        "test_examples": results.data.get("test") if scored else None,
         "config": trial.values_at(told["epoch"]),
         "openings": results.test_openings,
         "optimism": confirmed["optimism"] if confirmed else None,

@@ -60,6 +60,11 @@ class Trial:
                 return values
         return self.values
 
+    def curve(self, metric: str) -> dict[int, float]:
+        """A metric by epoch, ascending; without the epoch in which the trial diverged."""
+        steps = sorted(self.results.items())
+        return {epoch: metrics[metric] for epoch, metrics in steps if metric in metrics}
+
     @property
     def judged(self) -> list[int]:
         """The epochs that it may win by: of one that failed or diverged only completed ones."""

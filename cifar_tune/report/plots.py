@@ -214,7 +214,7 @@ def _best_with(field: str, results: Results) -> Trial:
     """The best of the trials that have a field."""
     search = results.plan.search
     having = [t for t in judged_trials(results) if field in t.values_at(best_epoch(t, search))]
-    best = pick_best(having, search)
+    best = pick_best(having, results.plan)
     assert best is not None, "the field varies, so trials have it"
     return best
 

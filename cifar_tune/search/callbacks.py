@@ -30,7 +30,7 @@ from cifar_tune.search.cluster import is_gone
 from cifar_tune.search.pbt import is_exchange
 from cifar_tune.search.queue import TrialQueue
 from cifar_tune.search.stop import StopRequest
-from cifar_tune.search.trainable import CLOCK, REPORTED
+from cifar_tune.search.trainable import METRICS
 
 STORAGE_PAUSE_SECONDS = 1.0  # before a trial tries again to write to a storage that is gone
 
@@ -94,7 +94,7 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         self.write(
             "result",
             trial_id=name,
-            metrics={key: result[key] for key in (*REPORTED, *CLOCK) if key in result},
+            metrics=dict(result[METRICS]),
             checkpoint=self._checkpoint_of(trial, result),
             done=done,
             diverged=diverged,

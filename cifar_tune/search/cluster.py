@@ -32,7 +32,7 @@ from cifar_tune.files import (
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import CLUSTER, Machine, read_machine, share_of
 from cifar_tune.plan.preflight import check_search
-from cifar_tune.record.results import Say
+from cifar_tune.plan.task import Say
 from cifar_tune.search.ray_instance import check_place, ray_for
 
 ANSWER_SECONDS = 60.0  # for every node to start a process and answer; it imports no torch

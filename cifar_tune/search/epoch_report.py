@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,15 +15,14 @@ from cifar_tune.files import MODEL
 from cifar_tune.record.journal import now
 from cifar_tune.search.pbt import is_exchange
 from cifar_tune.search.trainable import Reporter
-from cifar_tune.vision.module import Classifier
+from cifar_tune.train.fit import figures_of, is_diverged
 
 
 class EpochReport(TuneReportCheckpointCallback):
     """Reports an epoch when its validation ends, with a checkpoint where the plan wants one.
 
-    Training and validation figures come from the module's `epoch_metrics`; they are plain floats,
-    because Ray's own way of reading `trainer.callback_metrics` has no training figures yet at this
-    point of an epoch.
+    The figures are those of `train.fit.figures_of`: plain floats, and of a module that keeps them
+    itself the training's too, which `trainer.callback_metrics` has not at this point of an epoch.
     """
 
     def __init__(self, reporter: Reporter) -> None:
@@ -41,8 +41,8 @@ class EpochReport(TuneReportCheckpointCallback):
         """Reports; this may be the last that runs in the trial, since Ray ends it from inside."""
         if trainer.sanity_checking:
             return
-        assert isinstance(pl_module, Classifier)
-        metrics, diverged = pl_module.epoch_metrics, pl_module.diverged
+        metrics = figures_of(trainer, pl_module)
+        diverged = is_diverged(pl_module, metrics)
         self._wants_checkpoint = not diverged and self._is_due(metrics)
         with self._get_checkpoint(trainer) as checkpoint:
             self._reporter.report(metrics, diverged=diverged, checkpoint=checkpoint)
@@ -52,8 +52,7 @@ class EpochReport(TuneReportCheckpointCallback):
         search, epoch = self._plan.search, int(metrics["epoch"])
         if search.winner_by == "last":
             return True  # any epoch may be the trial's last
-        sign = 1 if search.mode == "max" else -1
-        value = sign * metrics[search.metric]
+        value = search.sign * metrics.get(search.metric, math.nan)
         improved = self._best is None or value > self._best
         self._best = value if improved else self._best
         due = epoch % search.checkpoint_every_epochs == 0 or is_exchange(self._plan, epoch)

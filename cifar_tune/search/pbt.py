@@ -10,15 +10,15 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cifar_tune.files import MODEL, copy, delete_folder, inside, is_whole, locate, parent
-from cifar_tune.plan.compatibility import PBT_MUTABLE
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.rungs import exchange_epochs
 from cifar_tune.plan.space import Dimension, Space, Value
+from cifar_tune.plan.task import task_of
 from cifar_tune.record.results import Recorder, Results
 from cifar_tune.record.trials import Trial
 
@@ -75,7 +75,7 @@ def clones(results: Results, epoch: int) -> list[Clone]:
     for loser in ranked[len(ranked) - count :]:
         rng = random.Random(f"{results.plan.seed}:{epoch}:{loser.trial_id}")
         source = rng.choice(best)
-        values = explore(space, source.values, rng)
+        values = explore(space, source.values, rng, task_of(results.plan).mutable)
         exchanged.append(Clone(trial_id=loser.trial_id, source=source.trial_id, values=values))
     return exchanged
 
@@ -83,12 +83,13 @@ def clones(results: Results, epoch: int) -> list[Clone]:
 def _rank(results: Results, trial: Trial, epoch: int) -> tuple[float, int]:
     """The best first; equals by their age."""
     search = results.plan.search
-    sign = -1 if search.mode == "max" else 1
-    return sign * trial.results[epoch][search.metric], trial.index
+    return -search.sign * trial.results[epoch][search.metric], trial.index
 
 
-def explore(space: Space, values: Mapping[str, Value], rng: random.Random) -> dict[str, Value]:
-    """Values near the given ones; conditions are decided anew, in the space's order."""
+def explore(
+    space: Space, values: Mapping[str, Value], rng: random.Random, mutable: Collection[str]
+) -> dict[str, Value]:
+    """Mutable values near the given ones; conditions are decided anew, in the space's order."""
     explored: dict[str, Value] = {}
     for dimension in space:
         if not dimension.active(explored):
@@ -96,7 +97,7 @@ def explore(space: Space, values: Mapping[str, Value], rng: random.Random) -> di
         field = dimension.field
         if field not in values:  # a change before it made it active
             explored[field] = dimension.draw(rng)
-        elif field in PBT_MUTABLE:
+        elif field in mutable:
             explored[field] = _mutate(dimension, values[field], rng)
         else:
             explored[field] = values[field]

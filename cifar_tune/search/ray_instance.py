@@ -19,8 +19,8 @@ from pathlib import Path
 from cifar_tune.errors import ResourceError
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import Machine
-from cifar_tune.plan.preflight import has_own_model
-from cifar_tune.record.results import Say
+from cifar_tune.plan.preflight import has_own_code
+from cifar_tune.plan.task import Say
 
 WORKER_SETTINGS = {
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",  # an online tracker may take long to finish
@@ -49,7 +49,7 @@ SECRET_VARIABLES = {
 SOCKET = "/ray/session_2026-01-31_23-59-59_999999_4194304/sockets/plasma_store"
 SOCKET_BYTES = 107 if sys.platform != "darwin" else 103  # the longest path of a Unix socket
 SHARED_MEMORY = Path("/dev/shm")
-SHARED_BYTES = 512_000_000  # CIFAR-10 takes 154 MB
+SHARED_BYTES = 512_000_000  # three times what the first task's own data take
 KNOCK_SECONDS = 4.0  # Ray itself tries a dead address, or a server of another kind, for minutes
 # gRPC is HTTP/2 (RFC 9113): each side begins with a frame of settings, the client after a greeting.
 SETTINGS, FRAME_HEAD = b"\x04", 9  # a frame's type, in the fourth of its first nine bytes
@@ -165,7 +165,7 @@ def _start(machine: Machine, plan: Plan) -> None:
     _set(LOCAL_SETTINGS)
     # Trials inherit the environment here. Tune would hand keys on once more, into Ray's logs.
     class_cache.ENV_VARS_TO_PROPAGATE -= SECRET_VARIABLES
-    if has_own_model(plan):
+    if has_own_code(plan):
         os.environ["PYTHONPATH"] = _own_path()
     umask = os.umask(0o077)  # Ray writes its token with the umask's permissions
     try:
@@ -216,7 +216,7 @@ def _join(address: str, plan: Plan) -> None:
     head = _head(address)
     knock(head)
     settings = dict(WORKER_SETTINGS)
-    if has_own_model(plan):
+    if has_own_code(plan):
         settings["PYTHONPATH"] = _own_path()
     try:
         ray.init(

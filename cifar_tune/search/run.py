@@ -32,14 +32,13 @@ from cifar_tune.search.schedulers import build_scheduler, refill
 from cifar_tune.search.stop import StopRequest
 from cifar_tune.search.suggester import Suggester, build_suggester
 from cifar_tune.search.trainable import Objective, train_trial
-from cifar_tune.vision.data import SearchData
 
 FINALS_PART = 1 / 3  # of a time budget
 
 
 def run_search(
     recorder: Recorder,
-    data: SearchData,
+    part: Any,
     machine: Machine,
     share: Share,
     *,
@@ -52,7 +51,7 @@ def run_search(
 
     Args:
         recorder: holds the settled plan, and what earlier starts recorded.
-        data: training and validation arrays; they are put into Ray's object store once.
+        part: what trainings get of the data; it is put into Ray's object store once.
         machine: this machine.
         share: what each trial gets, and how many run at once.
         objective: what trains.
@@ -93,7 +92,7 @@ def run_search(
             objective=objective,
             plan=plan,
             folder=recorder.journal.folder,
-            data=data,
+            part=part,
         )
         trainable = tune.with_resources(trainable, {"cpu": share.cpus, "gpu": share.gpus})
         _run_tuner(recorder, queue, trainable, share, stop)
@@ -154,7 +153,7 @@ def _run_tuner(
 ) -> None:
     plan, number = recorder.results.plan, recorder.results.starts[-1].number
     scheduler = build_scheduler(plan, recorder.results.exchanges)
-    refill(scheduler, read_journal(recorder.journal.folder).of("result"))
+    refill(scheduler, plan, read_journal(recorder.journal.folder).of("result"))
     timeout = plan.search.trial_timeout
     watch = ProcessWatch(stop, None if timeout is None else budget_seconds(timeout))
     journal = JournalCallback(recorder, queue, watch.hung, stop, number)

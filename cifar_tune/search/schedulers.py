@@ -19,6 +19,7 @@ from cifar_tune.plan.config import Plan
 from cifar_tune.plan.rungs import brackets, rung_epochs, rungs_below
 from cifar_tune.record.journal import Event
 from cifar_tune.search.pbt import is_exchange
+from cifar_tune.search.trainable import WORST
 
 
 @dataclass(frozen=True)
@@ -253,12 +254,15 @@ def build_scheduler(plan: Plan, held: Collection[int] = ()) -> TrialScheduler:
             return FIFOScheduler()
 
 
-def refill(scheduler: TrialScheduler, events: Iterable[Event]) -> None:
+def refill(scheduler: TrialScheduler, plan: Plan, events: Iterable[Event]) -> None:
     """Tell a fresh scheduler all recorded `result` events, in the order in which they came."""
     if not isinstance(scheduler, (JournalledASHA, JournalledHalving, JournalledMedian)):
         return  # it has no memory
     for event in events:
-        scheduler.recall(event["trial_id"], {**event["metrics"], "diverged": event["diverged"]})
+        metrics, diverged = event["metrics"], event["diverged"]
+        if diverged:  # as Ray was told
+            metrics = {plan.search.metric: -plan.search.sign * WORST, **metrics}
+        scheduler.recall(event["trial_id"], {**metrics, "diverged": diverged})
 
 
 def _goal(plan: Plan) -> dict[str, str]:

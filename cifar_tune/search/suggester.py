@@ -14,16 +14,16 @@ from cifar_tune.plan.compatibility import load_factory
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.points import draw_random, lies_in
 from cifar_tune.plan.space import Value
+from cifar_tune.plan.task import columns_of
 from cifar_tune.record.journal import Event, read_journal
 from cifar_tune.record.results import Recorder, Results
 from cifar_tune.record.trials import ENDED, Trial, id_of
 from cifar_tune.record.warm_start import trial_record
 from cifar_tune.search.configurations import Configurations
-from cifar_tune.search.trainable import REPORTED
 
 log = logging.getLogger(__name__)
 
-VALUELESS = ("failed", "diverged")  # a diverged trial's accuracy of 0 and loss of 1e9 are words
+VALUELESS = ("failed", "diverged")
 
 
 class NotNow(Exception):  # noqa: N818 - a state, like StopIteration, not an error
@@ -124,10 +124,9 @@ class RaySearcherSuggester:
 
     def _check_goal(self) -> None:
         metric, mode, search = self._searcher.metric, self._searcher.mode, self._plan.search
-        if metric is not None and metric not in REPORTED:
-            raise self._error(
-                f"goes by {metric!r}, which trials don't report; they report {', '.join(REPORTED)}"
-            )
+        known = {search.metric, *columns_of(self._plan)}
+        if metric is not None and metric not in known:
+            raise self._error(f"goes by {metric!r}; it must be one of {', '.join(sorted(known))}")
         if metric == search.metric and mode != search.mode:
             raise self._error(f"has mode {mode!r} for {metric}; give it mode {search.mode!r}")
 

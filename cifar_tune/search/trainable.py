@@ -6,6 +6,7 @@ The driver imports this file, so torch and Lightning are imported inside the fun
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -13,17 +14,14 @@ from typing import Any
 
 from ray import tune
 
+from cifar_tune.errors import PlanError
 from cifar_tune.files import at_hand, is_whole
-from cifar_tune.plan.config import Plan, RunConfig
+from cifar_tune.plan.config import Plan
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import now
-from cifar_tune.vision.data import SearchData
 
-REPORTED = (
-    "epoch", "val_loss", "val_accuracy", "train_loss", "best_val_accuracy", "lr",
-    "images_per_second", "gpu_peak_bytes",
-)  # fmt: skip
-CLOCK = ("first_step_at", "reported_at")
+METRICS = "metrics"  # where a report to Ray has all of a trial's figures
+WORST = 1e9  # what Ray alone is told of a trial that diverged: its schedulers compare numbers
 
 
 class Reporter:
@@ -56,29 +54,43 @@ class Reporter:
         """Report one epoch; returns when the driver has it on disk and wants another.
 
         Args:
-            metrics: at least `epoch`, `val_loss` and `val_accuracy`, all finite.
-            diverged: whether this is the last, with accuracy 0 and loss 1e9.
+            metrics: at least `epoch` and the plan's metric, scalars.
+            diverged: whether this is the last; what is not finite is left out then.
             checkpoint: what the trial can go on from.
         """
         reported_at = now()
         if self.first_step_at is None:
             self.first_step_at = reported_at
-        values = {name: float(metrics[name]) for name in REPORTED if name in metrics}
+        values = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
         clock = {"first_step_at": self.first_step_at, "reported_at": reported_at}
+        search = self.plan.search
         tune.report(
-            {**values, **clock, "epoch": int(metrics["epoch"]), "diverged": diverged},
+            {
+                "epoch": int(metrics["epoch"]),
+                search.metric: -search.sign * WORST if diverged else self._judged_by(values),
+                "diverged": diverged,
+                METRICS: {**values, **clock},
+            },
             checkpoint=checkpoint,
         )
 
+    def _judged_by(self, values: Mapping[str, float]) -> float:
+        metric = self.plan.search.metric
+        if metric not in values:
+            known = ", ".join(name for name in values if name != "epoch")
+            raise PlanError(
+                f"search.metric is {metric!r}, which no validation of this training logged; it must"
+                f" be one of {known or 'what it logs, and it logs nothing'}"
+            )
+        return values[metric]
 
-Objective = Callable[[RunConfig, SearchData, Reporter, Path | None], None]
+
+Objective = Callable[[Any, Any, Reporter, Path | None], None]
 """Trains one configuration, reports its epochs, and goes on from a checkpoint if it gets one. The
 search's own is `fit_objective`; a test or a benchmark may put a sleeping or analytic one there."""
 
 
-def fit_objective(
-    run: RunConfig, data: SearchData, reporter: Reporter, resume_from: Path | None
-) -> None:
+def fit_objective(run: Any, part: Any, reporter: Reporter, resume_from: Path | None) -> None:
     """One training by Lightning: the seam between `fit()` and Ray."""
     from cifar_tune.search.epoch_report import EpochReport
     from cifar_tune.train.wandb_run import trial_trackers
@@ -88,7 +100,7 @@ def fit_objective(
     trackers = trial_trackers(plan, reporter.folder, reporter.trial_id, reporter.values, run)
     fit_with_workers(
         run,
-        data,
+        part,
         workers=plan.workers,
         callbacks=[*trackers, EpochReport(reporter)],  # the report last: Ray ends a trial inside
         resume_from=resume_from,
@@ -96,7 +108,7 @@ def fit_objective(
 
 
 def train_trial(
-    config: dict[str, Any], *, objective: Objective, plan: Plan, folder: Path, data: SearchData
+    config: dict[str, Any], *, objective: Objective, plan: Plan, folder: Path, part: Any
 ) -> None:
     """Ray's function trainable.
 
@@ -106,13 +118,13 @@ def train_trial(
         objective: what trains.
         plan: the settled plan.
         folder: the results folder, for trackers.
-        data: the arrays of the search, read-only and shared by all trials of a node.
+        part: what the task gives trainings of the data, shared by all trials of a node.
     """
     _reset_process(plan, alone=config["alone"])
     run = plan.run(config["values"], config["index"])
     reporter = Reporter(plan, folder, config["trial_id"], config["values"])
     with _newest_checkpoint(config["checkpoints"]) as checkpoint:
-        objective(run, data, reporter, checkpoint)
+        objective(run, part, reporter, checkpoint)
 
 
 def _reset_process(plan: Plan, *, alone: bool) -> None:

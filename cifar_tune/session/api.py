@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cifar_tune.plan.config import Plan
-from cifar_tune.record.results import Results, Say
+from cifar_tune.plan.task import Say
+from cifar_tune.record.results import Results
 from cifar_tune.record.tables import trials_csv
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ def run_search(plan: Plan, *, quiet: bool = False) -> Results:
 
 
 def _search(plan: Plan, machine: Machine, forecast: Forecast, say: Say) -> Results:
-    from cifar_tune.plan import preflight
     from cifar_tune.plan.forecast import describe
+    from cifar_tune.plan.task import task_of
     from cifar_tune.record.warm_start import read_start_from
     from cifar_tune.search.cluster import check_storage
     from cifar_tune.session import folder as folders
@@ -63,8 +64,8 @@ def _search(plan: Plan, machine: Machine, forecast: Forecast, say: Say) -> Resul
     folders.check_folder(folder)
     check_storage(plan)
     start_from = read_start_from(plan)
-    dataset = preflight.check_data(plan)
-    for line in describe(forecast, dataset, folder, disk=False):
+    data = task_of(plan).find(forecast.plan)
+    for line in describe(forecast, data, folder, disk=False):
         say(line)
 
     from cifar_tune.session.start import start_search  # it imports Ray

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ from cifar_tune.finals.opening import score_winner
 from cifar_tune.finals.retraining import Workplace
 from cifar_tune.finals.stages import Finals
 from cifar_tune.plan.preflight import number_of_trials
-from cifar_tune.record.results import Recorder, Results, Say
+from cifar_tune.plan.task import Data, Exports, Say, columns_of, in_words, score_name, task_of
+from cifar_tune.record.results import Recorder, Results
 from cifar_tune.record.tables import failures, finals_of, write_tables
 from cifar_tune.report.writer import write_in_process
 from cifar_tune.search.checkpoints import damaged, tidy
 from cifar_tune.search.stop import ASKED_FOR, TIME_BUDGET, StopRequest
-from cifar_tune.vision.data import Dataset, SearchData
 
 
 def resume_command(folder: Path) -> str:
@@ -27,8 +27,7 @@ def resume_command(folder: Path) -> str:
 
 def finish(
     recorder: Recorder,
-    dataset: Dataset,
-    data: SearchData,
+    data: Data,
     stop: StopRequest,
     say: Say,
     place: Workplace,
@@ -40,7 +39,7 @@ def finish(
     """Write the winner, hold the finals, write the tables, show it all; returns the exit code.
 
     Args:
-        recorder, dataset, data: of the search.
+        recorder, data: of the search.
         stop: what ended it, if anything did.
         say: shows a line.
         place: where the finals train.
@@ -60,7 +59,6 @@ def finish(
         if checkpoint is not None and stop.reason in (None, TIME_BUDGET, ASKED_FOR):
             finals = Finals(
                 recorder=recorder,
-                dataset=dataset,
                 data=data,
                 place=place,
                 stop=stop,
@@ -71,7 +69,7 @@ def finish(
             if results.plan.finals.seeds:
                 finals.run(seconds_left)
             else:
-                score_winner(recorder, dataset, checkpoint, say, again=again)
+                score_winner(recorder, data, checkpoint, say, again=again)
     if stop.reason is None:
         tidy(recorder)
         recorder.write("finished")
@@ -97,14 +95,15 @@ def _show_way_on(results: Results, stop: StopRequest, say: Say) -> None:
     say(resume_command(results.folder))
 
 
-def _write_winner(recorder: Recorder, data: SearchData, say: Say) -> Path | None:
+def _write_winner(recorder: Recorder, data: Data, say: Say) -> Path | None:
     """Write `best/`; its checkpoint, or none where there is no winner or it has none."""
-    if recorder.results.best() is None:
+    results, task = recorder.results, task_of(recorder.results.plan)
+    if results.best() is None:
         return None
-    # It imports torch, which costs seconds that the start and a stopped search do not have.
-    from cifar_tune.vision.best import write_best
-
-    checkpoint = write_best(recorder.results, data, say)
+    if not isinstance(task, Exports):
+        say(f"The task {task.name} keeps no model of the winner, so there is no test score.")
+        return None
+    checkpoint = task.write_best(results, data, say)
     if checkpoint is None:
         say("The winner has no checkpoint, so there is no best/ and no test score.")
     return checkpoint
@@ -129,13 +128,15 @@ def _show_outcome(results: Results, say: Say) -> None:
     )
     if winner is None:
         return
-    say(
-        f"winner {winner['trial_id']} (epoch {winner['epoch']}): validation accuracy"
-        f" {winner['val_accuracy']:.4f}, loss {winner['val_loss']:.4f}"
-    )
+    say(f"winner {winner['trial_id']} (epoch {winner['epoch']}): {_figures(results, winner)}")
     say("  " + "  ".join(f"{field}={value}" for field, value in winner["config"].items()))
     for line in finals_lines(results):
         say(line)
+
+
+def _figures(results: Results, winner: Mapping[str, Any]) -> str:
+    known = [name for name in columns_of(results.plan) if winner[name] is not None]
+    return ", ".join(f"{in_words(name)} {winner[name]:.4f}" for name in known)
 
 
 def finals_lines(results: Results) -> list[str]:
@@ -143,13 +144,13 @@ def finals_lines(results: Results) -> list[str]:
     finals = finals_of(results)
     if finals is None:
         return []
-    lines = []
+    lines, metric = [], columns_of(results.plan)[0]
     if finals["confirm"]:
         lines.append(finals["confirm"]["statement"])
     if finals["optimism"] is not None:
         lines.append(
-            f"optimism of the search: {finals['optimism']:+.4f} (validation accuracy of the winner,"
-            " less the mean of its new trainings on the confirmation images)"
+            f"optimism of the search: {finals['optimism']:+.4f} (the winner's {in_words(metric)},"
+            " less the mean of its new trainings on the confirmation data)"
         )
     if finals["mean"] is not None:
         lines.append(_test_line(results, finals))
@@ -157,8 +158,8 @@ def finals_lines(results: Results) -> list[str]:
 
 
 def _test_line(results: Results, finals: dict[str, Any]) -> str:
-    kind = " on the DRAWN set, not CIFAR-10" if results.drawn else ""
-    line = f"test accuracy {finals['mean']:.4f}{kind}"
+    kind = f" {results.caveat}" if results.caveat else ""
+    line = f"test {score_name(results.plan)} {finals['mean']:.4f}{kind}"
     count = len(finals["seeds"])
     if count > 1:
         line += f", mean of {count} seeds of {finals['trial_id']}'s configuration"
@@ -169,7 +170,7 @@ def _test_line(results: Results, finals: dict[str, Any]) -> str:
         line += f", standard deviation {finals['std']:.4f}"
     if finals["ci95"]:
         low, high = finals["ci95"]
-        line += f"; 95 % interval for a new training on new images: {low:.4f} to {high:.4f}"
+        line += f"; 95 % interval for a new training on new data: {low:.4f} to {high:.4f}"
     if finals["openings"] > 1:
         line += f"; the test split was opened {finals['openings']} times"
     return line

@@ -12,10 +12,12 @@ from cifar_tune.errors import DataError, PlanError, ResultsError
 from cifar_tune.files import BEST, FINALS, RAY, linked
 from cifar_tune.plan import preflight
 from cifar_tune.plan.config import Plan, budget_seconds
+from cifar_tune.plan.flags import FREE_FIELDS, FREE_SECTIONS
 from cifar_tune.plan.load import plan_from
 from cifar_tune.plan.machine import Machine, Share
+from cifar_tune.plan.task import Data, Say, task_of
 from cifar_tune.record.journal import Journal, Records, is_running, read_journal
-from cifar_tune.record.results import Recorder, Results, Say
+from cifar_tune.record.results import Recorder, Results
 from cifar_tune.record.warm_start import read_start_from
 from cifar_tune.search.cluster import check_storage, nodes_for
 from cifar_tune.search.stop import ASKED_FOR, StopRequest
@@ -23,19 +25,11 @@ from cifar_tune.search.trainable import Objective, fit_objective
 from cifar_tune.session.outcome import finish, resume_command, standing, way_on
 from cifar_tune.session.start import (
     carry_out,
-    load_data,
     record_start_from,
     storage_errors,
     workplace,
 )
-from cifar_tune.vision.data import Dataset, SearchData
 
-# What a resumed search may change: where and how it runs, not what it compares.
-FREE_FIELDS = {
-    "data.path", "data.fallback", "search.time_budget", "search.max_failures",
-    "search.checkpoint_every_epochs", "search.fail_fast", "search.trial_timeout",
-}  # fmt: skip
-FREE_SECTIONS = ("finals", "resources", "tracking")
 PLACE = {"name", "out"}  # the folder itself is the search, wherever it was moved
 GROWING = {"search.num_samples", "train.max_epochs"}  # what `extend` is for
 
@@ -49,8 +43,7 @@ class _Opened:
 
     recorded_plan: Plan
     recorder: Recorder
-    dataset: Dataset
-    data: SearchData
+    data: Data
     share: Share
 
 
@@ -95,8 +88,8 @@ def judge_search(folder: Path, machine: Machine, say: Say, *, changes: Plan | No
         say(standing(results))
         for line in way_on(results):
             say(line)
-        data = "The drawn set is drawn anew."
-        say(data if results.drawn else preflight.check_data(results.plan))
+        for line in task_of(results.plan).find(results.plan):
+            say(line)
 
 
 def retry_failed(
@@ -163,7 +156,6 @@ def confirm_search(
         ):
             return finish(
                 recorder,
-                opened.dataset,
                 opened.data,
                 stop,
                 say,
@@ -206,8 +198,8 @@ def extend_search(
         if epochs > old_epochs:
             say(
                 f"Trials that go on, completed ones included, train to epoch {epochs} instead of"
-                f" {old_epochs}; the learning rate's schedule ({plan.optim.schedule}) is computed"
-                " anew for the new length, and jumps to where a training of that length would be."
+                f" {old_epochs}; a learning rate's schedule is computed anew for the new length,"
+                " and jumps to where a training of that length would be."
             )
         return _carry_out(opened, machine, say, objective)
 
@@ -220,9 +212,8 @@ def _carry_out(
     *,
     only: Collection[str] | None = None,
 ) -> int:
-    recorder, share = opened.recorder, opened.share
-    dataset, data = opened.dataset, opened.data
-    return carry_out(recorder, dataset, data, machine, share, say, objective, only=only)
+    recorder, data, share = opened.recorder, opened.data, opened.share
+    return carry_out(recorder, data, machine, share, say, objective, only=only)
 
 
 @contextmanager
@@ -239,14 +230,12 @@ def _open(
         recorder = Recorder(journal)
         results, recorded = recorder.results, recorder.results.plan
         with _settled(results, journal.records, machine, say, changes, growing=growing) as share:
-            dataset, data = load_data(results.plan, say, drawn=results.drawn)
-            _check_same_data(dataset, results)
+            data = task_of(results.plan).open(results.plan, say, recorded=results.data)
+            _check_same_data(data, results)
             known = None if results.started_from else read_start_from(results.plan)
             if known is not None:  # a crash came between two lines
-                record_start_from(recorder, known, dataset, say)
-            yield _Opened(
-                recorded_plan=recorded, recorder=recorder, dataset=dataset, data=data, share=share
-            )
+                record_start_from(recorder, known, data, say)
+            yield _Opened(recorded_plan=recorded, recorder=recorder, data=data, share=share)
 
 
 @contextmanager
@@ -376,10 +365,10 @@ def _with_changes(recorded: Plan, wanted: Plan) -> Plan:
     return plan_from(values, "the recorded plan")
 
 
-def _check_same_data(dataset: Dataset, results: Results) -> None:
+def _check_same_data(data: Data, results: Results) -> None:
     recorded = results.data.get("fingerprint", "")
-    if dataset.fingerprint != recorded:
+    if data.fingerprint != recorded:
         raise DataError(
-            f"{dataset.source} has the fingerprint {dataset.fingerprint[:12]}, and the search began"
-            f" on data with {recorded[:12]}; give that data with --data-dir, or start a new search"
+            f"{data.facts['source']} has the fingerprint {data.fingerprint[:12]}, and the search"
+            f" began on data with {recorded[:12]}; give that data, or start a new search"
         )

@@ -17,12 +17,12 @@ from typing import Any
 from cifar_tune import __version__
 from cifar_tune.errors import ResultsError, StorageError
 from cifar_tune.finals.retraining import Workplace
-from cifar_tune.plan import preflight
-from cifar_tune.plan.config import Plan, budget_seconds
+from cifar_tune.plan.config import budget_seconds
 from cifar_tune.plan.machine import Machine, Share
 from cifar_tune.plan.preflight import Forecast
+from cifar_tune.plan.task import Data, Say, task_of
 from cifar_tune.record.journal import VERSION, Event, Journal
-from cifar_tune.record.results import Recorder, Results, Say
+from cifar_tune.record.results import Recorder, Results
 from cifar_tune.record.tables import TableWriter, write_settings
 from cifar_tune.record.warm_start import StartFrom
 from cifar_tune.report.progress import progress_for
@@ -31,7 +31,6 @@ from cifar_tune.report.writer import ReportWriter
 from cifar_tune.search.run import run_search
 from cifar_tune.search.trainable import Objective, fit_objective
 from cifar_tune.session.outcome import finish, resume_command
-from cifar_tune.vision.data import Dataset, SearchData, prepare, prepare_drawn, search_data
 
 PACKAGES = (
     "lightning", "numpy", "optuna", "ray", "tensorboardX", "torch", "torchmetrics", "torchvision",
@@ -54,7 +53,7 @@ def start_search(
         CifarTuneError: the data is damaged, the folder is taken, the storage is full, or no trial
             is usable.
     """
-    dataset, data = load_data(forecast.plan, say)
+    data = task_of(forecast.plan).open(forecast.plan, say)
     folder.mkdir(parents=True, exist_ok=True)
     with Journal(folder) as journal:
         if journal.records.events:
@@ -68,48 +67,24 @@ def start_search(
             "search",
             version=VERSION,
             plan=plan.model_dump(mode="json"),
-            data=_describe_data(dataset, data, plan),
+            data=dict(data.facts),
             environment=environment,
         )
         if start_from is not None:
-            record_start_from(recorder, start_from, dataset, say)
-        return carry_out(recorder, dataset, data, machine, forecast.share, say, objective)
+            record_start_from(recorder, start_from, data, say)
+        return carry_out(recorder, data, machine, forecast.share, say, objective)
 
 
-def record_start_from(
-    recorder: Recorder, start_from: StartFrom, dataset: Dataset, say: Say
-) -> None:
+def record_start_from(recorder: Recorder, start_from: StartFrom, data: Data, say: Say) -> None:
     """Write down what is known beforehand: the other search may be gone when this one goes on."""
     trials = list(start_from.trials)
-    if trials and start_from.fingerprint != dataset.fingerprint:
+    if trials and start_from.fingerprint != data.fingerprint:
         say(
             f"{start_from.source} was judged on other data: its points are tried, no more is learnt"
         )
         trials = []
     points = list(start_from.points)
     recorder.write("started_from", source=start_from.source, points=points, trials=trials)
-
-
-def load_data(plan: Plan, say: Say, *, drawn: bool = False) -> tuple[Dataset, SearchData]:
-    """The dataset; `drawn`: the search began on the drawn set, so nothing else will do."""
-    dataset = prepare_drawn(say) if drawn else prepare(plan.data, say)
-    data = search_data(dataset, plan.data)
-    preflight.check_sizes(plan, len(data.train_labels))
-    return dataset, data
-
-
-def _describe_data(dataset: Dataset, data: SearchData, plan: Plan) -> dict[str, Any]:
-    return {
-        "kind": dataset.kind,
-        "source": dataset.source,
-        "fingerprint": dataset.fingerprint,
-        "train": len(data.train_labels),
-        "val": len(data.val_labels),
-        "confirm": plan.data.confirm_size,
-        "test": dataset.test_size,
-        "classes": list(dataset.classes),
-        "notes": list(dataset.notes),
-    }
 
 
 def _environment(machine: Machine, share: Share) -> dict[str, Any]:
@@ -130,8 +105,7 @@ def _environment(machine: Machine, share: Share) -> dict[str, Any]:
 
 def carry_out(
     recorder: Recorder,
-    dataset: Dataset,
-    data: SearchData,
+    data: Data,
     machine: Machine,
     share: Share,
     say: Say,
@@ -143,7 +117,7 @@ def carry_out(
 
     Args:
         recorder: of the folder, its plan settled for this machine.
-        dataset, data: as `load_data` gives them.
+        data: as the task opened it.
         machine, share: where, and what each trial gets.
         say: shows a line.
         objective: what trains.
@@ -162,7 +136,7 @@ def carry_out(
             recorder.observers += [TableWriter(), ImportsAhead(), page]
             stop = run_search(
                 recorder,
-                data,
+                data.part("search"),
                 machine,
                 share,
                 objective=objective,
@@ -174,7 +148,7 @@ def carry_out(
         used = time.monotonic() - began
         left = None if budget is None else budget_seconds(budget) - used
         with storage_errors(folder), stop.on_signals():
-            return finish(recorder, dataset, data, stop, say, place, seconds_left=left)
+            return finish(recorder, data, stop, say, place, seconds_left=left)
 
 
 @contextmanager
@@ -239,5 +213,6 @@ class ImportsAhead:
         all_created = len(results.trials) == results.plan.search.num_samples
         if event["event"] == "trial_ended" and all_created and not self._begun:
             self._begun = True
-            target, arguments = importlib.import_module, ("cifar_tune.vision.best",)
-            threading.Thread(target=target, args=arguments, daemon=True).start()
+            for name in task_of(results.plan).modules:
+                target = importlib.import_module
+                threading.Thread(target=target, args=(name,), daemon=True).start()

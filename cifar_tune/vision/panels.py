@@ -18,8 +18,10 @@ from PIL import Image
 from cifar_tune.errors import DataError
 from cifar_tune.files import BEST as FOLDER
 from cifar_tune.files import PREDICTIONS
+from cifar_tune.plan.task import Panel
 from cifar_tune.record.results import Results
-from cifar_tune.report.style import finish
+from cifar_tune.report.style import caption_of, finish
+from cifar_tune.vision.config import VisionPlan
 from cifar_tune.vision.data import find_dataset, search_data
 
 MOST_MISTAKES = 24
@@ -55,6 +57,41 @@ class Mistake:
     predicted: str
     probability: float
     png: str
+
+    @property
+    def in_words(self) -> str:
+        """What it is, and what it was taken for."""
+        return f"{self.true}, taken for {self.predicted} ({self.probability:.0%})"
+
+
+def panels(results: Results) -> list[Panel]:
+    """The confusion matrix and the most confident mistakes, or why there are none."""
+    title = "Confusion matrix"
+    predictions = read_predictions(results)
+    if isinstance(predictions, str):
+        return [Panel(name="confusion", title=title, caption=predictions)]
+    figure = confusion(predictions)
+    mistakes = confident_mistakes(predictions, results)
+    if isinstance(mistakes, str):
+        caption, shown = mistakes, list[Mistake]()
+    else:
+        caption = "Validation images that the model is surest of and wrong about."
+        shown = mistakes
+    return [
+        Panel(
+            name="confusion",
+            title=title,
+            caption=caption_of(figure),
+            figure=figure,
+            height=figure.layout.height,
+        ),
+        Panel(
+            name="mistakes",
+            title="Most confident mistakes",
+            caption=caption,
+            gallery=tuple((one.png, one.in_words) for one in shown),
+        ),
+    ]
 
 
 def read_predictions(results: Results) -> Predictions | str:
@@ -163,8 +200,10 @@ def validation_images(results: Results, labels: NDArray[Any]) -> NDArray[np.uint
     dataset = find_dataset(results.data.get("fingerprint", ""))
     if dataset is None:
         return "The cache does not hold this search's dataset any more, so images are left out."
+    plan = results.plan
+    assert isinstance(plan, VisionPlan)
     # Training images aren't shown; how many there are doesn't move the validation images.
-    config = results.plan.data.model_copy(update={"train_size": len(dataset.classes)})
+    config = plan.data.model_copy(update={"train_size": len(dataset.classes)})
     try:
         data = search_data(dataset, config)
     except DataError as error:

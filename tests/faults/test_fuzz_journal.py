@@ -66,7 +66,7 @@ def use_all(folder: Path) -> None:
     assert json.loads((folder / "summary.json").read_text())["trials"] == results.counts()
     assert standing(results)
     assert len(trial_rows(results)) == len(results.trials)
-    ranked(results.trials.values(), results.plan.search)
+    ranked(results.trials.values(), results.plan)
     failure_table(results), finals_lines(results), results.known_point(0)
     for trial_id in results.trials:
         try:

@@ -11,7 +11,9 @@ from cifar_tune.record.trials import Trial
 
 
 def candidate(name: str) -> Candidate:
-    return Candidate(trial_id=name, epoch=3, val_accuracy=0.9, values={"optim.lr": 0.1})
+    return Candidate(
+        trial_id=name, epoch=3, metric="val_accuracy", value=0.9, values={"optim.lr": 0.1}
+    )
 
 
 def trained(name: str, accuracy: float, seconds: float, seed: int = 0) -> Confirmed:

@@ -14,7 +14,6 @@ import torch
 from lightning.pytorch.callbacks import LambdaCallback
 
 from cifar_tune.errors import ResultsError
-from cifar_tune.finals.models import all_training_images
 from cifar_tune.finals.opening import score_models, score_winner
 from cifar_tune.plan.load import load_plan
 from cifar_tune.record.journal import Journal, read_journal
@@ -24,6 +23,7 @@ from cifar_tune.vision.data import Dataset, Images, prepare_drawn, search_data
 from cifar_tune.vision.data.held_out import open_test_split
 from cifar_tune.vision.data.stored import open_images
 from cifar_tune.vision.evaluate import accuracy, predict_logits
+from cifar_tune.vision.opened import VisionData
 
 PLAN = load_plan(None, [
     "data.val_size=60", "data.confirm_size=20", "data.batch_size=32", "model.width=2",
@@ -100,22 +100,22 @@ SUBJECT = {"trial_id": "t0002", "epoch": 1, "number": 1}
 def test_the_winner_is_scored_on_all_test_images_and_once(
     recorder: Recorder, drawn: Dataset, checkpoint: Path
 ) -> None:
-    score_winner(recorder, drawn, checkpoint, refuse)
+    score_winner(recorder, VisionData(drawn, PLAN.data), checkpoint, refuse)
     test, scored = open_test_split(drawn), recorder.results.test_scored
     assert scored is not None
     assert scored["test_accuracy"] == [accuracy(predict_logits(checkpoint, test, gpu=False), test)]
     assert (scored["trial_id"], scored["std"], scored["ci95"]) == ("t0002", None, None)
-    score_winner(recorder, drawn, checkpoint, refuse)
+    score_winner(recorder, VisionData(drawn, PLAN.data), checkpoint, refuse)
     assert openings(recorder) == ["test_opened", "test_scored"]
 
 
 def test_the_test_split_stays_closed_for_another_winner_and_it_is_said(
     recorder: Recorder, drawn: Dataset, checkpoint: Path
 ) -> None:
-    score_winner(recorder, drawn, checkpoint, refuse)
+    score_winner(recorder, VisionData(drawn, PLAN.data), checkpoint, refuse)
     report(recorder, "t0001", 0.9)
     said: list[str] = []
-    score_winner(recorder, drawn, checkpoint, said.append)
+    score_winner(recorder, VisionData(drawn, PLAN.data), checkpoint, said.append)
     assert openings(recorder) == ["test_opened", "test_scored"]
     assert "was opened for t0002" in said[0]
     assert "--open-test-again" in said[0]
@@ -124,9 +124,9 @@ def test_the_test_split_stays_closed_for_another_winner_and_it_is_said(
 def test_another_look_that_was_asked_for_is_recorded(
     recorder: Recorder, drawn: Dataset, checkpoint: Path
 ) -> None:
-    score_winner(recorder, drawn, checkpoint, refuse)
+    score_winner(recorder, VisionData(drawn, PLAN.data), checkpoint, refuse)
     report(recorder, "t0001", 0.9)
-    score_winner(recorder, drawn, checkpoint, refuse, again=True)
+    score_winner(recorder, VisionData(drawn, PLAN.data), checkpoint, refuse, again=True)
     opened = read_journal(recorder.journal.folder).of("test_opened")
     assert [event["again"] for event in opened] == [False, True]
     assert recorder.results.test_openings == 2
@@ -143,7 +143,7 @@ def test_all_models_are_scored_in_one_opening(
 
     monkeypatch.setattr("cifar_tune.vision.data.held_out.open_images", counting)
     models = [model_of(recorder, checkpoint, f"seed-{n}", n) for n in (1, 2, 3)]
-    score_models(recorder, drawn, SUBJECT, models, lost={})
+    score_models(recorder, VisionData(drawn, PLAN.data), SUBJECT, models, lost={})
     assert reads == ["test"]
     scored = recorder.results.test_scored
     assert scored is not None
@@ -161,7 +161,7 @@ def test_an_opening_that_was_interrupted_is_finished_as_the_same_opening(
 ) -> None:
     models = [model_of(recorder, checkpoint, "seed-1", 1)]
     begin_look(recorder, models)
-    score_models(recorder, drawn, SUBJECT, models, lost={})
+    score_models(recorder, VisionData(drawn, PLAN.data), SUBJECT, models, lost={})
     assert openings(recorder) == ["test_opened", "test_scored"]
     scored = recorder.results.test_scored
     assert scored is not None
@@ -175,7 +175,7 @@ def test_an_interrupted_opening_is_not_finished_with_other_models(
     begin_look(recorder, models)
     others = [model_of(recorder, checkpoint, "seed-2", 2)]
     with pytest.raises(ResultsError, match=r"was opened for t0002 on .* stays closed"):
-        score_models(recorder, drawn, SUBJECT, others, lost={})
+        score_models(recorder, VisionData(drawn, PLAN.data), SUBJECT, others, lost={})
     assert openings(recorder) == ["test_opened"]
 
 
@@ -185,7 +185,7 @@ def test_a_model_that_was_changed_is_not_scored(
     models = [model_of(recorder, checkpoint, "seed-1", 1)]
     (recorder.journal.folder / models[0]["file"]).write_bytes(b"another")
     with pytest.raises(ResultsError, match=r"seed-1/model.ckpt is gone or not the model"):
-        score_models(recorder, drawn, SUBJECT, models, lost={})
+        score_models(recorder, VisionData(drawn, PLAN.data), SUBJECT, models, lost={})
     assert openings(recorder) == []
 
 
@@ -203,7 +203,7 @@ def test_flip_averaging_is_the_mean_over_an_image_and_its_mirror_image(
 def test_final_models_train_on_all_training_images_and_no_test_image(
     recorder: Recorder, drawn: Dataset
 ) -> None:
-    data = all_training_images(drawn, search_data(drawn, PLAN.data), recorder.results)
+    data = VisionData(drawn, PLAN.data).part("final")
     stored = open_images(drawn, "train")
     assert len(data.train_labels) == 200
     assert {image.tobytes() for image in data.train_images} == {

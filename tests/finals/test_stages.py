@@ -22,8 +22,6 @@ from search import objectives
 from search.searching import stop_after
 
 from cifar_tune.errors import ResultsError
-from cifar_tune.finals import stages
-from cifar_tune.finals.opening import correct_on
 from cifar_tune.plan import preflight
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.flags import change_plan
@@ -35,6 +33,7 @@ from cifar_tune.session.resume import confirm_search, resume_search
 from cifar_tune.session.start import start_search
 from cifar_tune.train.fit import fit
 from cifar_tune.vision.data import prepare, search_data
+from cifar_tune.vision.task import Vision
 
 MACHINE = replace(read_machine(), cpus=2, gpus=0)
 SEEDS, CANDIDATES = 3, 2
@@ -90,7 +89,7 @@ def story(
         story.note(start_search, *given, objective=objective)
         stopper.join()
         with pytest.MonkeyPatch.context() as stopping:
-            stopping.setattr(stages, "correct_on", signalling)
+            stopping.setattr(Vision, "score", signalling)
             story.note(resume_search, folder, MACHINE, objective=objective)
         story.note(resume_search, folder, MACHINE, objective=objective)
         story.note(resume_search, folder, MACHINE, objective=objective)
@@ -108,11 +107,14 @@ def train_two(plan: Plan, folder: Path) -> None:
         fit(plan.run({"train.max_epochs": 1}, seed), data, callbacks=[save])
 
 
+SCORE = Vision.score
+
+
 def signalling(*args: Any, **kwargs: Any) -> Any:
     """Compares as ever, after SIGTERM has come."""
     os.kill(os.getpid(), signal.SIGTERM)
-    stages.correct_on = correct_on  # the one signal is enough: a second leaves at once
-    return correct_on(*args, **kwargs)
+    Vision.score = SCORE  # type: ignore[method-assign] # a second signal leaves at once
+    return SCORE(*args, **kwargs)
 
 
 def test_finals_that_are_interrupted_save_and_name_the_command_to_go_on(story: Story) -> None:

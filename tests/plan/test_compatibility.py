@@ -13,14 +13,15 @@ from cifar_tune.errors import PlanError
 from cifar_tune.plan.compatibility import (
     OWN,
     PAIRINGS,
-    PBT_MUTABLE,
     SENSIBLE,
     check_pair,
     is_model_based,
     load_factory,
 )
-from cifar_tune.plan.config import Plan, RunConfig, SearchConfig, known_fields
+from cifar_tune.plan.config import Plan, SearchConfig, known_fields
 from cifar_tune.plan.load import load_plan
+from cifar_tune.vision.config import VisionPlan, VisionRun
+from cifar_tune.vision.task import VISION
 
 SCHEDULERS = {*get_args(SearchConfig.model_fields["scheduler"].annotation)} - {"bohb"}
 SEARCHERS = get_args(get_args(SearchConfig.model_fields["searcher"].annotation)[0])
@@ -201,7 +202,7 @@ def test_a_population_says_when_it_exchanges_and_what_it_keeps(
 
 
 def test_what_a_population_changes_are_fields_of_a_run() -> None:
-    assert set(PBT_MUTABLE) <= set(known_fields(RunConfig))
+    assert set(VISION.mutable) <= set(known_fields(VisionRun))
 
 
 @pytest.mark.parametrize("scheduler", ["asha", "halving", "hyperband", "median"])
@@ -219,7 +220,7 @@ def test_median_says_from_when_on_it_judges() -> None:
 
 def test_a_searcher_of_ones_own_is_loaded_before_the_start(own_searcher: str) -> None:
     assert check_pair(plan_of(f"{own_searcher}:factory", "asha")) == []
-    assert load_factory(f"{own_searcher}:factory")(Plan(seed=7)) == 7
+    assert load_factory(f"{own_searcher}:factory")(VisionPlan(seed=7)) == 7
     with pytest.raises(PlanError, match=r"search\.searcher is .*has no factry; did you mean fac"):
         check_pair(plan_of(f"{own_searcher}:factry", "asha"))
     with pytest.raises(PlanError, match=r"is int; it must be .* called as factory\(plan\)"):

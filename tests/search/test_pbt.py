@@ -19,6 +19,7 @@ from cifar_tune.search.pbt import (
     is_exchange,
     waits,
 )
+from cifar_tune.vision.task import VISION
 
 SPACE = {"optim.lr": {"loguniform": [0.01, 1.0]}, "data.batch_size": {"choice": [64, 128]}}
 Numbers = random.Random
@@ -177,7 +178,9 @@ def test_a_clone_takes_its_sources_values_and_changes_mutable_ones_only() -> Non
 def explored(entry: dict[str, Any], value: Value, field: str = "optim.lr") -> list[Value]:
     """What one value may become, over many draws."""
     space = parse_space({field: entry})
-    return [explore(space, {field: value}, Numbers(seed))[field] for seed in range(400)]
+    return [
+        explore(space, {field: value}, Numbers(seed), VISION.mutable)[field] for seed in range(400)
+    ]
 
 
 def test_a_number_changes_by_a_fifth_or_is_drawn_anew() -> None:
@@ -235,7 +238,7 @@ def test_conditions_are_decided_anew() -> None:
         }
     )
     before: dict[str, Value] = {"data.flip": "none", "data.cutout": 4}
-    after = [explore(space, before, Numbers(seed)) for seed in range(100)]
+    after = [explore(space, before, Numbers(seed), VISION.mutable) for seed in range(100)]
     changed = [values for values in after if values["data.flip"] == "random"]
     assert 50 < len(changed) < 100
     assert all(values.keys() == {"data.flip", "data.crop_padding"} for values in changed)

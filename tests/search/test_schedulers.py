@@ -66,7 +66,7 @@ class Ray:
 
     def __init__(self, plan: Plan, recorded: list[Event] | None = None) -> None:
         self.scheduler = build_scheduler(plan)
-        refill(self.scheduler, recorded or [])
+        refill(self.scheduler, plan, recorded or [])
         self.trials: dict[str, Any] = {}
 
     def decide(self, event: Event) -> str:

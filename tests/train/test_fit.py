@@ -23,10 +23,11 @@ from torch._dynamo.utils import counters
 from toy_images import toy_data, toy_run
 
 from cifar_tune.errors import DataError, PlanError
-from cifar_tune.plan.config import ModelConfig, RunConfig
 from cifar_tune.train.__main__ import epoch_line, main
-from cifar_tune.train.fit import FitResult, fit, init_from_images
+from cifar_tune.train.fit import FitResult, fit
+from cifar_tune.vision.config import ModelConfig, VisionRun
 from cifar_tune.vision.models import MODEL_NAMES
+from cifar_tune.vision.module import init_from_images
 
 
 def dropout_net(config: ModelConfig, num_classes: int) -> nn.Module:
@@ -58,7 +59,7 @@ def outcome(result: FitResult) -> tuple[Any, ...]:
     figures = {name: x for name, x in result.metrics.items() if name != "images_per_second"}
     figures.pop("gpu_peak_bytes", None)
     state = {name: x.numpy().tobytes() for name, x in result.module.state_dict().items()}
-    return state, figures, result.best_epoch
+    return state, figures, result.module.best_epoch
 
 
 RUNS = {
@@ -85,7 +86,7 @@ RUNS = {
 
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 def test_a_training_repeats_itself_and_resumes_from_any_epoch_bit_for_bit(
-    run: RunConfig, tmp_path: Path
+    run: VisionRun, tmp_path: Path
 ) -> None:
     data = toy_data()
     unbroken = outcome(fit(run, data, callbacks=[saving(tmp_path)]))

@@ -11,14 +11,14 @@ from saved_models import begin_search, report_trial, save_model
 from toy_images import toy_data
 
 from cifar_tune.errors import ResultsError
-from cifar_tune.plan.config import Plan, SearchConfig, TrainConfig
 from cifar_tune.record.journal import Journal
 from cifar_tune.record.results import Recorder
 from cifar_tune.vision.best import write_best
+from cifar_tune.vision.config import VisionPlan, VisionSearch, VisionTrain
 from cifar_tune.vision.export import load_portable
 
 DATA = toy_data(32, 16)
-PLAN = Plan(train=TrainConfig(max_epochs=1), search=SearchConfig(num_samples=3))
+PLAN = VisionPlan(train=VisionTrain(max_epochs=1), search=VisionSearch(num_samples=3))
 FILES = {
     "config.yaml", "metrics.json", "model.ckpt", "model.json", "model.pt2", "model.safetensors",
     "validation_predictions.npz",

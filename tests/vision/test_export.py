@@ -14,7 +14,7 @@ from saved_models import save_model
 from torch import Tensor, nn
 
 from cifar_tune.errors import DataError, ResultsError
-from cifar_tune.plan.config import DataConfig, ModelConfig
+from cifar_tune.vision.config import DataConfig, ModelConfig
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.evaluate import load_classifier
 from cifar_tune.vision.export import load_checkpoint, load_portable, write_portable

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cifar_tune.errors import DataError
-from cifar_tune.plan.config import DataConfig
+from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.augmentation import BatchMaker, plan_epoch
 from cifar_tune.vision.data.dataset import SearchData
 from cifar_tune.vision.data.splits import check_batch
@@ -33,6 +33,8 @@ class CifarDataModule(L.LightningDataModule):
 
     Raises DataError if an epoch would have no step.
     """
+
+    on_device = True  # its batches are where the training is: nothing is left to move
 
     def __init__(
         self,
@@ -126,7 +128,7 @@ class TrainLoader:
         # A last batch that can't give every process an image would leave some waiting for ever.
         return full + (not self._config.drop_last and rest >= self._world_size)
 
-    def images_in(self, batch: int) -> int:
+    def examples_in(self, batch: int) -> int:
         """Images in a batch (from 0), those of all processes together."""
         size = self._config.batch_size
         return min(size, len(self._labels) - batch * size)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cifar_tune.errors import DataError
-from cifar_tune.plan.config import DataConfig
+from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.cache import find_cache_root, get_or_decode, has_entry
 from cifar_tune.vision.data.dataset import Dataset
 from cifar_tune.vision.data.drawn import TEST_SIZE, TRAIN_SIZE, draw, drawn_identity

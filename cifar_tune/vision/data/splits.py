@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cifar_tune.errors import DataError
-from cifar_tune.plan.config import DataConfig
+from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.dataset import Dataset, Int64Array, SearchData
 from cifar_tune.vision.data.stored import open_images
 

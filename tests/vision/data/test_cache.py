@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cifar_tune.errors import DataError
-from cifar_tune.plan.config import DataConfig
+from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data import (
     cache_root,
     empty_cache,

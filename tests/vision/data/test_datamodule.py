@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cifar_tune.errors import DataError
-from cifar_tune.plan.config import DataConfig
+from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import CifarDataModule, EvalLoader, TrainLoader, as_tensor
 from cifar_tune.vision.data.dataset import SearchData

@@ -11,7 +11,7 @@ from packing import PACKERS
 from small_sets import checksums_of, python_members
 
 from cifar_tune.errors import DataError
-from cifar_tune.plan.config import DataConfig
+from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data import check, prepare, prepare_drawn
 from cifar_tune.vision.data.fetch import downloaded_path
 from cifar_tune.vision.data.sources import decode

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cifar_tune.errors import DataError
-from cifar_tune.plan.config import DataConfig
+from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data import Dataset, prepare_drawn, search_data
 from cifar_tune.vision.data.held_out import open_confirm_split, open_test_split
 from cifar_tune.vision.data.splits import check_batch, split_indices

@@ -1,0 +1,182 @@
+"""The sections of a plan that the vision task reads: images, network, optimizer; its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from cifar_tune.plan.config import (
+    Absolute,
+    Count,
+    FinalsConfig,
+    Flag,
+    Fraction,
+    Mode,
+    NotNegative,
+    Plan,
+    Positive,
+    PositiveInt,
+    RunConfig,
+    SearchConfig,
+    Section,
+    Seed,
+    TrainConfig,
+)
+from cifar_tune.plan.points import possible_values
+from cifar_tune.plan.space import Value
+
+Size = Annotated[int, Field(ge=1, le=1_000_000)]  # of a layer: beyond it torch itself overflows
+Measure = Literal["macro_f1", "balanced_accuracy", "top5_accuracy", "calibration_error"]
+MODES: dict[str, Mode] = {
+    "val_accuracy": "max",
+    "val_loss": "min",
+    "val_macro_f1": "max",
+    "val_balanced_accuracy": "max",
+    "val_top5_accuracy": "max",
+    "val_calibration_error": "min",
+}
+
+
+class DataConfig(Section):
+    """Which images, how they are split, and how a batch of them is made."""
+
+    path: Annotated[str | None, Absolute, Flag("PATH", "--data-dir")] = None
+    """Folder or archive with the dataset; none: the user's cache, then a download."""
+    fallback: Literal["none", "drawn"] = "none"
+    """What to use when the data can't be had: nothing (an error), or the built-in drawn set."""
+    train_size: PositiveInt | None = None
+    """Images trained on; none: all that validation and confirmation leave."""
+    val_size: PositiveInt = 5000
+    """Images that the search is decided on, cut from the training set."""
+    confirm_size: Count = 5000
+    """Images that only the finals see, cut from the training set."""
+    split_seed: Seed = 0
+    """Seed of the stratified split."""
+    batch_size: PositiveInt = 128
+    """Images in a training step."""
+    eval_batch_size: PositiveInt = 250
+    """Images in a validation step; it changes speed and memory only."""
+    crop_padding: Annotated[int, Field(ge=0, le=16)] = 4
+    """Random crop after reflecting this many pixels at each side; 0: off."""
+    flip: Literal["none", "random", "alternating"] = "random"
+    """Horizontal flip: never, with probability one half, or every second epoch."""
+    cutout: Annotated[int, Field(ge=0, le=32)] = 0
+    """Side of the square that is blanked at a random place, in pixels; 0: off."""
+    drop_last: bool = True
+    """Whether an epoch leaves out the last batch if it is not full."""
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    name: str = "resnet9"
+    """`net` (the lecture's), `resnet9`, `resnet18`, `speednet` (a few passes at large batches), or
+    your own as `package.module:build`."""
+    width: Size = 12
+    """Channels of the first stage of resnet9 and speednet; 12 suits two CPU cores, 64 a GPU."""
+    l1: Size = 120
+    """Units of the first hidden layer of net."""
+    l2: Size = 84
+    """Units of the second hidden layer of net."""
+
+
+class OptimConfig(Section):
+    """The optimizer, its schedule, and what belongs to the loss."""
+
+    name: Literal["sgd", "adamw", "muon"] = "sgd"
+    """SGD with (Nesterov) momentum, AdamW, or Muon: orthogonalised momentum for the weights of
+    hidden convolutions and linear layers, AdamW for the last layer and all else."""
+    lr: Positive = 0.1
+    """Learning rate: the schedule's highest."""
+    adamw_lr: Positive = 0.01
+    """Learning rate of what muon leaves to AdamW; it follows the same schedule."""
+    momentum: Fraction = 0.9
+    """Momentum of sgd and of muon's matrices; beta1 of adamw."""
+    nesterov: bool = True
+    """Nesterov's form of the momentum (sgd, muon)."""
+    newton_schulz_steps: Annotated[int, Field(ge=1, le=20)] = 5
+    """Iterations that orthogonalise a step of muon; fewer are faster and less exact."""
+    weight_decay: NotNegative = 5e-4
+    """Weight decay: L2 in sgd, decoupled (times the learning rate) in adamw and muon; not applied
+    to biases and normalisation."""
+    schedule: Literal["constant", "cosine", "one-cycle", "linear"] = "one-cycle"
+    """How the learning rate goes over `train.max_epochs`, step by step."""
+    warmup_fraction: Fraction = 0.25
+    """Part of all steps in which the learning rate rises (cosine, one-cycle, linear)."""
+    label_smoothing: Fraction = 0.0
+    """Probability mass spread over all classes."""
+    gradient_clip: NotNegative = 0.0
+    """Largest norm of the gradient; 0: off."""
+
+
+class VisionTrain(TrainConfig):
+    """One training of an image classifier: its length, its arithmetic, what it measures."""
+
+    metrics: list[Measure] = Field(default=[])
+    """Figures of each validation besides accuracy and loss; search.metric's comes by itself."""
+
+
+class VisionRun(RunConfig):
+    """One training of an image classifier."""
+
+    task_name: ClassVar[str] = "vision"
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optim: OptimConfig = OptimConfig()
+    train: VisionTrain = VisionTrain()
+
+
+class VisionSearch(SearchConfig):
+    """A search among image classifiers."""
+
+    modes: ClassVar[Mapping[str, Mode]] = MODES
+
+    metric: Literal[
+        "val_accuracy", "val_loss", "val_macro_f1", "val_balanced_accuracy", "val_top5_accuracy",
+        "val_calibration_error",
+    ] = "val_accuracy"  # fmt: skip
+    """What early stopping and the choice of the winner go by."""
+    space: dict[str, dict[str, Any]] = Field(
+        default={
+            "optim.lr": {"loguniform": [0.01, 1.0]},
+            "optim.weight_decay": {"loguniform": [1e-5, 1e-2]},
+            "optim.label_smoothing": {"uniform": [0.0, 0.2]},
+            "data.batch_size": {"choice": [64, 128, 256]},
+        }
+    )
+    """Searched fields, each with one of choice, grid, uniform, loguniform, int, logint, pow2."""
+
+
+class VisionFinals(FinalsConfig):
+    """The finals of an image classifier."""
+
+    flip_averaging: Annotated[bool, Flag()] = False
+    """Whether the test score averages the logits of an image and its mirror image."""
+
+
+class VisionPlan(Plan, VisionRun):
+    """A search among image classifiers. Its defaults are the ASHA search of configs/asha.yaml."""
+
+    train: VisionTrain = VisionTrain()
+    search: VisionSearch = VisionSearch()
+    finals: VisionFinals = VisionFinals()
+
+    @property
+    def measured(self) -> list[str]:
+        """Names of the figures of each validation, accuracy and loss first."""
+        asked = [f"val_{name}" for name in self.train.metrics]
+        return list(dict.fromkeys(["val_accuracy", "val_loss", *asked, self.search.metric]))
+
+    def with_values(self, values: Mapping[str, Value], seed: int) -> VisionRun:
+        """Also measuring what the search goes by."""
+        run: VisionRun = super().with_values(values, seed)
+        metrics = [name.removeprefix("val_") for name in self.measured[2:]]
+        return run.model_copy(update={"train": run.train.model_copy(update={"metrics": metrics})})
+
+
+def batch_sizes(plan: VisionPlan) -> list[int]:
+    """The batch sizes that can be drawn, or the bounds of their range."""
+    return [int(size) for size in possible_values(plan, "data.batch_size") if size is not None]
