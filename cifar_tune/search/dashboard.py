@@ -24,10 +24,10 @@ from cifar_tune.record.optuna_trials import (
     direction_of,
     earlier_trials,
     optuna_trial,
+    optuna_value,
     parameters_of,
     state_of,
     steps_of,
-    value_of,
 )
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
@@ -154,7 +154,7 @@ class StudyFile:
             self._parameters,
             trial.values,
             state_of(trial),
-            value_of(trial, self._search),
+            optuna_value(trial, self._search),
             steps_of(trial, self._search.metric),
             attributes,
         )
@@ -202,7 +202,7 @@ class StudyFile:
 
     def _close(self, trial: Trial) -> None:
         """Finish a trial that ended, by its last result or later; an interrupted one goes on."""
-        state, value = state_of(trial), value_of(trial, self._search)
+        state, value = state_of(trial), optuna_value(trial, self._search)
         if state is TrialState.RUNNING:
             return
         assert self._storage is not None

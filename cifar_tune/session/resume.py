@@ -16,13 +16,19 @@ from cifar_tune.plan.flags import FREE_FIELDS, FREE_SECTIONS
 from cifar_tune.plan.load import plan_from
 from cifar_tune.plan.machine import Machine, Share
 from cifar_tune.plan.task import Data, Say, task_of
-from cifar_tune.record.journal import Journal, Records, is_running, read_journal
+from cifar_tune.record.journal import (
+    Journal,
+    Records,
+    is_running,
+    read_journal,
+    resume_command,
+)
 from cifar_tune.record.results import Recorder, Results
 from cifar_tune.record.warm_start import read_start_from
 from cifar_tune.search.cluster import check_storage, nodes_for
 from cifar_tune.search.stop import ASKED_FOR, StopRequest
 from cifar_tune.search.trainable import Objective, fit_objective
-from cifar_tune.session.outcome import finish, resume_command, standing, way_on
+from cifar_tune.session.outcome import finish, standing, way_on
 from cifar_tune.session.start import (
     carry_out,
     record_start_from,
@@ -304,7 +310,7 @@ def _grown(recorded: Plan, wanted: Plan) -> Plan:
         },
         "the extended plan",
     )
-    more = preflight.number_of_trials(plan) > preflight.number_of_trials(recorded)
+    more = preflight.number_of_trials(plan) > recorded.search.num_samples
     if not more and epochs == recorded.train.max_epochs:
         raise PlanError(
             "nothing would grow; give --num-samples +20 or a larger --max-epochs"

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from cifar_tune import __version__
-from cifar_tune.errors import ResultsError, StorageError
+from cifar_tune.errors import ResultsError
 from cifar_tune.finals.retraining import Workplace
 from cifar_tune.plan.config import budget_seconds
 from cifar_tune.plan.machine import Machine, Share
 from cifar_tune.plan.preflight import Forecast
 from cifar_tune.plan.task import Data, Say, task_of
-from cifar_tune.record.journal import VERSION, Event, Journal
+from cifar_tune.record.journal import VERSION, Event, Journal, resume_command, storage_error
 from cifar_tune.record.results import Recorder, Results
 from cifar_tune.record.tables import TableWriter, write_settings
 from cifar_tune.record.warm_start import StartFrom
@@ -30,7 +30,7 @@ from cifar_tune.report.tensorboard import TensorBoardFiles
 from cifar_tune.report.writer import ReportWriter
 from cifar_tune.search.run import run_search
 from cifar_tune.search.trainable import Objective, fit_objective
-from cifar_tune.session.outcome import finish, resume_command
+from cifar_tune.session.outcome import finish
 
 PACKAGES = (
     "lightning", "numpy", "optuna", "ray", "tensorboardX", "torch", "torchmetrics", "torchvision",
@@ -194,12 +194,8 @@ def storage_errors(folder: Path) -> Iterator[None]:
     """Turn what the disk raises into a `StorageError` with the way on."""
     try:
         yield
-    except OSError as error:  # pyarrow's have a text alone
-        reason = f"{error.strerror}: {error.filename}" if error.strerror else error
-        raise StorageError(
-            f"{folder} can't be written: {reason}; free space or bring"
-            f" the storage back, then: {resume_command(folder)}"
-        ) from None
+    except OSError as error:
+        raise storage_error(folder, error) from None
 
 
 class ImportsAhead:
