@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cifar_tune.plan.config import (
     Absolute,
@@ -24,11 +24,12 @@ from cifar_tune.plan.config import (
     Seed,
     TrainConfig,
 )
+from cifar_tune.plan.own_code import nearest
 from cifar_tune.plan.points import possible_values
 from cifar_tune.plan.space import Value
 
 Size = Annotated[int, Field(ge=1, le=1_000_000)]  # of a layer: beyond it torch itself overflows
-Measure = Literal["macro_f1", "balanced_accuracy", "top5_accuracy", "calibration_error"]
+# A metric's direction; how each but the first two is computed stands in metrics.py.
 MODES: dict[str, Mode] = {
     "val_accuracy": "max",
     "val_loss": "min",
@@ -37,6 +38,17 @@ MODES: dict[str, Mode] = {
     "val_top5_accuracy": "max",
     "val_calibration_error": "min",
 }
+
+
+def known_metric(name: str, known: Iterable[str]) -> str:
+    """The name of a metric, if it is one.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if name not in known:
+        raise ValueError(f"is {name!r}; it must be one of {', '.join(known)}{nearest(name, known)}")
+    return name
 
 
 class DataConfig(Section):
@@ -114,8 +126,15 @@ class OptimConfig(Section):
 class VisionTrain(TrainConfig):
     """One training of an image classifier: its length, its arithmetic, what it measures."""
 
-    metrics: list[Measure] = Field(default=[])
-    """Figures of each validation besides accuracy and loss; search.metric's comes by itself."""
+    metrics: list[str] = Field(default=[])
+    """Figures of each validation besides accuracy and loss: macro_f1, balanced_accuracy,
+    top5_accuracy, calibration_error; that of search.metric comes by itself."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _check_metrics(cls, metrics: list[str]) -> list[str]:
+        known = [name.removeprefix("val_") for name in MODES]
+        return [known_metric(name, known[2:]) for name in metrics]
 
 
 class VisionRun(RunConfig):
@@ -134,11 +153,15 @@ class VisionSearch(SearchConfig):
 
     modes: ClassVar[Mapping[str, Mode]] = MODES
 
-    metric: Literal[
-        "val_accuracy", "val_loss", "val_macro_f1", "val_balanced_accuracy", "val_top5_accuracy",
-        "val_calibration_error",
-    ] = "val_accuracy"  # fmt: skip
-    """What early stopping and the choice of the winner go by."""
+    metric: str = "val_accuracy"
+    """What early stopping and the choice of the winner go by: accuracy, loss, or a figure that
+    train.metrics may name, as val_macro_f1."""
+
+    @field_validator("metric")
+    @classmethod
+    def _check_metric(cls, metric: str) -> str:
+        return known_metric(metric, MODES)
+
     space: dict[str, dict[str, Any]] = Field(
         default={
             "optim.lr": {"loguniform": [0.01, 1.0]},
