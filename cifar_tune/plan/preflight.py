@@ -19,7 +19,7 @@ from cifar_tune.plan.machine import (
     check_compiler,
     least,
     settle,
-    share_of,
+    share_on,
 )
 from cifar_tune.plan.points import count_points, grid_points, possible_values
 from cifar_tune.plan.rungs import expected_epochs, rung_epochs, rungs_below
@@ -56,7 +56,7 @@ def check(plan: Plan, nodes: Sequence[Machine]) -> Forecast:
         PlanError, ResourceError: with value, rule and remedy.
     """
     notes = check_search(plan)
-    given = share_of(plan.resources, nodes, HERE if plan.resources.address is None else CLUSTER)
+    given = share_on(plan.resources, nodes, HERE if plan.resources.address is None else CLUSTER)
     settled = _settled(plan, least(nodes), given)
     _check_precision(settled)
     _check_compile(settled)

@@ -197,7 +197,9 @@ def test_the_same_name_without_resume_is_refused(story: Story) -> None:
     arguments = [word for word in story.arguments if word not in ("--resume", "auto")]
     refused = run(*arguments)
     assert refused.returncode == 2
-    assert "holds a search already; go on with it: cifar-tune resume" in refused.stderr
+    assert (
+        "holds a search already; go on with it: python -m cifar_tune.tune resume" in refused.stderr
+    )
 
 
 def test_another_plan_for_the_same_search_is_refused_with_the_difference(story: Story) -> None:
