@@ -9,14 +9,14 @@ from typing import Any
 from cifar_tune.files import at_hand
 from cifar_tune.finals.candidates import Candidate
 from cifar_tune.finals.confirmation import Confirmed, Cost, choose, gather, joined
-from cifar_tune.finals.figures import read_figures, stage_folder, write_figures
+from cifar_tune.finals.figures import read_figures, write_figures
 from cifar_tune.finals.opening import scoring
-from cifar_tune.finals.retraining import Stage, newest_checkpoint, retraining_plan
+from cifar_tune.finals.retraining import Stage, newest_checkpoint
 from cifar_tune.finals.rounds import Round
+from cifar_tune.finals.uncertainty import Figures
 from cifar_tune.plan.forecast import compares
 from cifar_tune.plan.task import Costs, task_of
 from cifar_tune.record.results import Results
-from cifar_tune.search.checkpoints import drop_all
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,11 @@ class Confirming(Stage):
 
     def confirm(self, current: Round) -> Candidate | None:
         """The candidate to train for good; none if this was interrupted."""
-        candidates, done = current.candidates, self.results.confirmed.get(current.number)
+        candidates = current.candidates
+        done = self.session.results.confirmed.get(current.number)
         if done is not None:
             return next(one for one in candidates if one.trial_id == done["trial_id"])
-        if len(candidates) < 2 or not compares(self.results.plan):
+        if len(candidates) < 2 or not compares(self.session.plan):
             return candidates[0]
         confirmed = self._trained(current)
         if confirmed is None or self.interrupted:
@@ -39,10 +40,10 @@ class Confirming(Stage):
 
     def _trained(self, current: Round) -> dict[str, Confirmed] | None:
         """What became of all trainings that count, by candidate; none if this was interrupted."""
-        kept = read_figures(self.results, current.number)
+        kept = read_figures(self.session.results, current.number)
         if kept:
             return kept
-        before = next(iter(current.earlier(self.results)), None)
+        before = next(iter(current.earlier(self.session.results)), None)
         earlier = {} if before is None else self._trained(before)
         if earlier is None:
             return None
@@ -56,54 +57,57 @@ class Confirming(Stage):
     def _compared(self, current: Round, planned: int) -> dict[str, Confirmed] | None:
         """The trainings that this round adds to those planned earlier."""
         candidates, fresh = current.candidates, current.seeds - planned
-        self.say(
+        self.session.say(
             f"Finals, 1 of 2: the best {len(candidates)} are trained with {fresh}"
             f" {'more' if planned else 'fresh'} seeds each and compared on data that the search"
             " never saw."
         )
         points = [one.values for one in candidates] * fresh
         before = planned * len(candidates)
-        plan = retraining_plan(self.results.plan, "confirm", len(points), before=before)
-        folder = stage_folder(self.results, "confirm", current.number)
-        part = self.session.data.part("search")
-        trainings = self.retrain(folder, plan, points, part, self.results.data)
-        return None if trainings is None else self._judged(candidates, trainings)
-
-    def _judged(self, candidates: Sequence[Candidate], trainings: Results) -> dict[str, Confirmed]:
-        task, plan = scoring(self.plan), trainings.plan
-        examples = task.held_out(self.session.data, "confirm", plan)
-        figures = {}
-        for name, trial in trainings.trials.items():
-            if trial.status == "completed":
-                with at_hand(newest_checkpoint(trainings, trial)) as checkpoint:
-                    figures[name] = task.score(checkpoint, examples, plan)
-        gathered = gather(candidates, trainings, figures)
+        trainings = self.retrain("confirm", current, points, before=before)
+        if trainings is None:
+            return None
+        gathered = gather(candidates, trainings, self._figures(trainings))
         return {
             name: replace(one, cost=self._cost(one.candidate)) for name, one in gathered.items()
         }
 
+    def _figures(self, trainings: Results) -> dict[str, Figures]:
+        """The figures of each completed training, by its id: [examples].
+
+        Here a task without a score will have those that its trainings logged.
+        """
+        task, plan, figures = scoring(self.session.plan), trainings.plan, dict[str, Figures]()
+        examples = task.held_out(self.session.data, "confirm", plan)
+        for name, trial in trainings.trials.items():
+            if trial.status == "completed":
+                with at_hand(newest_checkpoint(trainings, trial)) as checkpoint:
+                    figures[name] = task.score(checkpoint, examples, plan)
+        return figures
+
     def _cost(self, candidate: Candidate) -> Cost | None:
-        """What a candidate costs on any machine; none where it can't be counted."""
-        task = task_of(self.plan)
+        """What a candidate costs on any machine; none where that can't be counted."""
+        plan = self.session.plan
+        task = task_of(plan)
         if not isinstance(task, Costs):
             return None
         try:
-            return task.cost(self.plan.run(candidate.values, 0), self.session.data)
-        except Exception as error:  # it may be the user's own
-            self.say(f"What {candidate.trial_id} costs can't be counted: {error}")
+            return task.cost(plan.run(candidate.values, 0), self.session.data)
+        except Exception as error:  # code of the user's own raises what it likes
+            self.session.say(f"What {candidate.trial_id} costs can't be counted: {error}")
             return None
 
     def _write_confirmed(self, current: Round, confirmed: Sequence[Confirmed]) -> Candidate:
         winner = chosen = current.candidates[0]
         comparison: dict[str, Any] | None = None
         if confirmed:
-            write_figures(self.results, current.number, confirmed)
-            best, comparison = choose(confirmed, self.results.plan.finals)
+            write_figures(self.session.results, current.number, confirmed)
+            best, comparison = choose(confirmed, self.session.plan.finals)
             chosen = best.candidate
         else:
-            self.say("No candidate could be trained again; the search's winner is taken.")
+            self.session.say("No candidate could be trained again; the search's winner is taken.")
         mean = next((one.mean for one in confirmed if one.candidate == winner), None)
-        self.recorder.write(
+        self.session.recorder.write(
             "confirmed",
             number=current.number,
             trial_id=chosen.trial_id,
@@ -113,10 +117,3 @@ class Confirming(Stage):
             confirm=comparison,
         )
         return chosen
-
-    def drop_checkpoints(self, stage: str, current: Round) -> None:
-        """What the stage came to is recorded: its checkpoints are not needed any more."""
-        for one in (current, *current.earlier(self.results)):
-            folder = stage_folder(self.results, stage, one.number)
-            if folder.is_dir():
-                drop_all(Results.read(folder))

@@ -20,11 +20,6 @@ FILE_NAME = "figures.npz"  # by trial: [trainings, examples]
 KEPT = ("seeds", "train_seconds", "cost", "diverged", "failed")  # of a candidate, in the journal
 
 
-def stage_folder(results: Results, stage: str, number: int) -> Path:
-    """Where the trainings of a stage of a round lie."""
-    return results.folder / FINALS / f"{stage}-{number}"
-
-
 def write_figures(results: Results, number: int, confirmed: Sequence[Confirmed]) -> None:
     """Keep the figures of a round; the journal has all else.
 
@@ -34,19 +29,18 @@ def write_figures(results: Results, number: int, confirmed: Sequence[Confirmed])
     content = io.BytesIO()
     arrays: dict[str, Any] = {one.name: one.figures for one in confirmed}
     np.savez_compressed(content, **arrays)
-    folder = stage_folder(results, "confirm", number)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / FILE_NAME, content.getvalue())
+    path = _path(results, number)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content.getvalue())
 
 
 def read_figures(results: Results, number: int) -> dict[str, Confirmed]:
     """What a round compared, by trial; empty if it did not, or its figures are gone or damaged."""
     compared = (results.confirmed.get(number) or {}).get("confirm")
-    path = stage_folder(results, "confirm", number) / FILE_NAME
+    path, metric = _path(results, number), columns_of(results.plan)[0]
     if not compared or not path.is_file():
         return {}
     began = results.finals[number]["candidates"]
-    metric = columns_of(results.plan)[0]
     candidates = {one["trial_id"]: Candidate.from_event(one, metric) for one in began}
     told = {one["trial_id"]: one for one in compared["candidates"]}
     try:
@@ -63,3 +57,7 @@ def read_figures(results: Results, number: int) -> dict[str, Confirmed]:
     shapes = {one.figures.shape[1:] for one in kept.values()}
     whole = all(len(one.figures) == len(one.seeds) for one in kept.values())
     return kept if whole and len(shapes) == 1 and len(next(iter(shapes))) == 1 else {}
+
+
+def _path(results: Results, number: int) -> Path:
+    return results.folder / FINALS / f"confirm-{number}" / FILE_NAME

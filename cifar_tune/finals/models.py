@@ -1,4 +1,4 @@
-"""The final models: what they train on, and where they are kept."""
+"""The final models: where they are kept."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def keep_models(
 
     Args:
         folder: the results folder.
-        trainings: as `retrain` gave them.
+        trainings: all have ended.
         done: earlier final models of the same configuration, which come first.
         first: number of the first of these trainings' folders.
     """

@@ -103,7 +103,7 @@ def score_models(
 
 
 def _record(recorder: Recorder, subject: Subject, opened: dict[str, Any], figures: Figures) -> None:
-    scores = [float(one.mean()) for one in figures]
+    scores = [float(score) for score in figures.mean(axis=1)]
     interval = interval_of_mean(figures)
     recorder.write(
         "test_scored",
@@ -113,7 +113,6 @@ def _record(recorder: Recorder, subject: Subject, opened: dict[str, Any], figure
         mean=float(np.mean(scores)),
         std=standard_deviation(scores) if len(scores) >= MIN_SEEDS else None,
         ci95=None if interval is None else list(interval),
-        test_examples=figures.shape[1],
         **_how(recorder.results.plan, opened),
         lost=opened["lost"],
     )

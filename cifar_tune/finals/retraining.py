@@ -6,16 +6,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cifar_tune.errors import JournalError, ResultsError
-from cifar_tune.files import is_whole, locate
+from cifar_tune.files import FINALS, is_whole, locate
+from cifar_tune.finals.rounds import Round
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.space import Value
-from cifar_tune.plan.task import Facts
 from cifar_tune.record.journal import VERSION, Journal
 from cifar_tune.record.results import Recorder, Results
 from cifar_tune.record.trials import Trial
+from cifar_tune.search.checkpoints import drop_all
 from cifar_tune.search.run import run_search
 from cifar_tune.search.session import Session
 from cifar_tune.search.stop import StopRequest
@@ -24,11 +25,13 @@ from cifar_tune.search.stop import StopRequest
 FRESH_SEEDS = {"confirm": 1_000_000_000, "final": 2_000_000_000}
 SEEDS = 2**32 - 2**24  # seeds are below 2**32, and a training's index is added
 
+Kind = Literal["confirm", "final"]
 
-def retraining_plan(plan: Plan, stage: str, trainings: int, *, before: int = 0) -> Plan:
+
+def retraining_plan(plan: Plan, kind: Kind, trainings: int, *, before: int = 0) -> Plan:
     """The plan of so many trainings to the full length, with seeds that the search never used.
 
-    `before` trainings of this stage were planned earlier; their seeds are passed over.
+    `before` trainings of this kind were planned earlier; their seeds are passed over.
     """
     search = plan.search.model_copy(
         update={
@@ -36,14 +39,15 @@ def retraining_plan(plan: Plan, stage: str, trainings: int, *, before: int = 0) 
             "start_from": None, "time_budget": None, "fail_fast": False,
         }
     )  # fmt: skip
-    seed = (plan.seed + FRESH_SEEDS[stage] + before) % SEEDS
-    none = type(plan.finals)(seeds=0)
-    return plan.model_copy(update={"search": search, "seed": seed, "finals": none})
+    seed = (plan.seed + FRESH_SEEDS[kind] + before) % SEEDS
+    return plan.model_copy(
+        update={"search": search, "seed": seed, "finals": type(plan.finals)(seeds=0)}
+    )
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What the stages of the finals of one search share, and how each of them trains.
+    """What the stages of the finals of one search share: how they train, and where.
 
     Attributes:
         session: of the search, which has a winner with a checkpoint.
@@ -54,40 +58,24 @@ class Stage:
     stop: StopRequest
 
     @property
-    def plan(self) -> Plan:
-        """Of the search."""
-        return self.session.plan
-
-    @property
-    def recorder(self) -> Recorder:
-        """Of the search."""
-        return self.session.recorder
-
-    def say(self, line: str) -> None:
-        """Show a line."""
-        self.session.say(line)
-
-    @property
-    def results(self) -> Results:
-        """The search."""
-        return self.session.results
-
-    @property
     def interrupted(self) -> bool:
         """Whether a signal came; what else stops a search is no reason to stop its finals."""
         return self.stop.signal is not None
 
+    def folder(self, kind: Kind, number: int) -> Path:
+        """Where the trainings of a round lie."""
+        return self.session.folder / FINALS / f"{kind}-{number}"
+
     def retrain(
-        self, folder: Path, plan: Plan, points: Sequence[dict[str, Value]], part: Any, facts: Facts
+        self, kind: Kind, current: Round, points: Sequence[dict[str, Value]], *, before: int
     ) -> Results | None:
-        """Train each of the points, or go on with it; number i has seed `plan.seed + i`.
+        """Train each of the points, or go on with it, each with a seed of its own.
 
         Args:
-            folder: gets a journal of its own, and `ray/` with the checkpoints.
-            plan: as `retraining_plan` gives it.
+            kind: `confirm` on the data of the search, `final` on all but the test split.
+            current: the round; its folder gets a journal of its own, and `ray/`.
             points: a value for each searched field.
-            part: of the data: what they train on.
-            facts: of the data, for the journal.
+            before: trainings of this kind that were planned in earlier rounds.
 
         Returns:
             The trainings as a search's trials, all ended; none if this was interrupted.
@@ -98,38 +86,27 @@ class Stage:
         """
         if self.interrupted:
             return None
+        folder = self.folder(kind, current.number)
         folder.mkdir(parents=True, exist_ok=True)
+        plan = retraining_plan(self.session.plan, kind, len(points), before=before)
         with _journal(folder) as journal:
             recorder = Recorder(journal)
             if not recorder.results.events:
-                recorder.write(
-                    "search",
-                    version=VERSION,
-                    plan=plan.model_dump(mode="json"),
-                    data=dict(facts),
-                    environment={},
-                )
+                values, data = plan.model_dump(mode="json"), _facts(self.session.results.data, kind)
+                recorder.write("search", version=VERSION, plan=values, data=data, environment={})
             if recorder.results.started_from is None:
                 recorder.write("started_from", source="finals", points=list(points), trials=[])
             recorder.results.plan = plan
-            if not self._run(recorder, part):
+            if not self._run(recorder, self.session.data.part(PARTS[kind])):
                 return None
-            trainings = recorder.results
-            _check_checkpoints(trainings)
-        counts = trainings.counts()
-        if counts["completed"] < len(points):
-            lost = next(t for t in trainings.trials.values() if t.status != "completed")
-            self.say(
-                f"{counts['failed']} of {len(points)} trainings failed and {counts['diverged']}"
-                f" diverged (the first: {lost.trial_id} of {folder.name}: {lost.reason})"
-            )
-        return trainings
+            _check_checkpoints(recorder.results)
+            self._say_lost(recorder.results)
+            return recorder.results
 
     def _run(self, recorder: Recorder, part: Any) -> bool:
         """Whether all trainings have ended."""
-        stage = replace(self.session, recorder=recorder)
-        with self.session.watch(recorder, stage.folder.name):
-            stop = run_search(stage, part)
+        with self.session.watch(recorder, recorder.journal.folder.name):
+            stop = run_search(replace(self.session, recorder=recorder), part)
         if stop.reason is None and recorder.results.unfinished():
             stop.ask("Ray, without a reason")
         if stop.reason is not None:
@@ -138,6 +115,32 @@ class Stage:
         if not recorder.results.finished:
             recorder.write("finished")
         return True
+
+    def _say_lost(self, trainings: Results) -> None:
+        counts, wanted = trainings.counts(), trainings.plan.search.num_samples
+        if counts["completed"] < wanted:
+            lost = next(t for t in trainings.trials.values() if t.status != "completed")
+            self.session.say(
+                f"{counts['failed']} of {wanted} trainings failed and {counts['diverged']}"
+                f" diverged (the first: {lost.trial_id} of {trainings.folder.name}: {lost.reason})"
+            )
+
+    def drop_checkpoints(self, kind: Kind, current: Round) -> None:
+        """What the stage came to is recorded: its checkpoints are not needed any more."""
+        for one in (current, *current.earlier(self.session.results)):
+            folder = self.folder(kind, one.number)
+            if folder.is_dir():
+                drop_all(Results.read(folder))
+
+
+PARTS: dict[Kind, Literal["search", "final"]] = {"confirm": "search", "final": "final"}
+
+
+def _facts(facts: dict[str, Any], kind: Kind) -> dict[str, Any]:
+    """What the trainings' journal says of their data."""
+    if kind == "confirm":
+        return facts
+    return {**facts, "train": sum(facts[name] for name in ("train", "val", "confirm"))}
 
 
 @contextmanager

@@ -8,11 +8,9 @@ from typing import Any
 from cifar_tune.errors import ResultsError
 from cifar_tune.finals.candidates import Candidate
 from cifar_tune.finals.confirming import Confirming
-from cifar_tune.finals.figures import stage_folder
 from cifar_tune.finals.models import keep_models
 from cifar_tune.finals.opening import closed, look_at, score_models
-from cifar_tune.finals.retraining import retraining_plan
-from cifar_tune.finals.rounds import Round, begun, next_round
+from cifar_tune.finals.rounds import Round, current_round
 
 Model = dict[str, Any]
 """A final model: `file` in the results folder, `sha256`, `seed`."""
@@ -42,8 +40,7 @@ class Finals(Confirming):
             CifarTuneError: a journal can't be written, data or a checkpoint is damaged, a model is
                 gone, or these finals were asked for and the test split was opened for others.
         """
-        results, slots = self.results, self.session.share.slots
-        current = begun(results) or next_round(results, slots, seconds_left, self.say)
+        current, results = current_round(self.session, seconds_left), self.session.results
         if current is None:
             return
         look = look_at(results, {"number": current.number}, again=self.again)
@@ -53,7 +50,7 @@ class Finals(Confirming):
         if look == "closed" and not (self.asked and current.continues):
             if self.asked:
                 raise ResultsError(closed(results))
-            self.say(closed(results))
+            self.session.say(closed(results))
             return
         self._begin(current)
         chosen = self.confirm(current)
@@ -62,23 +59,25 @@ class Finals(Confirming):
         if look != "closed":
             self._score(current, chosen)
         elif self._stands(current):
-            self.say(f"{chosen.trial_id} stays the one that is taken, and its test score stands.")
+            name = chosen.trial_id
+            self.session.say(f"{name} stays the one that is taken, and its test score stands.")
         else:
-            self.say(closed(results))
+            self.session.say(closed(results))
 
     def _stands(self, current: Round) -> bool:
         """Whether the test score that is there is that of the configuration this round chose."""
-        opened, chosen = self.results.test_opened, self.results.confirmed.get(current.number)
+        results = self.session.results
+        opened, chosen = results.test_opened, results.confirmed.get(current.number)
         if opened is None or chosen is None:
             return False
         return all(opened[key] == chosen[key] for key in ("trial_id", "epoch"))
 
     def _begin(self, current: Round) -> None:
-        if current.number not in self.results.finals:
-            self.recorder.write(
+        if current.number not in self.session.results.finals:
+            self.session.recorder.write(
                 "finals_began",
                 number=current.number,
-                asked=self.results.plan.finals.model_dump(),
+                asked=self.session.plan.finals.model_dump(),
                 candidates=[candidate.as_event() for candidate in current.candidates],
                 seeds=current.seeds,
                 continues=current.continues,
@@ -91,7 +90,7 @@ class Finals(Confirming):
             "trial_id": chosen.trial_id,
             "epoch": chosen.epoch,
         }
-        opened = self.results.test_opened
+        opened = self.session.results.test_opened
         if opened is not None and opened.get("number") == current.number:
             models, lost = opened["models"], opened["lost"]
         else:
@@ -100,7 +99,7 @@ class Finals(Confirming):
                 return
             models, lost = trained
         if not models:
-            self.say("No final training was completed, so the test split stays closed.")
+            self.session.say("No final training was completed, so the test split stays closed.")
         elif not self.interrupted:
             score_models(self.session, subject, models, lost=lost, again=self.again)
             self.drop_checkpoints("final", current)
@@ -111,32 +110,27 @@ class Finals(Confirming):
         fresh = current.seeds - planned
         if not fresh:
             return done, lost
-        self.say(
+        self.session.say(
             f"Finals, 2 of 2: {chosen.trial_id}'s configuration is trained with"
             f" {fresh} {'more' if planned else 'fresh'} seeds on all training data; then the test"
             " split is opened."
         )
-        facts = self.results.data
-        whole = sum(facts[name] for name in ("train", "val", "confirm"))
-        plan = retraining_plan(self.results.plan, "final", fresh, before=planned)
-        folder = stage_folder(self.results, "final", current.number)
-        part = self.session.data.part("final")
-        points = [chosen.values] * fresh
-        trainings = self.retrain(folder, plan, points, part, {**facts, "train": whole})
+        trainings = self.retrain("final", current, [chosen.values] * fresh, before=planned)
         if trainings is None:
             return None
         counts = trainings.counts()
-        models = keep_models(self.results.folder, trainings, done, first=planned + 1)
+        models = keep_models(self.session.folder, trainings, done, first=planned + 1)
         return models, {kind: lost.get(kind, 0) + counts[kind] for kind in ("diverged", "failed")}
 
     def _trained_for_good(
         self, current: Round, chosen: Candidate
     ) -> tuple[list[Model], dict[str, int], int]:
         """The final models of earlier rounds that count, those lost, and the seeds planned then."""
-        opened = self.results.test_opened
+        results = self.session.results
+        opened = results.test_opened
         if opened is not None:
             same = (opened["trial_id"], opened["epoch"]) == (chosen.trial_id, chosen.epoch)
-            for before in current.earlier(self.results):
+            for before in current.earlier(results):
                 if same and before.number == opened.get("number"):
                     return opened["models"], opened["lost"], before.seeds
         return [], {}, 0

@@ -193,8 +193,8 @@ class Scores(Protocol):
     def held_out(self, data: Any, split: Literal["confirm", "test"], plan: Any) -> Any:
         """Open examples that no search sees; that it happens once is the caller's promise."""
 
-    def score(self, checkpoint: Path, examples: Any, plan: Any) -> NDArray[np.bool_]:
-        """A figure of each example, [examples]; more of it is better."""
+    def score(self, checkpoint: Path, examples: Any, plan: Any) -> NDArray[np.generic]:
+        """A figure of each example, [examples] bool or float; more of it is better."""
 
 
 @cache
