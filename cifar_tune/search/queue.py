@@ -12,7 +12,7 @@ from cifar_tune.errors import CifarTuneError, PlanError
 from cifar_tune.plan.own_code import told
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import storage_error
-from cifar_tune.record.results import PicklesAsNothing, Recorder
+from cifar_tune.record.recorder import PicklesAsNothing, Recorder
 from cifar_tune.record.trials import Trial, id_of, runs_alone
 from cifar_tune.search.pbt import due_exchange, hold_exchange, waits
 from cifar_tune.search.suggester import NotNow, Suggester

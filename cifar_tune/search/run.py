@@ -21,7 +21,8 @@ from cifar_tune.plan.config import Plan, budget_seconds
 from cifar_tune.plan.machine import Share
 from cifar_tune.plan.own_code import told
 from cifar_tune.record.journal import Event
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.search.callbacks import JournalCallback
 from cifar_tune.search.checkpoints import to_go_on_from
 from cifar_tune.search.processes import NodeWatch, ProcessWatch

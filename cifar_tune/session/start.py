@@ -21,7 +21,8 @@ from cifar_tune.plan.machine import Machine, Share
 from cifar_tune.plan.preflight import Forecast
 from cifar_tune.plan.task import Data, Say, task_of
 from cifar_tune.record.journal import VERSION, Event, Journal, resume_command, storage_error
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.record.tables import TableWriter, write_settings
 from cifar_tune.record.warm_start import StartFrom
 from cifar_tune.report.progress import progress_for

@@ -18,8 +18,9 @@ from cifar_tune.plan.compatibility import (
     is_model_based,
     load_factory,
 )
-from cifar_tune.plan.config import Plan, SearchConfig, known_fields
+from cifar_tune.plan.config import Plan, SearchConfig
 from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.section import known_fields
 from cifar_tune.vision.config import VisionPlan, VisionRun
 from cifar_tune.vision.task import VISION
 
