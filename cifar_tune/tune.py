@@ -73,22 +73,26 @@ def _tune(arguments: argparse.Namespace, plan: Plan, machine: Machine, forecast:
     folders.check_folder(folder)
     check_storage(plan)
     start_from = read_start_from(plan)
-    dataset = preflight.check_data(plan)
+    data = preflight.check_data(forecast.plan)
     known = [] if start_from is None else start_from.describe()
-    described = describe(forecast, dataset, folder, disk=arguments.dry_run)
+    described = describe(forecast, data.sentences, folder, disk=arguments.dry_run)
     _print_lines(*described, *known)
     if arguments.dry_run:
         return 0
 
-    from cifar_tune.session.start import start_search
+    from cifar_tune.session.start import new_lines, start_search
 
-    return start_search(forecast, folder, machine, _print_lines, start_from=start_from)
+    say = new_lines(_print_lines, data.sentences)
+    return start_search(forecast, folder, machine, say, start_from=start_from)
 
 
 def _go_on(folder: Path, machine: Machine, wanted: Plan, settled: Plan, *, dry_run: bool) -> int:
+    from cifar_tune.plan import preflight
     from cifar_tune.record.results import Results
     from cifar_tune.session.resume import check_same_plan, judge_search, resume_search
 
+    data = preflight.check_data(settled).config  # with numbers for parts of the images
+    settled = settled.model_copy(update={"data": data})
     check_same_plan(Results.read(folder).plan, wanted, settled)
     if dry_run:
         judge_search(folder, machine, _print_lines, changes=wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_tune.plan.config import ModelConfig, Plan
@@ -13,8 +14,15 @@ from cifar_tune.plan.space import Value
 KEPT_CHECKPOINTS = 3  # newest, the one before, the best: of each trial that runs
 
 
-def describe(forecast: Forecast, dataset: str, folder: Path, *, disk: bool) -> list[str]:
-    """The forecast as lines for people; `disk`: with the need for checkpoints (imports torch)."""
+def describe(forecast: Forecast, dataset: Sequence[str], folder: Path, *, disk: bool) -> list[str]:
+    """The forecast as lines for people.
+
+    Args:
+        forecast: of the plan.
+        dataset: what was understood of it, then sentences that a user should know.
+        folder: of the results.
+        disk: with the need for checkpoints, which imports torch.
+    """
     plan, given = forecast.plan, forecast.share
     lines = [
         f"search      {plan.search.searcher} with {plan.search.scheduler}, {forecast.trials} trials"
@@ -26,7 +34,7 @@ def describe(forecast: Forecast, dataset: str, folder: Path, *, disk: bool) -> l
         + f", precision {plan.train.precision}"
         + (", channels_last" if plan.train.channels_last else ""),
         *_sharing(forecast),
-        f"data        {dataset}",
+        f"data        {dataset[0]}",
     ]
     if forecast.rungs:
         lines += rung_table(plan, forecast.trials)
@@ -39,7 +47,7 @@ def describe(forecast: Forecast, dataset: str, folder: Path, *, disk: bool) -> l
         need = _checkpoint_need(forecast)
         lines.append(f"disk        {need}; {forecast.free_bytes / 1e9:.1f} GB are free")
     lines.append(f"results     {folder}")
-    return lines + [f"note        {note}" for note in forecast.notes]
+    return lines + [f"note        {note}" for note in (*dataset[1:], *forecast.notes)]
 
 
 def _sharing(forecast: Forecast) -> list[str]:
@@ -72,7 +80,7 @@ def _finals(plan: Plan) -> str:
 
 def compares(plan: Plan) -> bool:
     """Whether the finals compare candidates: that takes two, and images that no trial saw."""
-    return plan.finals.candidates > 1 and plan.data.confirm_size > 0
+    return plan.finals.candidates > 1 and plan.data.confirm_size != 0
 
 
 def _counted(count: int, noun: str) -> str:

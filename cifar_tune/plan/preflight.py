@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cifar_tune.vision.data as data_room
@@ -26,6 +26,7 @@ from cifar_tune.plan.machine import (
 from cifar_tune.plan.points import count_points, grid_points
 from cifar_tune.plan.rungs import expected_epochs, rung_epochs, rungs_below
 from cifar_tune.plan.space import SpaceError
+from cifar_tune.vision.data import Found
 from cifar_tune.vision.models import check_model_name
 
 
@@ -62,7 +63,8 @@ def check(plan: Plan, nodes: Sequence[Machine]) -> Forecast:
     settled = _settled(plan, least(nodes), given)
     _check_precision(settled)
     _check_compile(settled)
-    _check_shares(plan, given.workers)
+    _check_share("batch_size", min(_batch_sizes(plan)), given.workers)
+    _check_share("val_size", plan.data.val_size, given.workers)
     _check_models(plan)
     if plan.train.sync_batchnorm and given.workers == 1:
         notes.append("train.sync_batchnorm changes nothing: each trial has one worker")
@@ -210,27 +212,18 @@ def check_waiting(plan: Plan) -> None:
         )
 
 
-def check_data(plan: Plan) -> str:
-    """Check that the dataset is there, without decoding it; what it is, in a few words.
+def check_data(plan: Plan) -> Found:
+    """Check that the dataset is there and large enough, without decoding it.
 
     Raises:
-        DataError: it is missing or nothing that can be read.
+        DataError: it is missing, nothing that can be read, or too small for the splits.
+        PlanError: not every worker would have an image to validate on.
     """
-    return data_room.check(plan.data)
-
-
-def check_sizes(plan: Plan, train_images: int) -> None:
-    """Check that every batch size that can be drawn fits into the training images.
-
-    Raises:
-        PlanError: an epoch would have no step, which Lightning takes for a finished training.
-    """
-    sizes = _batch_sizes(plan)
-    if plan.data.drop_last and max(sizes) > train_images:
-        raise PlanError(
-            f"data.batch_size can be {max(sizes)}, and there are {train_images} training images:"
-            " with data.drop_last an epoch would have no step; use smaller batches"
-        )
+    found = data_room.describe(plan.data)
+    _check_share("val_size", found.config.val_size, plan.workers)
+    batch, epochs, drop_last = max(_batch_sizes(plan)), plan.train.max_epochs, plan.data.drop_last
+    few = data_room.few_steps(found.train_size, batch, epochs, drop_last=drop_last)
+    return replace(found, sentences=(*found.sentences, *few))
 
 
 def _batch_sizes(plan: Plan) -> list[int]:
@@ -244,14 +237,13 @@ def _batch_sizes(plan: Plan) -> list[int]:
     return sizes
 
 
-def _check_shares(plan: Plan, workers: int) -> None:
-    """Every worker of a trial needs images of every batch."""
-    for name, size in (("batch_size", min(_batch_sizes(plan))), ("val_size", plan.data.val_size)):
-        if size < workers:
-            raise PlanError(
-                f"data.{name} can be {size}, shared by {workers} workers (--workers-per-trial); it"
-                f" must be at least one image each: raise it, or pass {size} or fewer"
-            )
+def _check_share(name: str, size: int | float | str, workers: int) -> None:
+    """Every worker of a trial needs images of every batch, and of the validation."""
+    if isinstance(size, int) and size < workers:
+        raise PlanError(
+            f"data.{name} can be {size}, shared by {workers} workers (--workers-per-trial); it"
+            f" must be at least one image each: raise it, or pass {size} or fewer"
+        )
 
 
 def check_number_of_points(plan: Plan, trials: int) -> None:

@@ -63,13 +63,14 @@ def _search(plan: Plan, machine: Machine, forecast: Forecast, say: Say) -> Resul
     folders.check_folder(folder)
     check_storage(plan)
     start_from = read_start_from(plan)
-    dataset = preflight.check_data(plan)
-    for line in describe(forecast, dataset, folder, disk=False):
+    data = preflight.check_data(forecast.plan)
+    for line in describe(forecast, data.sentences, folder, disk=False):
         say(line)
 
-    from cifar_tune.session.start import start_search  # it imports Ray
+    from cifar_tune.session.start import new_lines, start_search  # it imports Ray
 
-    code = start_search(forecast, folder, machine, say, start_from=start_from)
+    new = new_lines(say, data.sentences)
+    code = start_search(forecast, folder, machine, new, start_from=start_from)
     _pass_on_signal(code, folder)
     return Results.read(folder)
 

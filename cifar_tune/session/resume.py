@@ -96,8 +96,9 @@ def judge_search(folder: Path, machine: Machine, say: Say, *, changes: Plan | No
         say(standing(results))
         for line in way_on(results):
             say(line)
-        data = "The drawn set is drawn anew."
-        say(data if results.drawn else preflight.check_data(results.plan))
+        drawn = ("The drawn set is drawn anew.",)
+        for line in drawn if results.drawn else preflight.check_data(results.plan).sentences:
+            say(line)
 
 
 def retry_failed(

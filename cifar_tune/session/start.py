@@ -17,7 +17,6 @@ from typing import Any
 from cifar_tune import __version__
 from cifar_tune.errors import ResultsError, StorageError
 from cifar_tune.finals.retraining import Workplace
-from cifar_tune.plan import preflight
 from cifar_tune.plan.config import Plan, budget_seconds
 from cifar_tune.plan.machine import Machine, Share
 from cifar_tune.plan.preflight import Forecast
@@ -31,7 +30,7 @@ from cifar_tune.report.writer import ReportWriter
 from cifar_tune.search.run import run_search
 from cifar_tune.search.trainable import Objective, fit_objective
 from cifar_tune.session.outcome import finish, resume_command
-from cifar_tune.vision.data import Dataset, SearchData, prepare, prepare_drawn, search_data
+from cifar_tune.vision.data import Dataset, SearchData, prepare, prepare_drawn, search_data, settle
 
 PACKAGES = (
     "lightning", "numpy", "optuna", "ray", "tensorboardX", "torch", "torchmetrics", "torchvision",
@@ -55,6 +54,7 @@ def start_search(
             is usable.
     """
     dataset, data = load_data(forecast.plan, say)
+    plan = _with_sizes(forecast.plan, dataset)
     folder.mkdir(parents=True, exist_ok=True)
     with Journal(folder) as journal:
         if journal.records.events:
@@ -63,7 +63,7 @@ def start_search(
                 f" {resume_command(folder)}, or choose another --name"
             )
         recorder = Recorder(journal)
-        plan, environment = forecast.plan, _environment(machine, forecast.share)
+        environment = _environment(machine, forecast.share)
         recorder.write(
             "search",
             version=VERSION,
@@ -93,9 +93,18 @@ def record_start_from(
 def load_data(plan: Plan, say: Say, *, drawn: bool = False) -> tuple[Dataset, SearchData]:
     """The dataset; `drawn`: the search began on the drawn set, so nothing else will do."""
     dataset = prepare_drawn(say) if drawn else prepare(plan.data, say)
-    data = search_data(dataset, plan.data)
-    preflight.check_sizes(plan, len(data.train_labels))
-    return dataset, data
+    return dataset, search_data(dataset, plan.data)
+
+
+def _with_sizes(plan: Plan, dataset: Dataset) -> Plan:
+    """The plan with numbers for the parts of this dataset, so that a resume has the same."""
+    data = settle(plan.data, dataset.train_size, len(dataset.classes))
+    return plan.model_copy(update={"data": data})
+
+
+def new_lines(say: Say, known: Collection[str]) -> Say:
+    """Says no line that is known already."""
+    return lambda line: None if line in known else say(line)
 
 
 def _describe_data(dataset: Dataset, data: SearchData, plan: Plan) -> dict[str, Any]:

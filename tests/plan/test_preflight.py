@@ -109,7 +109,7 @@ def test_a_search_that_draws_may_draw_a_point_twice(searcher: str) -> None:
 
 def test_hyperband_is_described_by_its_brackets(tmp_path: Path) -> None:
     forecast = preflight.check(load_plan(None, ["search.scheduler=hyperband"]), [MACHINE])
-    text = "\n".join(describe(forecast, "the data", tmp_path / "a", disk=False))
+    text = "\n".join(describe(forecast, ["the data", "Left out."], tmp_path / "a", disk=False))
     assert "bracket 1   about 11 of 16 trials: the best 1/3 go on after epoch 1, 3" in text
     assert "at most 144, about 57 if halving is ideal" in text
 
@@ -123,7 +123,7 @@ def test_a_search_without_a_rung_below_its_end_says_so() -> None:
 
 def test_the_plan_is_described_with_rungs_epochs_and_disk(tmp_path: Path) -> None:
     forecast = preflight.check(load_plan(), [MACHINE])
-    text = "\n".join(describe(forecast, "the data", tmp_path / "a", disk=True))
+    text = "\n".join(describe(forecast, ["the data"], tmp_path / "a", disk=True))
     assert "16 trials of at most 9 epochs" in text
     assert "after epoch 1: about 16 trials are judged, the best 1/3 go on (about 5)" in text
     assert "after epoch 3" in text
@@ -148,11 +148,23 @@ def test_a_mistake_in_a_model_of_ones_own_is_found_before_the_start(
     assert checkpoint_bytes(forecast.plan) == 4 * 2 * (3072 * 10 + 10)
 
 
-def test_a_batch_larger_than_the_data_is_refused() -> None:
-    plan = load_plan(None, ["search.space.data.batch_size={int: [8, 200]}"])
-    with pytest.raises(PlanError, match=r"can be 200, and there are 100 training images"):
-        preflight.check_sizes(plan, 100)
-    preflight.check_sizes(plan, 200)
+def test_too_few_steps_to_learn_much_are_a_note_and_parts_of_the_images_become_numbers(
+    image_folder: Path,
+) -> None:
+    given = [f"data.path={image_folder}", "search.space.data.batch_size={int: [8, 200]}"]
+    found = preflight.check_data(load_plan(None, [*given, "data.val_size=0.1"]))
+    assert (found.config.val_size, found.config.confirm_size, found.num_classes) == (40, 80, 10)
+    assert found.sentences[-1].startswith("a training with data.batch_size 200 has 9 steps")
+    longer = preflight.check_data(load_plan(None, [*given, "train.max_epochs=100"]))
+    assert not any("steps" in sentence for sentence in longer.sentences)
+
+
+def test_validation_images_that_do_not_reach_for_all_workers_are_refused(
+    image_folder: Path,
+) -> None:
+    given = [f"data.path={image_folder}", "resources.workers_per_trial=12", "data.val_size=0.025"]
+    with pytest.raises(PlanError, match=r"data\.val_size can be 10, shared by 12 workers"):
+        preflight.check_data(load_plan(None, given))
 
 
 def test_waiting_for_resources_of_a_single_machine_is_refused() -> None:
@@ -167,7 +179,7 @@ def test_the_workers_of_a_trial_share_its_cpus_and_are_told(tmp_path: Path) -> N
     assert forecast.plan.train.threads == 1
     assert forecast.plan.resources.cpus_per_trial == 2
     assert preflight.check(forecast.plan, [MACHINE]).plan == forecast.plan
-    lines = describe(forecast, "some", tmp_path, disk=False)
+    lines = describe(forecast, ["some"], tmp_path, disk=False)
     assert any("1 trial, each 2 CPUs in 2 workers, precision" in line for line in lines)
     assert not any("sync_batchnorm" in note for note in forecast.notes)
     alone = preflight.check(load_plan(None, given[1:]), [MACHINE])
@@ -177,11 +189,11 @@ def test_the_workers_of_a_trial_share_its_cpus_and_are_told(tmp_path: Path) -> N
 def test_a_share_of_a_gpu_is_told_with_its_memory(tmp_path: Path) -> None:
     machine = replace(MACHINE, cpus=8, gpus=1, gpu_bytes=80 * 10**9)
     forecast = preflight.check(load_plan(None, ["resources.gpus_per_trial=0.25"]), [machine])
-    lines = describe(forecast, "some", tmp_path, disk=False)
+    lines = describe(forecast, ["some"], tmp_path, disk=False)
     (line,) = [line for line in lines if line.startswith("gpu")]
     assert "4 trials share one; each may take 25% of its memory, 20.0 GB" in line
     whole = preflight.check(load_plan(), [machine])
-    assert not any(line.startswith("gpu") for line in describe(whole, "", tmp_path, disk=False))
+    assert not any(line.startswith("gpu") for line in describe(whole, [""], tmp_path, disk=False))
 
 
 def test_a_plan_is_settled_for_what_all_nodes_have() -> None:
