@@ -83,6 +83,14 @@ class Vision:
 
         return open_images(plan, say, drawn=recorded is not None and recorded["kind"] == "drawn")
 
+    def caveat(self, facts: Facts) -> str:
+        """Of the built-in set, that it is not CIFAR-10."""
+        return "on the DRAWN set, not CIFAR-10" if facts.get("kind") == "drawn" else ""
+
+    def tags(self, run: VisionRun) -> list[str]:
+        """The kind of network."""
+        return [run.model.name]
+
     def trainer_options(self, run: VisionRun) -> dict[str, Any]:
         """Gradient clipping."""
         return {"gradient_clip_val": run.optim.gradient_clip or None}
