@@ -21,11 +21,17 @@ from typing import Any
 
 from lightning.pytorch.callbacks import LambdaCallback
 
-from cifar_tune.plan.config import TrainConfig
 from cifar_tune.plan.machine import read_machine
 from cifar_tune.search.configurations import Configurations
 from cifar_tune.train.fit import fit
-from cifar_tune.vision.config import DataConfig, ModelConfig, VisionPlan, VisionRun, VisionSearch
+from cifar_tune.vision.config import (
+    DataConfig,
+    ModelConfig,
+    VisionPlan,
+    VisionRun,
+    VisionSearch,
+    VisionTrain,
+)
 from cifar_tune.vision.data import SearchData, prepare, search_data
 
 CURVES = Path(__file__).parent / "curves.json"
@@ -37,7 +43,7 @@ def plan_to_record(arguments: argparse.Namespace) -> VisionPlan:
     return VisionPlan(
         data=DataConfig(train_size=arguments.train_size, val_size=arguments.val_size),
         model=ModelConfig(name=arguments.model, width=arguments.width),
-        train=TrainConfig(max_epochs=EPOCHS, threads=1, precision="bf16", channels_last=True),
+        train=VisionTrain(max_epochs=EPOCHS, threads=1, precision="bf16", channels_last=True),
         search=VisionSearch(num_samples=arguments.configurations),
     )
 

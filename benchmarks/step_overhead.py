@@ -24,10 +24,9 @@ import torch.nn.functional as F
 from lightning.pytorch.callbacks import LambdaCallback
 from torch import nn
 
-from cifar_tune.plan.config import TrainConfig
 from cifar_tune.plan.machine import read_machine, settle
 from cifar_tune.train.fit import fit
-from cifar_tune.vision.config import DataConfig, ModelConfig, VisionRun
+from cifar_tune.vision.config import DataConfig, ModelConfig, VisionRun, VisionTrain
 from cifar_tune.vision.data import SearchData
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import TrainLoader, as_tensor
@@ -94,7 +93,7 @@ def _compare_numerics(arguments: argparse.Namespace) -> dict[str, list[Seconds]]
 def _run(name: str, batch_size: int, threads: int) -> VisionRun:
     machine = read_machine()
     train = settle(
-        TrainConfig(max_epochs=EPOCHS, threads=threads), machine, cpus=1, gpu=machine.gpus > 0
+        VisionTrain(max_epochs=EPOCHS, threads=threads), machine, cpus=1, gpu=machine.gpus > 0
     )
     data = DataConfig(batch_size=batch_size, eval_batch_size=1000)
     return VisionRun(data=data, model=ModelConfig(name=name, width=16), train=train)

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -125,12 +126,13 @@ def main(folder: Path, trials: int) -> None:
     from cifar_tune.plan.load import load_plan
     from cifar_tune.plan.machine import read_machine
     from cifar_tune.record.journal import Journal
-    from cifar_tune.record.results import Recorder
+    from cifar_tune.record.recorder import Recorder
     from cifar_tune.record.tables import TableWriter
     from cifar_tune.report.lines import ProgressLines
     from cifar_tune.report.tensorboard import TensorBoardFiles
     from cifar_tune.report.writer import ReportWriter
     from cifar_tune.search.run import run_search
+    from cifar_tune.search.session import Session
     from cifar_tune.vision.data import SearchData
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -147,7 +149,16 @@ def main(folder: Path, trials: int) -> None:
         say = ProgressLines(lambda line: print(line, file=lines, flush=True))
         board = TensorBoardFiles(folder / "search" / "tensorboard")
         recorder.observers += [say, board, TableWriter(), page, noted]
-        run_search(recorder, data, machine, forecast.share, objective=Troubled(folder))
+        with ExitStack() as ray:
+            session = Session(
+                recorder=recorder,
+                data=None,
+                machine=machine,
+                share=forecast.share,
+                objective=Troubled(folder),
+                ray=ray,
+            )
+            run_search(session, data)
         page.close()
 
 

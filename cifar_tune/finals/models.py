@@ -1,25 +1,35 @@
-"""The final models: what they train on, and where they are kept."""
+"""The final models: where they are kept."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cifar_tune.files import FINALS, MODEL, at_hand, write_atomically
 from cifar_tune.finals.retraining import newest_checkpoint
-from cifar_tune.plan.config import dump_yaml
+from cifar_tune.plan.section import dump_yaml
 from cifar_tune.record.results import Results
 
 
-def keep_models(folder: Path, trainings: Results) -> list[dict[str, Any]]:
-    """Copy the completed final trainings to `finals/seed-*/`; their files, hashes and seeds."""
-    models: list[dict[str, Any]] = []
+def keep_models(
+    folder: Path, trainings: Results, done: Sequence[dict[str, Any]], *, first: int
+) -> list[dict[str, Any]]:
+    """Copy the completed final trainings to `finals/seed-*/`; their files, hashes and seeds.
+
+    Args:
+        folder: the results folder.
+        trainings: all have ended.
+        done: earlier final models of the same configuration, which come first.
+        first: number of the first of these trainings' folders.
+    """
+    models = list(done)
     completed = [t for t in trainings.trials.values() if t.status == "completed"]
     for trial in completed:
-        home = folder / FINALS / f"seed-{trial.index + 1}"
+        home = folder / FINALS / f"seed-{first + trial.index}"
         home.mkdir(parents=True, exist_ok=True)
         with at_hand(newest_checkpoint(trainings, trial)) as checkpoint:
             content = checkpoint.read_bytes()

@@ -12,10 +12,13 @@ from typing import Any, Literal
 import numpy as np
 
 from cifar_tune.errors import PlanError, ResultsError
-from cifar_tune.finals.uncertainty import MIN_SEEDS, Correct, accuracy_interval, standard_deviation
+from cifar_tune.finals.uncertainty import MIN_SEEDS, Figures, interval_of_mean, standard_deviation
 from cifar_tune.plan.config import FinalsConfig, Plan
-from cifar_tune.plan.task import Data, Say, Scores, task_of
-from cifar_tune.record.results import Recorder, Results, best_epoch
+from cifar_tune.plan.task import Scores, task_of
+from cifar_tune.record.ranking import best_epoch
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
+from cifar_tune.search.session import Session
 
 Subject = dict[str, Any]
 """Whose models are scored: `number` of the finals (0: none, the winner alone), and for that winner
@@ -53,8 +56,7 @@ def look_at(
 
 
 def score_models(
-    recorder: Recorder,
-    data: Data,
+    session: Session,
     subject: Subject,
     models: Sequence[dict[str, Any]],
     *,
@@ -64,8 +66,7 @@ def score_models(
     """Open the test split, or finish its opening, and score all models on it.
 
     Args:
-        recorder: of the search.
-        data: its test split is opened.
+        session: of the search; the test split of its data is opened.
         subject: `number`, `trial_id` and `epoch`.
         models: `file` in the results folder, `sha256`, `seed`; at least one.
         lost: trainings that gave no model, by what became of them.
@@ -75,7 +76,12 @@ def score_models(
         ResultsError: a model is not the one whose hash is given, or the split stays closed.
         StorageError, DataError: as the journal and the data room.
     """
-    results, folder = recorder.results, recorder.journal.folder
+    recorder, results, folder, data = (
+        session.recorder,
+        session.results,
+        session.folder,
+        session.data,
+    )
     _check_models(folder, models)
     look = look_at(results, subject, again=again)
     if look == "open":
@@ -94,13 +100,13 @@ def score_models(
     task, plan = scoring(results.plan), results.plan
     examples = task.held_out(data, "test", plan)
     plan = plan.model_copy(update={"finals": plan.finals.model_copy(update=_how(plan, opened))})
-    correct = [task.score(folder / model["file"], examples, plan) for model in models]
-    _record(recorder, subject, opened, np.stack(correct))
+    figures = [task.score(folder / model["file"], examples, plan) for model in models]
+    _record(recorder, subject, opened, np.stack(figures))
 
 
-def _record(recorder: Recorder, subject: Subject, opened: dict[str, Any], correct: Correct) -> None:
-    scores = [float(right.mean()) for right in correct]
-    interval = accuracy_interval(correct)
+def _record(recorder: Recorder, subject: Subject, opened: dict[str, Any], figures: Figures) -> None:
+    scores = [float(score) for score in figures.mean(axis=1)]
+    interval = interval_of_mean(figures)
     recorder.write(
         "test_scored",
         **subject,
@@ -146,27 +152,25 @@ def closed(results: Results) -> str:
     )
 
 
-def score_winner(
-    recorder: Recorder, data: Data, checkpoint: Path, say: Say, *, again: bool = False
-) -> None:
+def score_winner(session: Session, checkpoint: Path, *, again: bool = False) -> None:
     """Without finals: score `best/` alone on the test split, as one model of one seed.
 
     Raises:
         ResultsError, StorageError, DataError: as `score_models`.
     """
-    results = recorder.results
+    results = session.results
     winner = results.best()
     assert winner is not None, "best/ exists, so there is a winner"
     epoch = best_epoch(winner, results.plan.search)
     subject = {"number": 0, "trial_id": winner.trial_id, "epoch": epoch}
     look = look_at(results, subject, again=again)
     if look == "closed":
-        say(closed(results))
+        session.say(closed(results))
     if look in ("closed", "done"):
         return
     model = {
-        "file": str(checkpoint.relative_to(recorder.journal.folder)),
+        "file": str(checkpoint.relative_to(session.folder)),
         "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
         "seed": winner.seed,
     }
-    score_models(recorder, data, subject, [model], lost={}, again=again)
+    score_models(session, subject, [model], lost={}, again=again)

@@ -11,8 +11,9 @@ from typing import get_args
 
 from pydantic.fields import FieldInfo
 
-from cifar_tune.plan.config import Flag, Plan, Section
+from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import load_plan, plan_from
+from cifar_tune.plan.section import Flag, Section
 from cifar_tune.plan.task import find_task
 
 TASK = Plan.model_fields["task"].default  # whose plan the flags of a new search are taken from
@@ -117,8 +118,8 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
 def change_plan(plan: Plan, arguments: argparse.Namespace) -> Plan:
     """A recorded plan with flags of this start.
 
-    A time budget, `--fail-fast` and `--quiet` count for one start only. `--num-samples +20` means
-    twenty more than recorded.
+    A time budget, `--fail-fast` and `--quiet` count for one start only. `--num-samples +20` and
+    `--final-seeds +5` mean so many more than recorded.
 
     Raises:
         PlanError: as `load_plan`, naming the flag.
@@ -126,9 +127,11 @@ def change_plan(plan: Plan, arguments: argparse.Namespace) -> Plan:
     raw = plan.model_dump(mode="json")
     raw["search"].update(time_budget=None, fail_fast=False)
     raw["tracking"].update(quiet=False)
-    samples = getattr(arguments, "num_samples", None) or ""
-    if samples.startswith("+") and samples[1:].isdecimal():
-        arguments.num_samples = str(plan.search.num_samples + int(samples[1:]))
+    recorded = {"num_samples": plan.search.num_samples, "final_seeds": plan.finals.seeds}
+    for name, number in recorded.items():
+        more = getattr(arguments, name, None) or ""
+        if more.startswith("+") and more[1:].isdecimal():
+            setattr(arguments, name, str(number + int(more[1:])))
     given = overrides_of(arguments)
     sets = getattr(arguments, "set", [])
     return plan_from(raw, "the recorded plan", [*sets, *given], names=given)

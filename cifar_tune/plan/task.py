@@ -60,7 +60,6 @@ class Task(Protocol):
         free: fields that may differ when a search goes on: they change no figure.
         private: fields that no tracker is told, since they may say whose machine it is.
         mutable: fields that a population may change on the way.
-        columns: metrics of tables and lines, what matters most first.
         main_loss: tells equal trials apart, the lower the better.
         modules: what a training imports, by name, for processes that get ready for one.
     """
@@ -71,7 +70,6 @@ class Task(Protocol):
     free: frozenset[str]
     private: frozenset[str]
     mutable: tuple[str, ...]
-    columns: tuple[str, ...]
     main_loss: str
     modules: tuple[str, ...]
 
@@ -108,6 +106,9 @@ class Task(Protocol):
         Raises:
             DataError, PlanError: as `find`.
         """
+
+    def columns(self, plan: Any) -> Sequence[str]:
+        """Metrics of tables and lines, what matters most first."""
 
     def caveat(self, facts: Facts) -> str:
         """What must be said beside each score on such data; empty if nothing must."""
@@ -152,6 +153,14 @@ class Panel:
 
 
 @runtime_checkable
+class Costs(Protocol):
+    """A task that can tell what its models cost on any machine."""
+
+    def cost(self, run: Any, data: Any) -> dict[str, int]:
+        """`multiply_adds` of an example, and `parameters`; it may raise anything."""
+
+
+@runtime_checkable
 class Exports(Protocol):
     """A task whose models can be taken away."""
 
@@ -179,13 +188,13 @@ class Scores(Protocol):
     """A task whose models can be scored example by example on what is held out."""
 
     score_name: str
-    """What the mean of the figures is called, such as accuracy; more of it is better."""
+    """What the mean of the figures is called; more of it is better."""
 
     def held_out(self, data: Any, split: Literal["confirm", "test"], plan: Any) -> Any:
         """Open examples that no search sees; that it happens once is the caller's promise."""
 
-    def score(self, checkpoint: Path, examples: Any, plan: Any) -> NDArray[np.bool_]:
-        """A figure of each example, [examples]; more of it is better."""
+    def score(self, checkpoint: Path, examples: Any, plan: Any) -> NDArray[np.generic]:
+        """A figure of each example, [examples] bool or float; more of it is better."""
 
 
 @cache
@@ -221,7 +230,7 @@ def task_of(plan: Plan) -> Task:
 
 def columns_of(plan: Plan) -> tuple[str, ...]:
     """The metrics of tables and lines: the plan's own first, unless the task lists it anyway."""
-    columns, metric = task_of(plan).columns, plan.search.metric
+    columns, metric = tuple(task_of(plan).columns(plan)), plan.search.metric
     return columns if metric in columns else (metric, *columns)
 
 

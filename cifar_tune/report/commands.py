@@ -9,7 +9,7 @@ from cifar_tune.files import FINALS
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import finals_of
 
-SEARCH_WINNER = "search-winner"
+WINNER = "search-winner"
 
 
 def commands_of(results: Results) -> dict[str, str]:
@@ -25,10 +25,8 @@ def commands_of(results: Results) -> dict[str, str]:
         "repeat": f"cifar-tune tune --config {saved} --name {again}",
         "report": f"cifar-tune report {folder}",
     }
-    if results.finished or plan.search.scheduler == "bohb":  # BOHB's state is in Ray's memory only
+    if results.finished:
         del commands["resume"]
-    if plan.search.scheduler == "bohb":
-        del commands["extend"]
     if results.counts()["failed"]:
         commands["retry"] = f"cifar-tune retry-failed {folder}"
     return {**commands, **_starts(results)}
@@ -40,7 +38,7 @@ def final_model(results: Results) -> str | None:
     In folders of earlier versions it holds the winner of the search in spite of finals.
     """
     finals = finals_of(results)
-    if finals is None or len(finals["seeds"]) < 2 or (results.folder / SEARCH_WINNER).is_dir():
+    if finals is None or len(finals["seeds"]) < 2 or (results.folder / WINNER).is_dir():
         return None
     final = shlex.quote(str(results.folder / FINALS / "seed-1"))
     return f"cifar-tune predict --model {final} FILE..."

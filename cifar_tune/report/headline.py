@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cifar_tune.plan.task import columns_of, in_words, score_name
-from cifar_tune.record.results import Results, best_epoch
+from cifar_tune.record.ranking import best_epoch
+from cifar_tune.record.results import Results
 from cifar_tune.record.tables import finals_of
 from cifar_tune.record.trials import STATUSES
 from cifar_tune.report.words import counted, measured

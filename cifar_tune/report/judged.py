@@ -14,7 +14,8 @@ from optuna.trial import TrialState
 
 from cifar_tune.plan.space import Dimension, Value
 from cifar_tune.record.optuna_trials import direction_of, optuna_trial, parameters_of
-from cifar_tune.record.results import Results, best_epoch
+from cifar_tune.record.ranking import best_epoch
+from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
 
 ENOUGH = 30  # trials, or three in four of fewer, that must have reached a length to compare them at

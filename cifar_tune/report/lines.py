@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from cifar_tune.plan.task import Say, columns_of, in_words
 from cifar_tune.record.journal import Event
-from cifar_tune.record.results import Results, best_epoch
+from cifar_tune.record.ranking import best_epoch
+from cifar_tune.record.results import Results
 from cifar_tune.report.words import clock, measured, settings
 
 Names = Sequence[str]

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from cifar_tune.plan.task import columns_of, in_words
 from cifar_tune.record.journal import Event
-from cifar_tune.record.results import PicklesAsNothing, Results
+from cifar_tune.record.recorder import PicklesAsNothing
+from cifar_tune.record.results import Results
 from cifar_tune.report.lines import Names, name_of, news
 from cifar_tune.report.picture import picture
 from cifar_tune.report.words import clock, measured

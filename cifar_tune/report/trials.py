@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from cifar_tune.plan.space import Value
 from cifar_tune.plan.task import columns_of
-from cifar_tune.record.results import Results, best_epoch
+from cifar_tune.record.ranking import best_epoch
+from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
 
 

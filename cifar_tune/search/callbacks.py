@@ -12,7 +12,7 @@ from ray import tune
 from cifar_tune.errors import StorageError
 from cifar_tune.files import MODEL, inside, locate
 from cifar_tune.record.journal import storage_error
-from cifar_tune.record.results import PicklesAsNothing, Recorder
+from cifar_tune.record.recorder import PicklesAsNothing, Recorder
 from cifar_tune.record.trials import (
     CODE,
     DISK_FULL,
@@ -127,8 +127,6 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
             return record.status, "" if record.status == "completed" else _reason(record)
         if not record.results:
             return "failed", "it ended without a report"
-        if self._search.scheduler == "bohb":  # its brackets end trials that are paused
-            return "stopped", _reason(record)
         return "stopped", f"it ended by itself after epoch {record.epochs}"
 
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:

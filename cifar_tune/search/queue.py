@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray.tune.search import Searcher
 
-from cifar_tune.errors import CifarTuneError, PlanError, StorageError
+from cifar_tune.errors import CifarTuneError, PlanError
 from cifar_tune.plan.own_code import told
-from cifar_tune.plan.preflight import number_of_trials
 from cifar_tune.plan.space import Value
-from cifar_tune.record.results import PicklesAsNothing, Recorder
+from cifar_tune.record.journal import storage_error
+from cifar_tune.record.recorder import PicklesAsNothing, Recorder
 from cifar_tune.record.trials import Trial, id_of, runs_alone
 from cifar_tune.search.pbt import due_exchange, hold_exchange, waits
 from cifar_tune.search.suggester import NotNow, Suggester
-
-if TYPE_CHECKING:
-    from cifar_tune.search.bohb import BohbSuggester
 
 
 class TrialQueue(PicklesAsNothing, Searcher):
@@ -59,7 +56,7 @@ class TrialQueue(PicklesAsNothing, Searcher):
         trials = recorder.results.trials
         self._only = set(trials) if only is None else set(only)
         self._next = len(trials)  # trials are created in the order of their index
-        self._count = number_of_trials(plan) if only is None else 0
+        self._count = plan.search.num_samples if only is None else 0
         self._by_population = plan.search.scheduler == "pbt"
         for trial in self._unfinished():
             self.again(trial)
@@ -88,11 +85,7 @@ class TrialQueue(PicklesAsNothing, Searcher):
             self.failure = error  # Ray wraps what is raised here; run_search raises this one
             raise
         except OSError as error:
-            # The journal's own errors are StorageErrors already.
-            self.failure = StorageError(
-                f"{error.filename or self._recorder.journal.folder} can't be written:"
-                f" {error.strerror}"
-            )
+            self.failure = storage_error(self._recorder.journal.folder, error)
             raise self.failure from None
 
     def _next_trial(self) -> Trial | None:
@@ -175,33 +168,3 @@ class TrialQueue(PicklesAsNothing, Searcher):
     ) -> None:
         """A trial has ended for Ray. What there is to learn from it is in the journal."""
         self._live.pop(trial_id, None)
-
-
-class PausingSearcher(TrialQueue):
-    """For BOHB, whose scheduler pauses trials and tells the searcher, under Ray's trial ids."""
-
-    _suggester: BohbSuggester
-
-    def set_max_concurrency(self, max_concurrent: int) -> bool:
-        """BOHB counts those that run itself; Ray's limit would count the paused ones too."""
-        return self._suggester.set_max_concurrency(max_concurrent)
-
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """A report after which the trial goes on or pauses."""
-        self._suggester.on_trial_result(self._live[trial_id], result)
-
-    def on_pause(self, trial_id: str) -> None:
-        """The trial waits at a rung."""
-        self._suggester.on_pause(self._live[trial_id])
-
-    def on_unpause(self, trial_id: str) -> None:
-        """The trial has passed its rung."""
-        self._suggester.on_unpause(self._live[trial_id])
-
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
-        """The trial has ended."""
-        if trial_id in self._live:
-            self._suggester.on_trial_complete(self._live[trial_id], result, error)
-        super().on_trial_complete(trial_id, result, error)

@@ -49,7 +49,7 @@ SECRET_VARIABLES = {
 SOCKET = "/ray/session_2026-01-31_23-59-59_999999_4194304/sockets/plasma_store"
 SOCKET_BYTES = 107 if sys.platform != "darwin" else 103  # the longest path of a Unix socket
 SHARED_MEMORY = Path("/dev/shm")
-SHARED_BYTES = 512_000_000  # CIFAR-10 takes 154 MB
+SHARED_BYTES = 512_000_000  # three times what the first task's own data take
 KNOCK_SECONDS = 4.0  # Ray itself tries a dead address, or a server of another kind, for minutes
 # gRPC is HTTP/2 (RFC 9113): each side begins with a frame of settings, the client after a greeting.
 SETTINGS, FRAME_HEAD = b"\x04", 9  # a frame's type, in the fourth of its first nine bytes

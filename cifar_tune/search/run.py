@@ -6,59 +6,44 @@ import logging
 import os
 import sys
 from collections.abc import Collection
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
 from ray import tune
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import ConcurrencyLimiter
 
 from cifar_tune.errors import PlanError
 from cifar_tune.files import RAY, inside, is_of_finals, locate, name_of, parent
 from cifar_tune.plan.config import Plan, budget_seconds
-from cifar_tune.plan.machine import Machine, Share
+from cifar_tune.plan.machine import Share
 from cifar_tune.plan.own_code import told
-from cifar_tune.plan.preflight import number_of_trials
-from cifar_tune.record.journal import Event, read_journal
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.journal import Event
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.search.callbacks import JournalCallback
 from cifar_tune.search.checkpoints import to_go_on_from
 from cifar_tune.search.processes import NodeWatch, ProcessWatch
-from cifar_tune.search.queue import PausingSearcher, TrialQueue
+from cifar_tune.search.queue import TrialQueue
 from cifar_tune.search.ray_instance import ray_for
 from cifar_tune.search.schedulers import build_scheduler, refill
+from cifar_tune.search.session import Session
 from cifar_tune.search.stop import StopRequest
 from cifar_tune.search.suggester import Suggester, build_suggester
-from cifar_tune.search.trainable import Objective, train_trial
+from cifar_tune.search.trainable import train_trial
 
 FINALS_PART = 1 / 3  # of a time budget
 
 
-def run_search(
-    recorder: Recorder,
-    part: Any,
-    machine: Machine,
-    share: Share,
-    *,
-    objective: Objective,
-    resume_command: str = "",
-    only: Collection[str] | None = None,
-    ray_scope: ExitStack | None = None,
-) -> StopRequest:
-    """Run the search in the recorder's folder until it is done or told to stop.
+def run_search(session: Session, part: Any, *, only: Collection[str] | None = None) -> StopRequest:
+    """Run the session's search until it is done or told to stop.
 
     Args:
-        recorder: holds the settled plan, and what earlier starts recorded.
+        session: the plan settled, and what earlier starts recorded.
         part: what trainings get of the data; it is put into Ray's object store once.
-        machine: this machine.
-        share: what each trial gets, and how many run at once.
-        objective: what trains.
-        resume_command: shown when a second signal ends the program at once.
         only: the trials to run; none: all that are unfinished, and new ones.
-        ray_scope: Ray, once started, ends with it, so that more can run there; none: with
-            the search.
 
     Returns:
         The request that ended it early, or one whose `reason` is None.
@@ -67,16 +52,15 @@ def run_search(
         StorageError: the journal could not be written.
         PlanError: a searcher of the user's own can't be used.
     """
-    plan = recorder.results.plan
-    stop = StopRequest(_search_seconds(plan), resume_command)
-    if not _more_to_do(recorder.results, only):
+    recorder, plan, share = session.recorder, session.plan, session.share
+    stop = StopRequest(_search_seconds(plan), session.resume_command)
+    if not _more_to_do(session.results, only):
         return stop
-    suggester = build_suggester(recorder)
-    kind: Any = PausingSearcher if plan.search.searcher == "bohb" else TrialQueue
-    queue = kind(recorder, suggester, partial(to_go_on_from, recorder), only=only)
+    suggester, scheduler = _told_all(recorder)
+    queue = TrialQueue(recorder, suggester, partial(to_go_on_from, recorder), only=only)
     learning = _Learning(suggester, stop, plan)
     recorder.observers.append(learning)
-    number = len(recorder.results.starts) + 1
+    number = len(session.results.starts) + 1
     recorder.write(
         "start",
         number=number,
@@ -85,23 +69,30 @@ def run_search(
         process=os.getpid(),
         plan=plan.model_dump(mode="json"),
     )
-    with stop.on_signals(), ExitStack() as own_scope:
-        (ray_scope or own_scope).enter_context(ray_for(plan, machine))
+    with stop.on_signals():
+        session.ray.enter_context(ray_for(plan, session.machine))
         stop.install()
         trainable = tune.with_parameters(
-            train_trial,
-            objective=objective,
-            plan=plan,
-            folder=recorder.journal.folder,
-            part=part,
+            train_trial, objective=session.objective, plan=plan, folder=session.folder, part=part
         )
         trainable = tune.with_resources(trainable, {"cpu": share.cpus, "gpu": share.gpus})
-        _run_tuner(recorder, queue, trainable, share, stop)
+        _run_tuner(recorder, queue, scheduler, trainable, share, stop)
     recorder.observers.remove(learning)
-    if only is not None and _more_to_do(recorder.results):
+    if only is not None and _more_to_do(session.results):
         stop.ask("only the failed trials were tried again")
     _settle(recorder, stop)
     return stop
+
+
+def _told_all(recorder: Recorder) -> tuple[Suggester, TrialScheduler]:
+    """Suggester and scheduler of the plan, at the point where its journal ends."""
+    results, events = recorder.results, recorder.journal.let_go()
+    suggester = build_suggester(results.plan, results.folder)
+    for event in events:
+        suggester.observe(event, results)
+    scheduler = build_scheduler(results.plan, results.exchanges)
+    refill(scheduler, results.plan, (one for one in events if one["event"] == "result"))
+    return suggester, scheduler
 
 
 def _storage(recorder: Recorder, number: int) -> str:
@@ -148,13 +139,12 @@ class _Learning:
 def _run_tuner(
     recorder: Recorder,
     queue: TrialQueue,
+    scheduler: TrialScheduler,
     trainable: Any,
     share: Share,
     stop: StopRequest,
 ) -> None:
     plan, number = recorder.results.plan, recorder.results.starts[-1].number
-    scheduler = build_scheduler(plan, recorder.results.exchanges)
-    refill(scheduler, plan, read_journal(recorder.journal.folder).of("result"))
     timeout = plan.search.trial_timeout
     watch = ProcessWatch(stop, None if timeout is None else budget_seconds(timeout))
     journal = JournalCallback(recorder, queue, watch.hung, stop, number)
@@ -217,7 +207,7 @@ def _more_to_do(results: Results, only: Collection[str] | None = None) -> bool:
     unfinished = results.unfinished()
     if only is not None:
         return any(trial.trial_id in only for trial in unfinished)
-    return bool(unfinished) or len(results.trials) < number_of_trials(results.plan)
+    return bool(unfinished) or len(results.trials) < results.plan.search.num_samples
 
 
 def _settle(recorder: Recorder, stop: StopRequest) -> None:

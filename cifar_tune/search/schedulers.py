@@ -18,7 +18,6 @@ from ray.tune.schedulers import (
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.rungs import brackets, rung_epochs, rungs_below
 from cifar_tune.record.journal import Event
-from cifar_tune.search.bohb_brackets import BohbBrackets
 from cifar_tune.search.pbt import is_exchange
 from cifar_tune.search.trainable import WORST
 
@@ -121,7 +120,7 @@ class JournalledHalving(FIFOScheduler):
         """Rungs by the plan's epochs."""
         super().__init__()
         self._metric = plan.search.metric
-        self._sign = 1.0 if plan.search.mode == "max" else -1.0
+        self._sign = plan.search.sign
         self._factor = plan.search.reduction_factor
         self._max_epochs = plan.train.max_epochs
         rungs = rungs_below(rung_epochs(plan), self._max_epochs)
@@ -249,18 +248,16 @@ def build_scheduler(plan: Plan, held: Collection[int] = ()) -> TrialScheduler:
             return JournalledHyperband(plan)
         case "median":
             return JournalledMedian(plan)
-        case "bohb":
-            return BohbBrackets(plan)
         case "pbt":
             return ExchangeStops(plan, held)
-        case "none":
+        case _:
             return FIFOScheduler()
 
 
 def refill(scheduler: TrialScheduler, plan: Plan, events: Iterable[Event]) -> None:
     """Tell a fresh scheduler all recorded `result` events, in the order in which they came."""
     if not isinstance(scheduler, (JournalledASHA, JournalledHalving, JournalledMedian)):
-        return  # without a memory, or (bohb) never resumed
+        return  # it has no memory
     for event in events:
         metrics, diverged = event["metrics"], event["diverged"]
         if diverged:  # as Ray was told

@@ -9,29 +9,20 @@ from typing import Any
 
 from cifar_tune.errors import NoUsableTrialError
 from cifar_tune.finals.opening import score_winner
-from cifar_tune.finals.retraining import Workplace
 from cifar_tune.finals.stages import Finals
-from cifar_tune.plan.preflight import number_of_trials
-from cifar_tune.plan.task import Data, Exports, Say, columns_of, in_words, score_name, task_of
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.plan.task import Exports, Say, columns_of, in_words, score_name, task_of
+from cifar_tune.record.journal import resume_command
+from cifar_tune.record.results import Results
 from cifar_tune.record.tables import failures, finals_of, write_tables
 from cifar_tune.report.writer import write_in_process
-from cifar_tune.search.bohb import NOT_RESUMABLE
 from cifar_tune.search.checkpoints import damaged, tidy
+from cifar_tune.search.session import Session
 from cifar_tune.search.stop import ASKED_FOR, TIME_BUDGET, StopRequest
 
 
-def resume_command(folder: Path) -> str:
-    """The command that goes on with the search in `folder`."""
-    return f"python -m cifar_tune.tune resume {shlex.quote(str(folder))}"
-
-
 def finish(
-    recorder: Recorder,
-    data: Data,
+    session: Session,
     stop: StopRequest,
-    say: Say,
-    place: Workplace,
     *,
     seconds_left: float | None = None,
     asked: bool = False,
@@ -40,10 +31,8 @@ def finish(
     """Write the winner, hold the finals, write the tables, show it all; returns the exit code.
 
     Args:
-        recorder, data: of the search.
+        session: of the search.
         stop: what ended it, if anything did.
-        say: shows a line.
-        place: where the finals train.
         seconds_left: for the finals; none: as long as they take.
         asked: whether it is the finals that the user asked for.
         again: whether the test split may be opened once more.
@@ -51,35 +40,38 @@ def finish(
     Raises:
         NoUsableTrialError: the search is over, and no trial is usable.
     """
-    results = recorder.results
+    results, say = session.results, session.say
     if results.counts()["interrupted"]:
         stop.ask("Ray, without a reason")
     if stop.signal is None:
-        checkpoint = _write_winner(recorder, data, say)
-        # A time budget buys an answer; what else stops a search leaves it to whoever goes on.
-        if checkpoint is not None and stop.reason in (None, TIME_BUDGET, ASKED_FOR):
-            finals = Finals(
-                recorder=recorder,
-                data=data,
-                place=place,
-                stop=stop,
-                say=say,
-                asked=asked,
-                again=again,
-            )
-            if results.plan.finals.seeds:
-                finals.run(seconds_left)
-            else:
-                score_winner(recorder, data, checkpoint, say, again=again)
+        _judge_winner(session, stop, seconds_left, Finals(session, stop, asked=asked, again=again))
     if stop.reason is None:
-        tidy(recorder)
-        recorder.write("finished")
+        tidy(session.recorder)
+        session.recorder.write("finished")
     write_tables(results)
     page = stop.signal is None and _write_page(results.folder, say)
     _show_outcome(results, say)
     say(f"results in {results.folder}" + ("; the page is report.html there" if page else ""))
     if stop.reason is not None:
         _show_way_on(results, stop, say)
+    return _exit_code(results, stop)
+
+
+def _judge_winner(
+    session: Session, stop: StopRequest, seconds_left: float | None, finals: Finals
+) -> None:
+    """Write `best/`, and hold the finals or score it alone."""
+    checkpoint = _write_winner(session)
+    # A time budget buys an answer; what else stops a search leaves it to whoever goes on.
+    if checkpoint is None or stop.reason not in (None, TIME_BUDGET, ASKED_FOR):
+        return
+    if session.plan.finals.seeds:
+        finals.run(seconds_left)
+    else:
+        score_winner(session, checkpoint, again=finals.again)
+
+
+def _exit_code(results: Results, stop: StopRequest) -> int:
     if stop.signal is not None:
         return 128 + stop.signal
     if stop.error is not None:
@@ -92,19 +84,19 @@ def finish(
 def _show_way_on(results: Results, stop: StopRequest, say: Say) -> None:
     """How a search that was stopped can go on; the command is the last line."""
     cause = f"Stopped by {stop.reason}" if stop.signal is not None else f"Stopped: {stop.reason}"
-    if results.plan.search.scheduler == "bohb":
-        say(f"{cause}; everything reported is saved. The search can't go on: {NOT_RESUMABLE}")
-        return
     say(f"{cause}; everything reported is saved. Go on with:")
     say(resume_command(results.folder))
 
 
-def _write_winner(recorder: Recorder, data: Data, say: Say) -> Path | None:
+def _write_winner(session: Session) -> Path | None:
     """Write `best/`; its checkpoint, or none where there is no winner or it has none."""
-    results, task = recorder.results, task_of(recorder.results.plan)
-    if results.best() is None or not isinstance(task, Exports):
+    results, say, task = session.results, session.say, task_of(session.plan)
+    if results.best() is None:
         return None
-    checkpoint = task.write_best(results, data, say)
+    if not isinstance(task, Exports):
+        say(f"The task {task.name} keeps no model of the winner, so there is no test score.")
+        return None
+    checkpoint = task.write_best(results, session.data, say)
     if checkpoint is None:
         say("The winner has no checkpoint, so there is no best/ and no test score.")
     return checkpoint
@@ -150,12 +142,13 @@ def finals_lines(results: Results) -> list[str]:
         lines.append(finals["confirm"]["statement"])
     if finals["optimism"] is not None:
         lines.append(
-            f"optimism of the search: {finals['optimism']:+.4f} (the winner's {in_words(metric)},"
-            " less the mean of its new trainings on the confirmation data)"
+            f"optimism of the search: {finals['optimism']:+.4f}, by which the winner's"
+            f" {in_words(metric)} exceeds the mean of its new trainings on fresh data: the best of"
+            " many looks better than it is"
         )
     if finals["mean"] is not None:
         lines.append(_test_line(results, finals))
-    return lines
+    return [*lines, finals["note"]] if finals["note"] else lines
 
 
 def _test_line(results: Results, finals: dict[str, Any]) -> str:
@@ -210,4 +203,5 @@ def way_on(results: Results) -> Iterator[str]:
             after = f"with what it took over in epoch {trial.inherited[0]}"
         gone = f"; damaged or gone: those of {', '.join(map(str, lost))}" if lost else ""
         yield f"{trial.trial_id} would go on {after}{gone}"
-    yield f"{max(0, number_of_trials(results.plan) - len(results.trials))} trials are still to come"
+    to_come = max(0, results.plan.search.num_samples - len(results.trials))
+    yield f"{to_come} trials are still to come"

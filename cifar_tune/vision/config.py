@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from cifar_tune.plan.config import (
+from cifar_tune.plan.config import FinalsConfig, Plan, RunConfig, SearchConfig, TrainConfig
+from cifar_tune.plan.own_code import nearest
+from cifar_tune.plan.points import possible_values
+from cifar_tune.plan.section import (
     Absolute,
     Count,
-    FinalsConfig,
     Flag,
     Fraction,
     Mode,
     NotNegative,
-    Plan,
     Positive,
     PositiveInt,
-    RunConfig,
-    SearchConfig,
     Section,
     Seed,
 )
-from cifar_tune.plan.points import possible_values
+from cifar_tune.plan.space import Value
 
 Size = Annotated[int, Field(ge=1, le=1_000_000)]  # of a layer: beyond it torch itself overflows
-MODES: dict[str, Mode] = {"val_accuracy": "max", "val_loss": "min"}
+# A metric's direction; how each but the first two is computed stands in metrics.py.
+MODES: dict[str, Mode] = {
+    "val_accuracy": "max",
+    "val_loss": "min",
+    "val_macro_f1": "max",
+    "val_balanced_accuracy": "max",
+    "val_top5_accuracy": "max",
+    "val_calibration_error": "min",
+}
+
+
+def known_metric(name: str, known: Iterable[str]) -> str:
+    """The name of a metric, if it is one.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if name not in known:
+        raise ValueError(f"is {name!r}; it must be one of {', '.join(known)}{nearest(name, known)}")
+    return name
 
 
 class DataConfig(Section):
@@ -101,6 +119,20 @@ class OptimConfig(Section):
     """Largest norm of the gradient; 0: off."""
 
 
+class VisionTrain(TrainConfig):
+    """One training of an image classifier: its length, its arithmetic, what it measures."""
+
+    metrics: list[str] = Field(default=[])
+    """Figures of each validation besides accuracy and loss: macro_f1, balanced_accuracy,
+    top5_accuracy, calibration_error; that of search.metric comes by itself."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _check_metrics(cls, metrics: list[str]) -> list[str]:
+        known = [name.removeprefix("val_") for name in MODES]
+        return [known_metric(name, known[2:]) for name in metrics]
+
+
 class VisionRun(RunConfig):
     """One training of an image classifier."""
 
@@ -109,6 +141,7 @@ class VisionRun(RunConfig):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     optim: OptimConfig = OptimConfig()
+    train: VisionTrain = VisionTrain()
 
 
 class VisionSearch(SearchConfig):
@@ -116,8 +149,15 @@ class VisionSearch(SearchConfig):
 
     modes: ClassVar[Mapping[str, Mode]] = MODES
 
-    metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
-    """What early stopping and the choice of the winner go by."""
+    metric: str = "val_accuracy"
+    """What early stopping and the choice of the winner go by: accuracy, loss, or a figure that
+    train.metrics may name, as val_macro_f1."""
+
+    @field_validator("metric")
+    @classmethod
+    def _check_metric(cls, metric: str) -> str:
+        return known_metric(metric, MODES)
+
     space: dict[str, dict[str, Any]] = Field(
         default={
             "optim.lr": {"loguniform": [0.01, 1.0]},
@@ -139,8 +179,21 @@ class VisionFinals(FinalsConfig):
 class VisionPlan(Plan, VisionRun):
     """A search among image classifiers. Its defaults are the ASHA search of configs/asha.yaml."""
 
+    train: VisionTrain = VisionTrain()
     search: VisionSearch = VisionSearch()
     finals: VisionFinals = VisionFinals()
+
+    @property
+    def measured(self) -> list[str]:
+        """Names of the figures of each validation, accuracy and loss first."""
+        asked = [f"val_{name}" for name in self.train.metrics]
+        return list(dict.fromkeys(["val_accuracy", "val_loss", *asked, self.search.metric]))
+
+    def with_values(self, values: Mapping[str, Value], seed: int) -> VisionRun:
+        """Also measuring what the search goes by."""
+        run: VisionRun = super().with_values(values, seed)
+        metrics = [name.removeprefix("val_") for name in self.measured[2:]]
+        return run.model_copy(update={"train": run.train.model_copy(update={"metrics": metrics})})
 
 
 def batch_sizes(plan: VisionPlan) -> list[int]:

@@ -20,6 +20,7 @@ from cifar_tune.vision.config import DataConfig, VisionRun
 from cifar_tune.vision.data import SearchData
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import as_tensor
+from cifar_tune.vision.metrics import Validation
 from cifar_tune.vision.models import build_model
 from cifar_tune.vision.optim import apply_config, build_optimizer, build_schedule
 
@@ -41,7 +42,8 @@ class Classifier(L.LightningModule):
             `on_validation_end`: `epoch` (from 1), `val_loss` (cross entropy, no label smoothing),
             `val_accuracy`, `train_loss` (as optimised, mean over the epoch), `best_val_accuracy`,
             `lr` (of the epoch's last step), `images_per_second` (training alone) and, on a GPU,
-            `gpu_peak_bytes`. The same figures are in `trainer.callback_metrics`.
+            `gpu_peak_bytes`; and what `train.metrics` asks for. `trainer.callback_metrics` has them
+            too.
         best_epoch: the epoch (from 1) of `best_val_accuracy`, the first if several are equal.
         diverged: whether a loss or a weight stopped being finite. Then the metrics have only what
             is finite, once, and the trainer is told to stop.
@@ -83,6 +85,7 @@ class Classifier(L.LightningModule):
         self.loss_weight = 1.0
         self._train = _Sums(self.device)
         self._val = _Sums(self.device)
+        self._validation = Validation(())
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning writes this word 46 times a step, and each time nn.Module would look whether
@@ -141,6 +144,7 @@ class Classifier(L.LightningModule):
         if self._workers > 1:
             average_buffers(self.model)
         self._val = _Sums(self.device)
+        self._validation = Validation(self.run.train.metrics)
 
     def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
         # Plain integer sums rather than torchmetrics: its accuracy is a float32, so 0.7 would be
@@ -150,10 +154,15 @@ class Classifier(L.LightningModule):
         self._val.loss += F.cross_entropy(logits, labels, reduction="sum")
         self._val.correct += (logits.argmax(dim=1) == labels).sum()
         self._val.images += len(labels)
+        self._validation.add(logits, labels)
 
     def on_validation_epoch_end(self) -> None:
         self._val.stop(self._workers)
-        figures = {"val_loss": self._val.mean_loss, "val_accuracy": self._val.accuracy}
+        figures = {
+            "val_loss": self._val.mean_loss,
+            "val_accuracy": self._val.accuracy,
+            **self._validation.figures(workers=self._workers),
+        }
         if self.trainer.state.fn == TrainerFn.FITTING:
             figures = self._finish_epoch(figures)
             self.epoch_metrics = figures

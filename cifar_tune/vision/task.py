@@ -21,8 +21,6 @@ if TYPE_CHECKING:  # torch, Lightning and plotly cost seconds
     from cifar_tune.vision.data import Images, SearchData
     from cifar_tune.vision.opened import VisionData
 
-WATCHED = 1000  # images that a final training validates on, which it also trains on
-
 
 class Vision:
     """Image classifiers on CIFAR-10 or on folders of images."""
@@ -32,7 +30,7 @@ class Vision:
     # The images that trials are judged on, and what changes no figure.
     fixed = frozenset({
         "data.path", "data.fallback", "data.train_size", "data.val_size", "data.confirm_size",
-        "data.split_seed", "data.eval_batch_size",
+        "data.split_seed", "data.eval_batch_size", "train.metrics",
     })  # fmt: skip
     free = frozenset({"data.path", "data.fallback", "data.eval_batch_size"})
     private = frozenset({"data.path"})
@@ -41,7 +39,6 @@ class Vision:
         "optim.label_smoothing", "optim.gradient_clip", "data.crop_padding", "data.flip",
         "data.cutout",
     )  # fmt: skip
-    columns = ("val_accuracy", "val_loss")
     main_loss = "val_loss"
     modules = ("cifar_tune.vision.data.datamodule", "cifar_tune.vision.module")
     score_name = "accuracy"
@@ -82,6 +79,10 @@ class Vision:
         from cifar_tune.vision.opened import open_images
 
         return open_images(plan, say, drawn=recorded is not None and recorded["kind"] == "drawn")
+
+    def columns(self, plan: VisionPlan) -> Sequence[str]:
+        """Accuracy and loss, then what else was asked for."""
+        return plan.measured
 
     def caveat(self, facts: Facts) -> str:
         """Of the built-in set, that it is not CIFAR-10."""
@@ -124,6 +125,12 @@ class Vision:
         from cifar_tune.vision.best import write_best
 
         return write_best(results, data.search, say)
+
+    def cost(self, run: VisionRun, data: VisionData) -> dict[str, int]:
+        """Multiply-adds of an image, and parameters."""
+        from cifar_tune.vision.cost import cost_of
+
+        return dict(cost_of(run.model, len(data.dataset.classes)))
 
     def held_out(
         self, data: VisionData, split: Literal["confirm", "test"], plan: VisionPlan

@@ -186,12 +186,9 @@ def test_a_search_that_was_stopped_says_so_while_its_process_still_lives(tmp_pat
     assert "still running" in Elements(written(tmp_path)).text
 
 
-def test_a_killed_bohb_search_is_not_told_to_resume(tmp_path: Path) -> None:
-    search = usual(tmp_path, "search.searcher=bohb", "search.scheduler=bohb")
-    search.leave()
-    text = Elements(written(tmp_path)).text
-    assert "BOHB's brackets are gone" in text
-    assert "cifar-tune resume" not in text
+def test_a_search_by_the_bohb_of_earlier_versions_can_be_read(tmp_path: Path) -> None:
+    usual(tmp_path, "search.searcher=bohb", "search.scheduler=bohb").leave()
+    assert "1 interrupted" in Elements(written(tmp_path)).text
 
 
 @pytest.mark.parametrize(
