@@ -111,7 +111,9 @@ class Results:
         number = event["number"]
         storage = event.get("storage", f"{RAY}/{number}")  # always there, once
         check_place(self.folder, storage, self.starts)
-        self.starts.append(Start(number=number, slots=event["slots"], storage=storage))
+        command = tuple(map(str, self.environment.get("command") or ()))
+        start = Start(number=number, slots=event["slots"], storage=storage, command=command)
+        self.starts.append(start)
         self._take_plan(event["plan"])
         self.finished = False
 
