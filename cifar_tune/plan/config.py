@@ -160,7 +160,7 @@ class SearchConfig(Section):
     """Whether one failed trial ends the search, which stays resumable."""
     trial_timeout: str | Positive | None = None
     """A trial that reports nothing for this long hangs and is ended: as 90s, 20m, 2h or seconds."""
-    space: dict[str, dict[str, Any]] = {
+    space: dict[str, Any] = {
         "optim.lr": {"loguniform": [0.01, 1.0]},
         "optim.weight_decay": {"loguniform": [1e-5, 1e-2]},
         "optim.label_smoothing": {"uniform": [0.0, 0.2]},

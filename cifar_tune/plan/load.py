@@ -12,6 +12,8 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from cifar_tune.errors import PlanError
+from cifar_tune.files import as_path
+from cifar_tune.plan.compatibility import own_searcher
 from cifar_tune.plan.config import Plan, RunConfig, SearchConfig, Section, known_fields
 from cifar_tune.plan.points import check_point
 from cifar_tune.plan.space import SpaceError, Value
@@ -92,7 +94,7 @@ def find_config(name: str | Path) -> Path:
     Raises:
         PlanError: neither exists.
     """
-    path = Path(name).expanduser()
+    path = as_path(name)
     try:
         if path.is_file():
             return path
@@ -295,7 +297,9 @@ def _explain(item: Mapping[str, Any], place: Callable[[tuple[int | str, ...]], s
     rule = str(item["msg"]).replace("Input should be", "it must be").removeprefix("Value error, ")
     rule = rule[0].lower() + rule[1:]
     verb = "" if rule.startswith("is ") else f"is {item['input']!r}; "
-    return f"{place(path)}: {name} {verb}{rule}{_hint(str(item['input']), _literals(path))}"
+    given = str(item["input"])
+    meant = own_searcher(given).meant() if path == ("search", "searcher") else ""
+    return f"{place(path)}: {name} {verb}{rule}{meant or _hint(given, _literals(path))}"
 
 
 def _literals(path: tuple[Any, ...]) -> list[str]:

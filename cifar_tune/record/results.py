@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_tune.errors import JournalError
-from cifar_tune.files import RAY, leads_out
+from cifar_tune.files import RAY, as_path, leads_out
 from cifar_tune.plan.config import FinalsConfig, Plan, SearchConfig
 from cifar_tune.plan.load import plan_from
 from cifar_tune.plan.space import Value
@@ -47,13 +47,14 @@ class Results:
     _leader_ended: Leader | None = None
 
     @classmethod
-    def read(cls, folder: Path) -> Results:
+    def read(cls, folder: str | Path) -> Results:
         """Read the search in `folder`, running or not.
 
         Raises:
             ResultsError, JournalError: as `journal.read_journal`.
         """
-        return cls.from_records(folder, read_journal(folder))
+        path = as_path(folder)
+        return cls.from_records(path, read_journal(path))
 
     @classmethod
     def from_records(cls, folder: Path, records: Records) -> Results:

@@ -20,6 +20,8 @@ COLUMNS = (
     "wall_seconds",
 )  # fmt: skip
 
+DIGITS = 6  # of a fraction that people read
+
 
 def write_tables(results: Results) -> None:
     """Write `trials.csv` and `summary.json`, each by atomic rename."""
@@ -51,8 +53,8 @@ class TableWriter:
         self._next = ended + max(5.0, 20 * (ended - began))
 
 
-def trials_csv(results: Results) -> str:
-    """A row a trial, in the order of suggestion."""
+def trials_csv(results: Results, *, exact: bool = False) -> str:
+    """A row a trial, in the order of suggestion; fractions as people read them, or exact."""
     fields = list(results.plan.search.space)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -60,8 +62,13 @@ def trials_csv(results: Results) -> str:
     for trial in sorted(results.trials.values(), key=lambda trial: trial.index):
         row = _row(trial, results.plan.search)
         values = trial.values_at(row[3] or trial.epochs)
-        writer.writerow([*row, *(values.get(name, "") for name in fields)])
+        cells = [*row, *(values.get(name, "") for name in fields)]
+        writer.writerow(cells if exact else map(_readable, cells))
     return text.getvalue()
+
+
+def _readable(cell: Any) -> Any:
+    return f"{cell:.{DIGITS}g}" if isinstance(cell, float) else cell
 
 
 def _row(trial: Trial, search: SearchConfig) -> list[Any]:
