@@ -17,7 +17,7 @@ from cifar_tune.record.journal import VERSION, Journal
 from cifar_tune.record.results import Recorder, Results
 from cifar_tune.record.trials import Trial
 from cifar_tune.search.run import run_search
-from cifar_tune.search.stop import StopRequest
+from cifar_tune.search.stop import UNASKED, StopRequest
 from cifar_tune.search.trainable import Objective
 from cifar_tune.vision.data import SearchData
 
@@ -103,7 +103,7 @@ def retrain(
                 ray_scope=place.ray_scope,
             )
         if stop.reason is None and recorder.results.unfinished():
-            stop.ask("Ray, without a reason")
+            stop.ask(UNASKED)
         if stop.reason is None and not recorder.results.finished:
             recorder.write("finished")
         _check_checkpoints(recorder.results)

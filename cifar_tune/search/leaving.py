@@ -26,6 +26,10 @@ class Leaving(PicklesAsNothing, tune.Callback):
         self._actors: dict[str, Any] = {}  # by Ray's trial id
         self._begun = False
 
+    def setup(self, **_: Any) -> None:
+        """Tune has taken SIGUSR1 just now, to end without a word."""
+        self._stop.install()
+
     def on_trial_start(self, *, trial: Any, **_: Any) -> None:
         """A trial has its process."""
         self._actors[trial.trial_id] = trial.temporary_state.ray_actor

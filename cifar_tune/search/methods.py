@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cifar_tune.errors import PlanError
-from cifar_tune.plan.compatibility import load_factory
+from cifar_tune.plan.compatibility import guarded_searcher, load_factory
 from cifar_tune.plan.config import Plan
 from cifar_tune.record.journal import read_journal
 from cifar_tune.record.results import Recorder
@@ -19,9 +19,10 @@ def build_suggester(recorder: Recorder) -> Suggester:
     Raises:
         PlanError: a searcher of the user's own can't be used, or bohb's packages are missing.
     """
-    suggester = _fresh(recorder)
-    for event in read_journal(recorder.journal.folder).events:
-        suggester.observe(event, recorder.results)
+    with guarded_searcher(recorder.results.plan.search.searcher, "making it"):
+        suggester = _fresh(recorder)
+        for event in read_journal(recorder.journal.folder).events:
+            suggester.observe(event, recorder.results)
     return suggester
 
 

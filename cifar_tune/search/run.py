@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Collection
 from contextlib import ExitStack
@@ -16,11 +17,13 @@ from ray import tune
 from ray.tune.search import ConcurrencyLimiter
 
 from cifar_tune.errors import PlanError
-from cifar_tune.files import RAY, inside, is_of_finals, locate, name_of, parent
+from cifar_tune.files import LONGEST_NAME, RAY, inside, is_of_finals, locate, name_of, parent
+from cifar_tune.plan.compatibility import guarded_searcher
 from cifar_tune.plan.config import Plan, budget_seconds
+from cifar_tune.plan.guard import told
 from cifar_tune.plan.machine import Machine, Share
-from cifar_tune.plan.own_code import told
 from cifar_tune.plan.preflight import number_of_trials
+from cifar_tune.process import current_directory
 from cifar_tune.record.journal import Event, read_journal
 from cifar_tune.record.results import Recorder, Results
 from cifar_tune.search.checkpoints import to_go_on_from
@@ -98,6 +101,7 @@ def run_search(
             plan=plan,
             folder=recorder.journal.folder,
             data=data,
+            place=current_directory() or "",
         )
         trainable = tune.with_resources(trainable, {"cpu": share.cpus, "gpu": share.gpus})
         _run_tuner(recorder, searcher, trainable, share, stop)
@@ -117,7 +121,9 @@ def _storage(recorder: Recorder, number: int) -> str:
     if path is None:
         return f"{RAY}/{number}"
     name = f"{folder.parent.parent.name}-{folder.name}" if is_of_finals(folder) else folder.name
-    return inside(path, f"{quote(name, safe='')}-{uuid4().hex[:8]}", str(number))
+    # Quoted, a letter may have twelve bytes; the number tells names apart that are cut.
+    quoted = re.sub("%.?$", "", quote(name, safe="")[: LONGEST_NAME - len("-01234567")])
+    return inside(path, f"{quoted}-{uuid4().hex[:8]}", str(number))
 
 
 def _search_seconds(plan: Plan) -> float | None:
@@ -141,12 +147,13 @@ class _Learning:
         if self._stop.error is not None:
             return
         try:
-            self._suggester.observe(event, results)
-        except Exception as error:  # a user's own code may raise anything
-            what = f"raised {told(error)} when it was told of {event['event']}"
-            told_so = PlanError(f"search.searcher is {self._searcher!r}, which {what}; mend it")
-            told_so.__cause__ = error
-            self._stop.fail(told_so)
+            with guarded_searcher(self._searcher, f"told of {event['event']} it"):
+                self._suggester.observe(event, results)
+        except Exception as error:
+            what = f"told of {event['event']} it {told(error)}"
+            other = PlanError(f"search.searcher is {self._searcher!r}; {what}")
+            other.__cause__ = error
+            self._stop.fail(error if isinstance(error, PlanError) else other)
 
 
 def _run_tuner(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.search import Searcher
 
 from cifar_tune.errors import CifarTuneError, PlanError, StorageError
-from cifar_tune.plan.own_code import told
+from cifar_tune.plan.compatibility import guarded_searcher
 from cifar_tune.plan.preflight import number_of_trials
 from cifar_tune.plan.space import Value
 from cifar_tune.record.results import PicklesAsNothing, Recorder
@@ -152,17 +152,8 @@ class JournalledSearcher(PicklesAsNothing, Searcher):
         return results.trials[name]
 
     def _suggested(self, index: int) -> dict[str, Value] | None:
-        try:
+        with guarded_searcher(self._searcher_name, f"asked for trial {index + 1} it", NotNow):
             return self._suggester.suggest(index, self._recorder.results.known_point(index))
-        except (NotNow, CifarTuneError, OSError):
-            raise
-        except Exception as error:
-            if ":" not in self._searcher_name:
-                raise
-            raise PlanError(
-                f"search.searcher is {self._searcher_name!r}, which raised {told(error)} when it"
-                f" was asked for trial {index + 1}; mend it"
-            ) from error
 
     def _hand_out(self, trial: Trial) -> dict[str, Any]:
         name = trial.trial_id

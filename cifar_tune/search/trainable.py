@@ -15,6 +15,7 @@ from ray import tune
 
 from cifar_tune.files import MODEL, at_hand, is_whole
 from cifar_tune.plan.config import Plan, RunConfig
+from cifar_tune.plan.guard import guarded, working_in
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import now
 from cifar_tune.vision.data import SearchData
@@ -35,6 +36,7 @@ class Reporter:
         trial_id: t0001 and so on.
         values: the searched fields of this trial.
         first_step_at: Unix seconds when training began; the first report's time if nobody set it.
+        ended: whether the driver wants no more, which `report` says by a SystemExit.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Reporter:
         self.trial_id = trial_id
         self.values = dict(values)
         self.first_step_at: float | None = None
+        self.ended = False
 
     def report(
         self,
@@ -65,10 +68,12 @@ class Reporter:
             self.first_step_at = reported_at
         values = {name: float(metrics[name]) for name in REPORTED if name in metrics}
         clock = {"first_step_at": self.first_step_at, "reported_at": reported_at}
-        tune.report(
-            {**values, **clock, "epoch": int(metrics["epoch"]), "diverged": diverged},
-            checkpoint=checkpoint,
-        )
+        told = {**values, **clock, "epoch": int(metrics["epoch"]), "diverged": diverged}
+        try:
+            tune.report(told, checkpoint=checkpoint)
+        except SystemExit:
+            self.ended = True
+            raise
 
 
 Objective = Callable[[RunConfig, SearchData, Reporter, Path | None], None]
@@ -96,7 +101,13 @@ def fit_objective(
 
 
 def train_trial(
-    config: dict[str, Any], *, objective: Objective, plan: Plan, folder: Path, data: SearchData
+    config: dict[str, Any],
+    *,
+    objective: Objective,
+    plan: Plan,
+    folder: Path,
+    data: SearchData,
+    place: str,
 ) -> None:
     """Ray's function trainable.
 
@@ -107,11 +118,17 @@ def train_trial(
         plan: the settled plan.
         folder: the results folder, for trackers.
         data: the arrays of the search, read-only and shared by all trials of a node.
+        place: where the command was given, and trials run: code of the user's own that reads a
+            file there is to find it.
     """
     _reset_process(plan, alone=config["alone"])
     run = plan.run(config["values"], config["index"])
     reporter = Reporter(plan, folder, config["trial_id"], config["values"])
-    with _newest_checkpoint(config["checkpoints"]) as checkpoint:
+    with (
+        _newest_checkpoint(config["checkpoints"]) as checkpoint,
+        working_in(place),
+        guarded(run.model.name, ours=lambda: reporter.ended),
+    ):
         objective(run, data, reporter, checkpoint)
 
 

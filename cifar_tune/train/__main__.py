@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -11,7 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_tune.errors import PlanError, exit_code_of
+from cifar_tune.files import as_path
 from cifar_tune.plan.flags import add_flags, add_set, plan_of
+from cifar_tune.plan.guard import guarded
+from cifar_tune.plan.parser import Parser
+from cifar_tune.process import end_on_signals, outlast_streams, say
 from cifar_tune.train.fit import FitResult, fit
 from cifar_tune.train.reproduce import read_trial
 
@@ -21,12 +24,11 @@ if TYPE_CHECKING:  # torch and Lightning cost seconds, which --help must not
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m cifar_tune.train`: train the plan's own values, without a search."""
-    arguments = _parser().parse_args(argv)
-    return exit_code_of(lambda: _train(arguments))
+    return exit_code_of(lambda: _train(_parser().parse_args(argv)))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="cifar-tune train", description="Train one configuration; the plan's search is unused."
     )
     parser.add_argument("--config", metavar="FILE", help="a plan, or the name of one that ships")
@@ -48,13 +50,15 @@ def _train(arguments: argparse.Namespace) -> int:
         return _train_like(arguments)
     plan = plan_of(arguments)
     run = plan.with_values({}, seed=plan.seed)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    end_on_signals()
 
     from cifar_tune.vision.data import prepare, search_data
 
-    data = search_data(prepare(run.data, on_note=print), run.data)
+    data = search_data(prepare(run.data, on_note=say), run.data)
     callbacks = _printing_and_saving(arguments.save)
-    return _show(fit(run, data, callbacks=callbacks, fast_dev_run=arguments.fast_dev_run))
+    with guarded(run.model.name):
+        result = fit(run, data, callbacks=callbacks, fast_dev_run=arguments.fast_dev_run)
+    return _show(result)
 
 
 def _train_like(arguments: argparse.Namespace) -> int:
@@ -66,32 +70,33 @@ def _train_like(arguments: argparse.Namespace) -> int:
             " another configuration without --like"
         )
     folder, trial_id = arguments.like
-    path = Path(folder).expanduser().absolute()
+    path = as_path(folder).absolute()
     data_path = plan_of(arguments).data.path  # absolute
     recorded = read_trial(path, trial_id, data_path)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    end_on_signals()
 
     from cifar_tune.vision.data import prepare, prepare_drawn, search_data
 
     run = recorded.run
-    dataset = prepare_drawn(print) if recorded.drawn else prepare(run.data, on_note=print)
+    dataset = prepare_drawn(say) if recorded.drawn else prepare(run.data, on_note=say)
     recorded.check_data(dataset.fingerprint)
-    print(*recorded.introduce(), sep="\n", flush=True)
+    say(*recorded.introduce())
     figures: list[dict[str, float]] = []
     callbacks = _printing_and_saving(arguments.save)
     callbacks.append(_collecting(figures, recorded.last_epoch))
-    fit(run, search_data(dataset, run.data), callbacks=callbacks)
-    print(*recorded.compare(figures), sep="\n")
+    with guarded(run.model.name):
+        fit(run, search_data(dataset, run.data), callbacks=callbacks)
+    say(*recorded.compare(figures))
     return 0
 
 
 def _show(result: FitResult) -> int:
     """Tell what a training came to; its exit code."""
     if result.diverged:
-        print(f"diverged in epoch {result.metrics['epoch']:.0f}; give a lower optim.lr")
+        say(f"diverged in epoch {result.metrics['epoch']:.0f}; give a lower optim.lr")
         return 4
     best = result.metrics.get("best_val_accuracy", 0.0)
-    print(f"best val_accuracy {best:.4f} in epoch {result.best_epoch}")
+    say(f"best val_accuracy {best:.4f} in epoch {result.best_epoch}")
     return 0
 
 
@@ -113,7 +118,7 @@ def _printing_and_saving(save_to: Path | None) -> list[Callback]:
     started = time.perf_counter()
 
     def on_validation_end(trainer: Trainer, module: Any) -> None:
-        print(epoch_line(module.epoch_metrics, time.perf_counter() - started), flush=True)
+        say(epoch_line(module.epoch_metrics, time.perf_counter() - started))
         if save_to is not None and module.best_epoch == module.epoch_metrics["epoch"]:
             trainer.save_checkpoint(save_to)
 
@@ -131,4 +136,5 @@ def epoch_line(metrics: dict[str, float], seconds: float) -> str:
 
 
 if __name__ == "__main__":
+    outlast_streams()
     sys.exit(main())
