@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TextIO
 
+from cifar_tune.process import is_terminal
 from cifar_tune.record.journal import Event
 from cifar_tune.record.results import Results, best_epoch
 
@@ -23,7 +24,9 @@ class Progress(Protocol):
         """The search is over, or ends with an error: leave the terminal as it was."""
 
 
-def progress_for(say: Show, stream: TextIO, *, quiet: bool = False, title: str = "") -> Progress:
+def progress_for(
+    say: Show, stream: TextIO | None, *, quiet: bool = False, title: str = ""
+) -> Progress:
     """A live table where `stream` is a terminal, else lines through `say`; with `quiet` nothing.
 
     Args:
@@ -35,7 +38,8 @@ def progress_for(say: Show, stream: TextIO, *, quiet: bool = False, title: str =
     if quiet:
         return Silence()
     # A terminal that can't move its cursor calls itself dumb.
-    if stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", ""):
+    dumb = os.environ.get("TERM", "dumb") in ("dumb", "unknown", "")
+    if stream is not None and is_terminal(stream) and not dumb:
         from cifar_tune.report.live import LiveTable
 
         return LiveTable(stream, title=title)

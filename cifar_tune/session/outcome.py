@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cifar_tune.errors import NoUsableTrialError
+from cifar_tune.errors import EndedError, NoUsableTrialError
 from cifar_tune.finals.opening import score_winner
 from cifar_tune.finals.retraining import Workplace
 from cifar_tune.finals.stages import Finals
 from cifar_tune.plan.preflight import number_of_trials
 from cifar_tune.record.results import Recorder, Results, Say
 from cifar_tune.record.tables import failures, finals_of, write_tables
+from cifar_tune.report.progress import values_line
 from cifar_tune.report.writer import write_in_process
 from cifar_tune.search.bohb import NOT_RESUMABLE
 from cifar_tune.search.checkpoints import damaged, tidy
-from cifar_tune.search.stop import ASKED_FOR, TIME_BUDGET, StopRequest
+from cifar_tune.search.stop import ASKED_FOR, TIME_BUDGET, UNASKED, StopRequest
 from cifar_tune.vision.data import Dataset, SearchData
 
 
@@ -51,10 +52,11 @@ def finish(
 
     Raises:
         NoUsableTrialError: the search is over, and no trial is usable.
+        EndedError: Ray ended it.
     """
     results = recorder.results
     if results.counts()["interrupted"]:
-        stop.ask("Ray, without a reason")
+        stop.ask(UNASKED)
     if stop.signal is None:
         checkpoint = _write_winner(recorder, data, say)
         # A time budget buys an answer; what else stops a search leaves it to whoever goes on.
@@ -86,6 +88,8 @@ def finish(
         return 128 + stop.signal
     if stop.error is not None:
         raise stop.error
+    if stop.reason == UNASKED:
+        raise EndedError(f"{UNASKED}; go on with: {resume_command(results.folder)}")
     if results.best() is None and (stop.reason is None or results.counts()["failed"]):
         raise NoUsableTrialError("no trial is usable; the table above has the reasons")
     return 3 if results.counts()["failed"] else 0
@@ -137,7 +141,7 @@ def _show_outcome(results: Results, say: Say) -> None:
         f"winner {winner['trial_id']} (epoch {winner['epoch']}): validation accuracy"
         f" {winner['val_accuracy']:.4f}, loss {winner['val_loss']:.4f}"
     )
-    say("  " + "  ".join(f"{field}={value}" for field, value in winner["config"].items()))
+    say(f"  {values_line(winner['config'])}")
     for line in finals_lines(results):
         say(line)
 

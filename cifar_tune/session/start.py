@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import platform
 import sys
@@ -33,6 +34,8 @@ from cifar_tune.search.trainable import Objective, fit_objective
 from cifar_tune.session.outcome import finish, resume_command
 from cifar_tune.vision.data import Dataset, SearchData, prepare, prepare_drawn, search_data
 
+# Of a pipe, of memory, of processes: the storage is not to blame.
+NO_STORAGE = (errno.EPIPE, errno.ENOMEM, errno.EAGAIN, errno.ECHILD)
 PACKAGES = (
     "lightning", "numpy", "optuna", "ray", "tensorboardX", "torch", "torchmetrics", "torchvision",
     "wandb",
@@ -170,10 +173,10 @@ def carry_out(
                 only=only,
                 ray_scope=place.ray_scope,
             )
-        page.close()
-        used = time.monotonic() - began
-        left = None if budget is None else budget_seconds(budget) - used
         with storage_errors(folder), stop.on_signals():
+            page.close()
+            used = time.monotonic() - began
+            left = None if budget is None else budget_seconds(budget) - used
             return finish(recorder, dataset, data, stop, say, place, seconds_left=left)
 
 
@@ -221,9 +224,13 @@ def storage_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:  # pyarrow's have a text alone
-        reason = f"{error.strerror}: {error.filename}" if error.strerror else error
+        if error.errno in NO_STORAGE:
+            raise
+        file = str(error.filename or folder)
+        what = f"{folder} can't be written" if file.startswith(str(folder)) else f"{file} failed"
+        reason = f"{error.strerror}: {file}" if error.strerror else error
         raise StorageError(
-            f"{folder} can't be written: {reason}; free space or bring"
+            f"{what}: {reason}; free space or bring"
             f" the storage back, then: {resume_command(folder)}"
         ) from None
 
