@@ -36,7 +36,7 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.rungs import rung_epochs, rungs_below
-from cifar_tune.record.results import pick_best
+from cifar_tune.record.ranking import pick_best
 from cifar_tune.record.trials import Trial
 from cifar_tune.search.schedulers import build_scheduler
 
@@ -163,7 +163,7 @@ def replay_synchronous(
 def regret(done: Replay, curves: Sequence[Curve], plan: Plan) -> float:
     """Points of accuracy that the winner lacks to the best configuration trained to its end."""
     trials = [_trial(index, curves[index].reports[:ran]) for index, ran in done.epochs.items()]
-    winner = pick_best(trials, plan.search)
+    winner = pick_best(trials, plan)
     assert winner is not None  # a trial has at least one report
     found = max(metrics["val_accuracy"] for metrics in winner.results.values())
     return 100 * (max(curves[index].best for index in done.epochs) - found)

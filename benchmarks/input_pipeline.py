@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from cifar_tune.plan.config import DataConfig
+from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data import SearchData, prepare, prepare_drawn, search_data
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import TrainLoader, as_tensor

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import t
 
-from cifar_tune.finals.uncertainty import CONFIDENCE, accuracy_interval
+from cifar_tune.finals.uncertainty import CONFIDENCE, interval_of_mean
 
 LEVEL, LEVEL_SD = 1.4, 0.1  # of the configurations, in units of the noise left over
 CONFIGURATIONS, VALIDATION_IMAGES = 16, 5000
@@ -51,7 +51,7 @@ def added(correct: NDArray[np.bool_]) -> tuple[float, float]:
 
 
 METHODS: dict[str, Interval] = {
-    "ours": accuracy_interval,
+    "ours": interval_of_mean,
     "seeds only": seeds_only,
     "p(1-p)/n added": added,
 }

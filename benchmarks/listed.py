@@ -29,7 +29,7 @@ def write_job(folder: Path, config: str | None, overrides: Sequence[str]) -> Pat
         config: the plan to start from; its searcher is random.
         overrides: `key=value`, as for `--set`.
     """
-    plan = load_plan(config, overrides)
+    plan: Any = load_plan(config, overrides)
     (folder / "plan.yaml").write_text(yaml.safe_dump(plan.model_dump(mode="json")))
     data = search_data(prepare(plan.data, print), plan.data)
     for name in ARRAYS:

@@ -21,34 +21,34 @@ from typing import Any
 
 from lightning.pytorch.callbacks import LambdaCallback
 
-from cifar_tune.plan.config import (
-    DataConfig,
-    ModelConfig,
-    Plan,
-    RunConfig,
-    SearchConfig,
-    TrainConfig,
-)
 from cifar_tune.plan.machine import read_machine
 from cifar_tune.search.configurations import Configurations
 from cifar_tune.train.fit import fit
+from cifar_tune.vision.config import (
+    DataConfig,
+    ModelConfig,
+    VisionPlan,
+    VisionRun,
+    VisionSearch,
+    VisionTrain,
+)
 from cifar_tune.vision.data import SearchData, prepare, search_data
 
 CURVES = Path(__file__).parent / "curves.json"
 EPOCHS = 27  # three halvings by 3: rungs after epochs 1, 3 and 9
 
 
-def plan_to_record(arguments: argparse.Namespace) -> Plan:
+def plan_to_record(arguments: argparse.Namespace) -> VisionPlan:
     """The default plan, but for its size."""
-    return Plan(
+    return VisionPlan(
         data=DataConfig(train_size=arguments.train_size, val_size=arguments.val_size),
         model=ModelConfig(name=arguments.model, width=arguments.width),
-        train=TrainConfig(max_epochs=EPOCHS, threads=1, precision="bf16", channels_last=True),
-        search=SearchConfig(num_samples=arguments.configurations),
+        train=VisionTrain(max_epochs=EPOCHS, threads=1, precision="bf16", channels_last=True),
+        search=VisionSearch(num_samples=arguments.configurations),
     )
 
 
-def record(run: RunConfig, data: SearchData) -> dict[str, Any]:
+def record(run: VisionRun, data: SearchData) -> dict[str, Any]:
     """Train one configuration; its figures of each epoch, and the seconds that the epoch took."""
     curve: dict[str, list[float]] = {"val_accuracy": [], "val_loss": [], "seconds": []}
     # CPU time: the neighbours on the machine are no part of a configuration.
@@ -66,7 +66,7 @@ def record(run: RunConfig, data: SearchData) -> dict[str, Any]:
     return {"diverged": result.diverged, **curve}
 
 
-def head(plan: Plan, fingerprint: str) -> dict[str, Any]:
+def head(plan: VisionPlan, fingerprint: str) -> dict[str, Any]:
     """What made the curves."""
     packages = ("torch", "lightning", "numpy")
     return {

@@ -27,6 +27,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.machine import Machine, read_machine
 from cifar_tune.record.journal import FILE_NAME, Journal, read_journal
-from cifar_tune.record.results import Recorder
+from cifar_tune.record.recorder import Recorder
 
 OUTCOME = "outcome.json"
 FIRST_STEPS = "first-steps"
@@ -133,10 +134,11 @@ def _run_ours(
     arguments: argparse.Namespace, machine: Machine, plan: Plan
 ) -> tuple[list[tuple[float, float]], dict[str, float]]:
     from cifar_tune.record.tables import TableWriter
-    from cifar_tune.report.progress import ProgressLines
+    from cifar_tune.report.lines import ProgressLines
     from cifar_tune.report.tensorboard import TensorBoardFiles
     from cifar_tune.report.writer import ReportWriter
     from cifar_tune.search.run import run_search
+    from cifar_tune.search.session import Session
 
     folder, forecast = arguments.folder, preflight.check(plan, [machine])
     began = time.monotonic()
@@ -152,7 +154,16 @@ def _run_ours(
             TensorBoardFiles(folder / "tensorboard"), TableWriter(), page,
         ]  # fmt: skip
         objective = _Sleeping(arguments.seconds, _at_once(arguments), folder / FIRST_STEPS)
-        run_search(recorder, _no_data(), machine, forecast.share, objective=objective)
+        with ExitStack() as ray:
+            session = Session(
+                recorder=recorder,
+                data=None,
+                machine=machine,
+                share=forecast.share,
+                objective=objective,
+                ray=ray,
+            )
+            run_search(session, None)
         page.close()
         trials = recorder.results.trials.values()
         spans = [(min(trial.spans), max(trial.spans.values())) for trial in trials]
@@ -199,15 +210,6 @@ def _begin(first_steps: Path, slots: int) -> float:
         while sum(1 for _ in first_steps.iterdir()) < slots:
             time.sleep(0.05)
     return time.time()
-
-
-def _no_data() -> Any:
-    import numpy as np
-
-    from cifar_tune.vision.data import SearchData
-
-    images, labels = np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, np.int64)
-    return SearchData(images, labels, images, labels, ("a", "b"), (0.5,) * 3, (0.5,) * 3)
 
 
 def _run_bare(

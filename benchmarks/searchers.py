@@ -11,7 +11,6 @@ and without noise, which flatters the Gaussian process.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import logging
 import math
@@ -19,6 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,14 @@ import quiet
 import ray
 
 from cifar_tune.plan import preflight
-from cifar_tune.plan.config import RunConfig
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.machine import read_machine
 from cifar_tune.record.journal import Journal
-from cifar_tune.record.results import Recorder
+from cifar_tune.record.recorder import Recorder
 from cifar_tune.search.ray_instance import ray_for
 from cifar_tune.search.run import run_search
+from cifar_tune.search.session import Session
+from cifar_tune.vision.config import VisionRun
 from cifar_tune.vision.data import SearchData
 
 EPOCHS = 9
@@ -54,7 +55,7 @@ GRID = {  # 54 points
 }
 
 
-def regret(run: RunConfig) -> float:
+def regret(run: VisionRun) -> float:
     """A bowl in five dimensions whose rate and decay, and rate and batch, depend on each other.
 
     It is 0 at lr 0.1, weight decay 5e-4, momentum 0.9, label smoothing 0.1, batch 128.
@@ -70,25 +71,13 @@ def regret(run: RunConfig) -> float:
     )  # fmt: skip
 
 
-def formula(run: RunConfig, data: SearchData, reporter: Any, resume_from: Path | None) -> None:
+def formula(run: VisionRun, data: SearchData, reporter: Any, resume_from: Path | None) -> None:
     """An objective: a learning curve that ends at 1 - regret; the first epochs tell less."""
-    from ray import tune
-
     del data, resume_from
-    first = 1
-    paused = tune.get_checkpoint()  # BOHB pauses trials: the file's name is the epoch
-    if paused is not None:
-        first += int(next(Path(paused.path).glob("epoch-*")).name.removeprefix("epoch-"))
-    for epoch in range(first, run.train.max_epochs + 1):
+    for epoch in range(1, run.train.max_epochs + 1):
         part = 1 - 0.5 * math.exp(-epoch / 3)
         accuracy = max(0.0, (1 - regret(run)) * part)
-        figures = {"epoch": epoch, "val_loss": 1 - accuracy, "val_accuracy": accuracy}
-        if reporter.plan.search.scheduler != "bohb":
-            reporter.report(figures)
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / f"epoch-{epoch}").touch()
-            reporter.report(figures, checkpoint=tune.Checkpoint.from_directory(folder))
+        reporter.report({"epoch": epoch, "val_loss": 1 - accuracy, "val_accuracy": accuracy})
 
 
 def main() -> None:
@@ -101,9 +90,6 @@ def main() -> None:
     quiet.begin(arguments)
     logging.getLogger("optuna").setLevel(logging.WARNING)
     names = ["random", *(name for name in arguments.searchers if name != "random")]
-    if "bohb" in names and importlib.util.find_spec("hpbandster") is None:
-        print("bohb is left out: hpbandster is not installed (pip install 'cifar-tune[bohb]')")
-        names.remove("bohb")
     machine = replace(read_machine(), cpus=1, gpus=0)
     regrets: dict[str, list[float]] = {name: [] for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -121,7 +107,7 @@ def main() -> None:
 
 def _search(name: str, seed: int, trials: int) -> float:
     """The regret of one search's winner."""
-    scheduler = "bohb" if name == "bohb" else "none"
+    scheduler = "hyperband" if name == "bohb" else "none"
     space = GRID if name == "grid" else SPACE
     plan = load_plan(
         None,
@@ -137,17 +123,19 @@ def _search(name: str, seed: int, trials: int) -> float:
         values = forecast.plan.model_dump(mode="json")
         recorder.write("search", version=1, plan=values, data={}, environment={})
         machine = replace(read_machine(), cpus=1, gpus=0)
-        run_search(recorder, _no_data(), machine, forecast.share, objective=formula)
+        with ExitStack() as ray:
+            session = Session(
+                recorder=recorder,
+                data=None,
+                machine=machine,
+                share=forecast.share,
+                objective=formula,
+                ray=ray,
+            )
+            run_search(session, None)
         best = recorder.results.best()
         assert best is not None
         return regret(plan.run(best.values, best.index))
-
-
-def _no_data() -> SearchData:
-    import numpy as np
-
-    images, labels = np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, np.int64)
-    return SearchData(images, labels, images, labels, ("a", "b"), (0.5,) * 3, (0.5,) * 3)
 
 
 def _show(regrets: dict[str, list[float]], seconds: dict[str, list[float]], trials: int) -> None:

@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from lightning.pytorch.callbacks import LambdaCallback
 from torch import nn
 
-from cifar_tune.plan.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from cifar_tune.plan.machine import read_machine, settle
 from cifar_tune.train.fit import fit
+from cifar_tune.vision.config import DataConfig, ModelConfig, VisionRun, VisionTrain
 from cifar_tune.vision.data import SearchData
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import TrainLoader, as_tensor
@@ -90,13 +90,13 @@ def _compare_numerics(arguments: argparse.Namespace) -> dict[str, list[Seconds]]
     return times
 
 
-def _run(name: str, batch_size: int, threads: int) -> RunConfig:
+def _run(name: str, batch_size: int, threads: int) -> VisionRun:
     machine = read_machine()
     train = settle(
-        TrainConfig(max_epochs=EPOCHS, threads=threads), machine, cpus=1, gpu=machine.gpus > 0
+        VisionTrain(max_epochs=EPOCHS, threads=threads), machine, cpus=1, gpu=machine.gpus > 0
     )
     data = DataConfig(batch_size=batch_size, eval_batch_size=1000)
-    return RunConfig(data=data, model=ModelConfig(name=name, width=16), train=train)
+    return VisionRun(data=data, model=ModelConfig(name=name, width=16), train=train)
 
 
 def _noise(count: int) -> SearchData:
@@ -109,7 +109,7 @@ def _noise(count: int) -> SearchData:
     return SearchData(images, labels, images[:10], labels[:10], classes, half, quarter)
 
 
-def _bare(run: RunConfig, data: SearchData) -> Seconds:
+def _bare(run: VisionRun, data: SearchData) -> Seconds:
     """The loop that one would write by hand."""
     torch.set_num_threads(int(run.train.threads))
     torch.manual_seed(run.seed)
@@ -135,7 +135,7 @@ def _bare(run: RunConfig, data: SearchData) -> Seconds:
 
 
 def _loader(
-    run: RunConfig, data: SearchData, device: torch.device, epoch: Callable[[], int]
+    run: VisionRun, data: SearchData, device: torch.device, epoch: Callable[[], int]
 ) -> TrainLoader:
     """The loader that `fit` gets from the data module, without a trainer."""
     channels_last = run.train.channels_last is True
@@ -144,7 +144,7 @@ def _loader(
     return TrainLoader(images.to(device), labels.to(device), maker, run.data, run.seed, epoch)
 
 
-def _through_fit(run: RunConfig, data: SearchData) -> Seconds:
+def _through_fit(run: VisionRun, data: SearchData) -> Seconds:
     clocks: list[_Clock] = []
     times: list[Seconds] = []
     timer = LambdaCallback(

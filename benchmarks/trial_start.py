@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from cifar_tune.plan import preflight
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.machine import read_machine
 from cifar_tune.record.journal import Journal, read_journal
-from cifar_tune.record.results import Recorder
+from cifar_tune.record.recorder import Recorder
 from cifar_tune.search.run import run_search
+from cifar_tune.search.session import Session
 from cifar_tune.search.trainable import Objective, fit_objective
 from cifar_tune.vision.data import SearchData, prepare_drawn, search_data
 
@@ -81,7 +83,7 @@ def _memory_of_data(folder: Path) -> dict[str, int]:
 
 
 def _search(folder: Path, objective: Objective, *overrides: str) -> SearchData:
-    plan = load_plan(None, ["search.scheduler=none", "train.max_epochs=1", *overrides])
+    plan: Any = load_plan(None, ["search.scheduler=none", "train.max_epochs=1", *overrides])
     machine = read_machine()
     forecast = preflight.check(plan, [machine])
     data = search_data(prepare_drawn(lambda _: None), plan.data)
@@ -90,7 +92,16 @@ def _search(folder: Path, objective: Objective, *overrides: str) -> SearchData:
         recorder = Recorder(journal)
         values = forecast.plan.model_dump(mode="json")
         recorder.write("search", version=1, plan=values, data={}, environment={})
-        run_search(recorder, data, machine, forecast.share, objective=objective)
+        with ExitStack() as ray:
+            session = Session(
+                recorder=recorder,
+                data=None,
+                machine=machine,
+                share=forecast.share,
+                objective=objective,
+                ray=ray,
+            )
+            run_search(session, data)
     return data
 
 

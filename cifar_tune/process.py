@@ -64,9 +64,9 @@ def _end(number: int, _: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def say(*lines: str) -> None:
+def say(*lines: str, end: str = "\n") -> None:
     """Show lines to whoever gave the command; where nobody can see them, nothing happens."""
-    text, stream = "".join(f"{line}\n" for line in lines), sys.stdout
+    text, stream = "".join(f"{line}{end}" for line in lines), sys.stdout
     if stream is None:  # pythonw, or a daemon
         return
     try:

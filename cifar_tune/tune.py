@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -20,7 +21,12 @@ from cifar_tune.process import check_given, check_shown, end_on_signals, outlast
 if TYPE_CHECKING:
     from cifar_tune.plan.config import Plan
     from cifar_tune.plan.machine import Machine
-    from cifar_tune.plan.preflight import Forecast
+
+
+TASK_COMMANDS = {
+    "predict": "cifar_tune.vision.predict:main",
+    "data": "cifar_tune.vision.data.command:main",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,56 +71,20 @@ def tune(words: Sequence[str]) -> int:
     """`cifar-tune tune`: a new search, or with `--resume auto` one that may be there already."""
     arguments = _tune_parser().parse_args(words)
 
-    from cifar_tune.plan import preflight
     from cifar_tune.plan.flags import plan_of
-    from cifar_tune.plan.machine import read_machine
-    from cifar_tune.search.cluster import nodes_for
+    from cifar_tune.session.launch import launch
 
-    plan, machine = plan_of(arguments), read_machine()
-    if arguments.wait_for_resources:
-        preflight.check_waiting(plan)
-    with nodes_for(plan, machine, say, wait=arguments.wait_for_resources) as nodes:
-        return _tune(arguments, plan, machine, preflight.check(plan, nodes))
-
-
-def _tune(arguments: argparse.Namespace, plan: Plan, machine: Machine, forecast: Forecast) -> int:
-    """A search whose plan and resources are checked: the folder and the data are next."""
-    from cifar_tune.plan import preflight
-    from cifar_tune.plan.forecast import describe
-    from cifar_tune.record.warm_start import read_start_from
-    from cifar_tune.search.cluster import check_storage
-    from cifar_tune.session import folder as folders
-
-    folder = folders.results_folder(plan, arguments.config)
-    if arguments.resume:
-        folder = folders.unfinished_folder(plan, arguments.config) or folder
-        if folders.holds_search(folder):
-            return _go_on(folder, machine, plan, forecast.plan, dry_run=arguments.dry_run)
-    folders.check_folder(folder)
-    check_storage(plan)
-    start_from = read_start_from(plan)
-    dataset = preflight.check_data(plan)
-    known = [] if start_from is None else start_from.describe()
-    described = describe(forecast, dataset, folder, disk=arguments.dry_run)
-    say(*described, *known)
+    _, code = launch(
+        plan_of(arguments),
+        say,
+        config=arguments.config,
+        resume=arguments.resume is not None,
+        dry_run=arguments.dry_run,
+        wait=arguments.wait_for_resources,
+    )
     if arguments.dry_run:
         check_shown()
-        return 0
-
-    from cifar_tune.session.start import start_search
-
-    return start_search(forecast, folder, machine, say, start_from=start_from)
-
-
-def _go_on(folder: Path, machine: Machine, wanted: Plan, settled: Plan, *, dry_run: bool) -> int:
-    from cifar_tune.record.results import Results
-    from cifar_tune.session.resume import check_same_plan, judge_search, resume_search
-
-    check_same_plan(Results.read(folder).plan, wanted, settled)
-    if dry_run:
-        judge_search(folder, machine, say, changes=wanted)
-        return 0
-    return resume_search(folder, machine, say, changes=wanted)
+    return code
 
 
 def resume(words: Sequence[str]) -> int:
@@ -151,7 +121,7 @@ def confirm(words: Sequence[str]) -> int:
         "Compare a search's best trials on fresh images, train the best for good, and open the"
         " test split once.",
     )
-    add_flags(parser, ("--candidates", "--final-seeds", "--flip-averaging"))
+    add_flags(parser, ("--candidates", "--final-seeds", "--prefer", "--margin", "--flip-averaging"))
     parser.add_argument(
         "--open-test-again",
         action="store_true",
@@ -228,30 +198,15 @@ def report(words: Sequence[str]) -> int:
     return 0
 
 
-def predict(words: Sequence[str]) -> int:
-    """`cifar-tune predict --model DIR IMAGE...`: what is on an image."""
-    from cifar_tune.vision.predict import main as predict_main
+def _of_task(name: str) -> Callable[[Sequence[str]], int]:
+    """A command that belongs to the built-in task, which nothing imports: it is found by name."""
 
-    return predict_main(words)
+    def command(words: Sequence[str]) -> int:
+        module, _, function = TASK_COMMANDS[name].partition(":")
+        run: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function)
+        return run(words)
 
-
-def data(words: Sequence[str]) -> int:
-    """`cifar-tune data`: where the cache is, what it holds; fills and empties it."""
-    arguments = _data_parser().parse_args(words)
-
-    from cifar_tune.vision.data import cache_root, download, empty_cache, list_entries
-
-    if arguments.empty:
-        say(f"freed {empty_cache() / 1e6:.1f} MB in {cache_root()}")
-        return 0
-    if arguments.download:
-        say(f"CIFAR-10 is in {download(_print_progress, say)}")
-        return 0
-    say(f"cache   {cache_root()}")
-    for entry in list_entries():
-        say(f"{entry.kind:15}  {entry.size_bytes / 1e6:8.1f} MB  {entry.source}")
-    check_shown()
-    return 0
+    return command
 
 
 COMMANDS = {
@@ -262,8 +217,8 @@ COMMANDS = {
     "confirm": confirm,
     "train": train,
     "report": report,
-    "predict": predict,
-    "data": data,
+    "predict": _of_task("predict"),
+    "data": _of_task("data"),
 }
 
 
@@ -290,25 +245,12 @@ def _tune_parser() -> argparse.ArgumentParser:
 
 
 def _folder_parser(command: str, description: str) -> argparse.ArgumentParser:
-    from cifar_tune.plan.flags import RESUME_FLAGS, add_flags
+    from cifar_tune.plan.flags import add_flags, resume_flags
 
     parser = Parser(prog=f"cifar-tune {command}", description=description)
     parser.add_argument("folder", type=Path, metavar="DIR", help="its results folder")
-    add_flags(parser, RESUME_FLAGS)
+    add_flags(parser, resume_flags())
     return parser
-
-
-def _data_parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="cifar-tune data", description="Show, fill or empty the cache of decoded datasets."
-    )
-    parser.add_argument("--download", action="store_true", help="download the official CIFAR-10")
-    parser.add_argument("--empty", action="store_true", help="delete everything in the cache")
-    return parser
-
-
-def _print_progress(done_bytes: int, total_bytes: int) -> None:
-    print(f"\r{done_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB", end="", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def fail(reporter: Any) -> None:
 
 def diverge(reporter: Any) -> None:
     """As `fit` reports a loss that is not finite, and ends."""
-    reporter.report({**figures(2, 1e9), "val_accuracy": 0.0}, diverged=True)
+    reporter.report({"epoch": 2.0}, diverged=True)
 
 
 FAULTS = {7: be_killed, 22: run_out_of_memory, 37: fail, 11: diverge, 31: diverge, 51: diverge}
@@ -125,12 +126,13 @@ def main(folder: Path, trials: int) -> None:
     from cifar_tune.plan.load import load_plan
     from cifar_tune.plan.machine import read_machine
     from cifar_tune.record.journal import Journal
-    from cifar_tune.record.results import Recorder
+    from cifar_tune.record.recorder import Recorder
     from cifar_tune.record.tables import TableWriter
-    from cifar_tune.report.progress import ProgressLines
+    from cifar_tune.report.lines import ProgressLines
     from cifar_tune.report.tensorboard import TensorBoardFiles
     from cifar_tune.report.writer import ReportWriter
     from cifar_tune.search.run import run_search
+    from cifar_tune.search.session import Session
     from cifar_tune.vision.data import SearchData
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -147,7 +149,16 @@ def main(folder: Path, trials: int) -> None:
         say = ProgressLines(lambda line: print(line, file=lines, flush=True))
         board = TensorBoardFiles(folder / "search" / "tensorboard")
         recorder.observers += [say, board, TableWriter(), page, noted]
-        run_search(recorder, data, machine, forecast.share, objective=Troubled(folder))
+        with ExitStack() as ray:
+            session = Session(
+                recorder=recorder,
+                data=None,
+                machine=machine,
+                share=forecast.share,
+                objective=Troubled(folder),
+                ray=ray,
+            )
+            run_search(session, data)
         page.close()
 
 

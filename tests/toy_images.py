@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cifar_tune.plan.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from cifar_tune.vision.config import DataConfig, ModelConfig, VisionRun, VisionTrain
 from cifar_tune.vision.data import SearchData
 
 CLASSES = tuple(f"class {index}" for index in range(10))
@@ -29,11 +29,11 @@ def toy_data(train: int = 64, val: int = 32, std: float = 0.25) -> SearchData:
     )
 
 
-def toy_run(max_epochs: int = 3, seed: int = 0, **values: Any) -> RunConfig:
+def toy_run(max_epochs: int = 3, seed: int = 0, **values: Any) -> VisionRun:
     """ResNet-9 of width 4 on batches of 16, one thread; `values` as `optim__lr=0.1`."""
-    run = RunConfig(
+    run = VisionRun(
         data=DataConfig(batch_size=16, eval_batch_size=16),
         model=ModelConfig(width=4),
-        train=TrainConfig(max_epochs=max_epochs, precision="32", channels_last=False, threads=1),
+        train=VisionTrain(max_epochs=max_epochs, precision="32", channels_last=False, threads=1),
     )
     return run.with_values({name.replace("__", "."): x for name, x in values.items()}, seed)

@@ -29,7 +29,7 @@ from torchvision import transforms
 sys.path.append(str(Path(__file__).parents[1]))
 import sides
 
-from cifar_tune.plan.config import ModelConfig
+from cifar_tune.vision.config import ModelConfig
 from cifar_tune.vision.models import build_model
 
 

@@ -1,1 +1,1 @@
-"""What comes after a search: the best are compared on fresh images, one is trained for good."""
+"""What comes after a search: the best are compared on fresh data, one is trained for good."""

@@ -3,35 +3,51 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cifar_tune.plan.config import FinalsConfig
 from cifar_tune.plan.forecast import compares
 from cifar_tune.plan.space import Value
-from cifar_tune.record.results import Results, best_epoch, ranked
+from cifar_tune.plan.task import columns_of
+from cifar_tune.record.ranking import best_epoch, ranked
+from cifar_tune.record.results import Results
 
 START_SECONDS = 20.0  # until a cold worker trains: imports of torch and Lightning
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A trial that enters the finals: its configuration, and what it was chosen by."""
+    """A trial that enters the finals: its configuration, and what it was chosen by.
+
+    Attributes:
+        metric, value: the first of the plan's columns, and what it was in that epoch.
+    """
 
     trial_id: str
     epoch: int
-    val_accuracy: float
+    metric: str
+    value: float
     values: dict[str, Value]
 
     def as_event(self) -> dict[str, Any]:
         """As the journal holds it."""
-        return dict(self.__dict__)
+        judged = {"trial_id": self.trial_id, "epoch": self.epoch, self.metric: self.value}
+        return {**judged, "values": self.values}
+
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any], metric: str) -> Candidate:
+        """As the journal held it."""
+        judged = {name: event[name] for name in ("trial_id", "epoch", "values")}
+        return cls(**judged, metric=metric, value=event[metric])
 
 
 def pick_candidates(results: Results, count: int) -> list[Candidate]:
     """The best `count` trials by the plan's metric, best first, each configuration once."""
     search, candidates = results.plan.search, list[Candidate]()
-    for trial in ranked(results.trials.values(), search):
+    metric = columns_of(results.plan)[0]
+    for trial in ranked(results.trials.values(), results.plan):
         epoch = best_epoch(trial, search)
         values = trial.values_at(epoch)
         if all(values != other.values for other in candidates):
@@ -39,7 +55,8 @@ def pick_candidates(results: Results, count: int) -> list[Candidate]:
                 Candidate(
                     trial_id=trial.trial_id,
                     epoch=epoch,
-                    val_accuracy=trial.results[epoch]["val_accuracy"],
+                    metric=metric,
+                    value=trial.results[epoch][metric],
                     values=values,
                 )
             )

@@ -1,48 +1,35 @@
-"""The final models: what they train on, and where they are kept."""
+"""The final models: where they are kept."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cifar_tune.files import FINALS, MODEL, at_hand, write_atomically
 from cifar_tune.finals.retraining import newest_checkpoint
-from cifar_tune.plan.config import dump_yaml
+from cifar_tune.plan.section import dump_yaml
 from cifar_tune.record.results import Results
-from cifar_tune.vision.data import Dataset, SearchData
-from cifar_tune.vision.data.held_out import open_confirm_split
-
-WATCHED = 1000  # images that a final training validates on, which it also trains on
 
 
-def all_training_images(dataset: Dataset, data: SearchData, results: Results) -> SearchData:
-    """Training, validation and confirmation images as one training set.
+def keep_models(
+    folder: Path, trainings: Results, done: Sequence[dict[str, Any]], *, first: int
+) -> list[dict[str, Any]]:
+    """Copy the completed final trainings to `finals/seed-*/`; their files, hashes and seeds.
 
-    Nothing is left to validate on: the `val_*` figures of a final training are those of some of
-    its training images, and nothing is decided by them.
+    Args:
+        folder: the results folder.
+        trainings: all have ended.
+        done: earlier final models of the same configuration, which come first.
+        first: number of the first of these trainings' folders.
     """
-    held = open_confirm_split(dataset, results.plan.data)
-    return replace(
-        data,
-        train_images=np.concatenate([data.train_images, data.val_images, held.images]),
-        train_labels=np.concatenate([data.train_labels, data.val_labels, held.labels]),
-        val_images=data.val_images[:WATCHED],
-        val_labels=data.val_labels[:WATCHED],
-    )
-
-
-def keep_models(folder: Path, trainings: Results) -> list[dict[str, Any]]:
-    """Copy the completed final trainings to `finals/seed-*/`; their files, hashes and seeds."""
-    models: list[dict[str, Any]] = []
+    models = list(done)
     completed = [t for t in trainings.trials.values() if t.status == "completed"]
     for trial in completed:
-        home = folder / FINALS / f"seed-{trial.index + 1}"
+        home = folder / FINALS / f"seed-{first + trial.index}"
         home.mkdir(parents=True, exist_ok=True)
         with at_hand(newest_checkpoint(trainings, trial)) as checkpoint:
             content = checkpoint.read_bytes()

@@ -11,33 +11,30 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cifar_tune.errors import ResultsError
-from cifar_tune.finals.uncertainty import MIN_SEEDS, Correct, accuracy_interval, standard_deviation
-from cifar_tune.plan.machine import read_machine
-from cifar_tune.record.results import Recorder, Results, Say, best_epoch
-from cifar_tune.vision.data import Dataset, Images
-from cifar_tune.vision.data.held_out import open_test_split
+from cifar_tune.errors import PlanError, ResultsError
+from cifar_tune.finals.uncertainty import MIN_SEEDS, Figures, interval_of_mean, standard_deviation
+from cifar_tune.plan.config import FinalsConfig, Plan
+from cifar_tune.plan.task import Scores, task_of
+from cifar_tune.record.ranking import best_epoch
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
+from cifar_tune.search.session import Session
 
 Subject = dict[str, Any]
 """Whose models are scored: `number` of the finals (0: none, the winner alone), and for that winner
 `trial_id` and `epoch`, which finals settle on their way."""
 
 
-def correct_on(
-    checkpoint: Path, images: Images, *, gpu: bool, flip_averaging: bool = False
-) -> Correct:
-    """Which images a model gets right: [images]; on all CPUs, since no trial runs meanwhile."""
-    from cifar_tune.vision.evaluate import predict_logits  # torch costs seconds
+def scoring(plan: Plan) -> Scores:
+    """The plan's task, which can score models on what is held out.
 
-    logits = predict_logits(
-        checkpoint,
-        images,
-        gpu=gpu,
-        flip_averaging=flip_averaging,
-        threads=read_machine().cpus,
-    )
-    correct: Correct = logits.argmax(dim=1).numpy() == images.labels
-    return correct
+    Raises:
+        PlanError: it can't.
+    """
+    task = task_of(plan)
+    if not isinstance(task, Scores):
+        raise PlanError(f"task is {plan.task!r}, which can't score models on what is held out")
+    return task
 
 
 def look_at(
@@ -59,8 +56,7 @@ def look_at(
 
 
 def score_models(
-    recorder: Recorder,
-    dataset: Dataset,
+    session: Session,
     subject: Subject,
     models: Sequence[dict[str, Any]],
     *,
@@ -70,8 +66,7 @@ def score_models(
     """Open the test split, or finish its opening, and score all models on it.
 
     Args:
-        recorder: of the search.
-        dataset: its test split is opened.
+        session: of the search; the test split of its data is opened.
         subject: `number`, `trial_id` and `epoch`.
         models: `file` in the results folder, `sha256`, `seed`; at least one.
         lost: trainings that gave no model, by what became of them.
@@ -81,46 +76,56 @@ def score_models(
         ResultsError: a model is not the one whose hash is given, or the split stays closed.
         StorageError, DataError: as the journal and the data room.
     """
-    results, folder = recorder.results, recorder.journal.folder
+    recorder, results, folder, data = (
+        session.recorder,
+        session.results,
+        session.folder,
+        session.data,
+    )
     _check_models(folder, models)
     look = look_at(results, subject, again=again)
     if look == "open":
         recorder.write(
             "test_opened",
             **subject,
-            fingerprint=dataset.fingerprint,
+            fingerprint=data.fingerprint,
             models=list(models),
             lost=dict(lost),
-            flip_averaging=results.plan.finals.flip_averaging,
+            **_how(results.plan),
             again=results.test_opened is not None,
         )
     opened = results.test_opened
     if look in ("done", "closed") or opened is None or opened.get("models") != list(models):
         raise ResultsError(closed(results))
-    flip = opened["flip_averaging"]
-    test = open_test_split(dataset)
-    correct = [
-        correct_on(folder / model["file"], test, gpu=results.plan.on_gpu, flip_averaging=flip)
-        for model in models
-    ]
-    _record(recorder, subject, opened, np.stack(correct))
+    task, plan = scoring(results.plan), results.plan
+    examples = task.held_out(data, "test", plan)
+    plan = plan.model_copy(update={"finals": plan.finals.model_copy(update=_how(plan, opened))})
+    figures = [task.score(folder / model["file"], examples, plan) for model in models]
+    _record(recorder, subject, opened, np.stack(figures))
 
 
-def _record(recorder: Recorder, subject: Subject, opened: dict[str, Any], correct: Correct) -> None:
-    scores = [float(right.mean()) for right in correct]
-    interval = accuracy_interval(correct)
+def _record(recorder: Recorder, subject: Subject, opened: dict[str, Any], figures: Figures) -> None:
+    scores = [float(score) for score in figures.mean(axis=1)]
+    interval = interval_of_mean(figures)
     recorder.write(
         "test_scored",
         **subject,
         seeds=[model["seed"] for model in opened["models"]],
-        test_accuracy=scores,
+        **{f"test_{scoring(recorder.results.plan).score_name}": scores},
         mean=float(np.mean(scores)),
         std=standard_deviation(scores) if len(scores) >= MIN_SEEDS else None,
         ci95=None if interval is None else list(interval),
-        test_images=correct.shape[1],
-        flip_averaging=opened["flip_averaging"],
+        **_how(recorder.results.plan, opened),
         lost=opened["lost"],
     )
+
+
+def _how(plan: Plan, recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The task's own fields of the finals: as the plan has them, or as they were recorded."""
+    own = [name for name in type(plan.finals).model_fields if name not in FinalsConfig.model_fields]
+    if recorded is None:
+        return {name: getattr(plan.finals, name) for name in own}
+    return {name: recorded[name] for name in own if name in recorded}
 
 
 def _check_models(folder: Path, models: Sequence[dict[str, Any]]) -> None:
@@ -147,27 +152,25 @@ def closed(results: Results) -> str:
     )
 
 
-def score_winner(
-    recorder: Recorder, dataset: Dataset, checkpoint: Path, say: Say, *, again: bool = False
-) -> None:
+def score_winner(session: Session, checkpoint: Path, *, again: bool = False) -> None:
     """Without finals: score `best/` alone on the test split, as one model of one seed.
 
     Raises:
         ResultsError, StorageError, DataError: as `score_models`.
     """
-    results = recorder.results
+    results = session.results
     winner = results.best()
     assert winner is not None, "best/ exists, so there is a winner"
     epoch = best_epoch(winner, results.plan.search)
     subject = {"number": 0, "trial_id": winner.trial_id, "epoch": epoch}
     look = look_at(results, subject, again=again)
     if look == "closed":
-        say(closed(results))
+        session.say(closed(results))
     if look in ("closed", "done"):
         return
     model = {
-        "file": str(checkpoint.relative_to(recorder.journal.folder)),
+        "file": str(checkpoint.relative_to(session.folder)),
         "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
         "seed": winner.seed,
     }
-    score_models(recorder, dataset, subject, [model], lost={}, again=again)
+    score_models(session, subject, [model], lost={}, again=again)

@@ -2,112 +2,156 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cifar_tune.errors import JournalError, ResultsError
-from cifar_tune.files import is_whole, locate
-from cifar_tune.plan.config import FinalsConfig, Plan
-from cifar_tune.plan.machine import Machine, Share
+from cifar_tune.files import FINALS, is_whole, locate
+from cifar_tune.finals.rounds import Round
+from cifar_tune.plan.config import Plan
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import VERSION, Journal
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
+from cifar_tune.search.checkpoints import drop_all
 from cifar_tune.search.run import run_search
+from cifar_tune.search.session import Session
 from cifar_tune.search.stop import UNASKED, StopRequest
-from cifar_tune.search.trainable import Objective
-from cifar_tune.vision.data import SearchData
 
 # The search's seeds begin at the plan's; it has ten million trials at most.
 FRESH_SEEDS = {"confirm": 1_000_000_000, "final": 2_000_000_000}
 SEEDS = 2**32 - 2**24  # seeds are below 2**32, and a training's index is added
 
+Kind = Literal["confirm", "final"]
 
-@dataclass(frozen=True, kw_only=True)
-class Workplace:
-    """Where and how trainings run.
 
-    Attributes:
-        machine, share: where, and what each training gets.
-        objective: what trains.
-        ray_scope: Ray starts in it when it is needed, and ends with it.
-        resume_command: shown when a second signal ends the program at once.
-        watch: shows what a recorder writes, under a title, while its context lasts.
+def retraining_plan(plan: Plan, kind: Kind, trainings: int, *, before: int = 0) -> Plan:
+    """The plan of so many trainings to the full length, with seeds that the search never used.
+
+    `before` trainings of this kind were planned earlier; their seeds are passed over.
     """
-
-    machine: Machine
-    share: Share
-    objective: Objective
-    ray_scope: ExitStack
-    resume_command: str
-    watch: Callable[[Recorder, str], AbstractContextManager[None]]
-
-
-def retraining_plan(plan: Plan, stage: str, trainings: int) -> Plan:
-    """The plan of so many trainings to the full length, with seeds that the search never used."""
     search = plan.search.model_copy(
         update={
             "searcher": "random", "scheduler": "none", "num_samples": trainings,
             "start_from": None, "time_budget": None, "fail_fast": False,
         }
     )  # fmt: skip
-    seed = (plan.seed + FRESH_SEEDS[stage]) % SEEDS
-    return plan.model_copy(update={"search": search, "seed": seed, "finals": FinalsConfig(seeds=0)})
+    seed = (plan.seed + FRESH_SEEDS[kind] + before) % SEEDS
+    # What comes after these trainings, for whoever asks how long it will take.
+    then = type(plan.finals)(candidates=1, seeds=plan.finals.seeds if kind == "confirm" else 0)
+    return plan.model_copy(update={"search": search, "seed": seed, "finals": then})
 
 
-def retrain(
-    place: Workplace,
-    folder: Path,
-    plan: Plan,
-    points: Sequence[dict[str, Value]],
-    data: SearchData,
-    described: dict[str, Any],
-) -> tuple[Results, StopRequest]:
-    """Train each of the points, or go on with it; number i has point i and seed `plan.seed + i`.
+@dataclass(frozen=True)
+class Stage:
+    """What the stages of the finals of one search share: how they train, and where.
 
-    Args:
-        place: where they run.
-        folder: gets a journal of its own, and `ray/` with the checkpoints.
-        plan: as `retraining_plan` gives it.
-        points: a value for each searched field.
-        data: what they train on.
-        described: the data, for the journal.
-
-    Returns:
-        The trainings as a search's trials, and what stopped them, if anything did.
-
-    Raises:
-        StorageError: the journal can't be written.
-        ResultsError: the journal or a checkpoint that is needed is damaged or gone.
+    Attributes:
+        session: of the search, which has a winner with a checkpoint.
+        stop: gets the signal that interrupts the finals.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with _journal(folder) as journal:
-        recorder = Recorder(journal)
-        if not recorder.results.events:
-            values = plan.model_dump(mode="json")
-            recorder.write("search", version=VERSION, plan=values, data=described, environment={})
-        if recorder.results.started_from is None:
-            recorder.write("started_from", source="finals", points=list(points), trials=[])
-        recorder.results.plan = plan
-        with place.watch(recorder, folder.name):
-            stop = run_search(
-                recorder,
-                data,
-                place.machine,
-                place.share,
-                objective=place.objective,
-                resume_command=place.resume_command,
-                ray_scope=place.ray_scope,
-            )
+
+    session: Session
+    stop: StopRequest
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal came; what else stops a search is no reason to stop its finals."""
+        return self.stop.signal is not None
+
+    def folder(self, kind: Kind, number: int) -> Path:
+        """Where the trainings of a round lie."""
+        return self.session.folder / FINALS / f"{kind}-{number}"
+
+    def retrain(
+        self, kind: Kind, current: Round, points: Sequence[dict[str, Value]], *, before: int
+    ) -> Results | None:
+        """Train each of the points, or go on with it, each with a seed of its own.
+
+        Args:
+            kind: `confirm` on the data of the search, `final` on all but the test split.
+            current: the round; its folder gets a journal of its own, and `ray/`.
+            points: a value for each searched field.
+            before: trainings of this kind that were planned in earlier rounds.
+
+        Returns:
+            The trainings as a search's trials, all ended; none if this was interrupted.
+
+        Raises:
+            StorageError: the journal can't be written.
+            ResultsError: the journal or a checkpoint that is needed is damaged or gone.
+        """
+        if self.interrupted:
+            return None
+        folder = self.folder(kind, current.number)
+        folder.mkdir(parents=True, exist_ok=True)
+        plan = retraining_plan(self.session.plan, kind, len(points), before=before)
+        with _journal(folder) as journal:
+            recorder = Recorder(journal)
+            if not recorder.results.events:
+                values, data = plan.model_dump(mode="json"), _facts(self.session.results.data, kind)
+                recorder.write("search", version=VERSION, plan=values, data=data, environment={})
+            if recorder.results.started_from is None:
+                recorder.write("started_from", source="finals", points=list(points), trials=[])
+            recorder.results.plan = plan
+            names = _names(current, points, before)
+            if not self._run(recorder, self.session.data.part(PARTS[kind]), names):
+                return None
+            _check_checkpoints(recorder.results)
+            self._say_lost(recorder.results, names)
+            return recorder.results
+
+    def _run(self, recorder: Recorder, part: Any, names: Sequence[str]) -> bool:
+        """Whether all trainings have ended."""
+        with self.session.watch(recorder, recorder.journal.folder.name, names):
+            stop = run_search(replace(self.session, recorder=recorder), part)
         if stop.reason is None and recorder.results.unfinished():
             stop.ask(UNASKED)
-        if stop.reason is None and not recorder.results.finished:
+        if stop.reason is not None:
+            self.stop.signal, self.stop.reason = stop.signal, stop.reason
+            return False
+        if not recorder.results.finished:
             recorder.write("finished")
-        _check_checkpoints(recorder.results)
-        return recorder.results, stop
+        return True
+
+    def _say_lost(self, trainings: Results, names: Sequence[str]) -> None:
+        counts, wanted = trainings.counts(), trainings.plan.search.num_samples
+        if counts["completed"] < wanted:
+            lost = next(t for t in trainings.trials.values() if t.status != "completed")
+            self.session.say(
+                f"{counts['failed']} of {wanted} trainings failed and {counts['diverged']}"
+                f" diverged (the first: {names[lost.index]}: {lost.reason})"
+            )
+
+    def drop_checkpoints(self, kind: Kind, current: Round) -> None:
+        """What the stage came to is recorded: its checkpoints are not needed any more."""
+        for one in (current, *current.earlier(self.session.results)):
+            folder = self.folder(kind, one.number)
+            if folder.is_dir():
+                drop_all(Results.read(folder))
+
+
+PARTS: dict[Kind, Literal["search", "final"]] = {"confirm": "search", "final": "final"}
+
+
+def _facts(facts: dict[str, Any], kind: Kind) -> dict[str, Any]:
+    """What the trainings' journal says of their data."""
+    if kind == "confirm":
+        return facts
+    return {**facts, "train": sum(facts[name] for name in ("train", "val", "confirm"))}
+
+
+def _names(current: Round, points: Sequence[dict[str, Value]], before: int) -> list[str]:
+    """What trainings are called: the trial whose configuration each has, and which seed it is."""
+    ids = [
+        next(one.trial_id for one in current.candidates if one.values == point) for point in points
+    ]
+    turn = len(set(ids))  # candidates take turns
+    return [f"{name} seed {(before + index) // turn + 1}" for index, name in enumerate(ids)]
 
 
 @contextmanager

@@ -2,62 +2,31 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cifar_tune.errors import ResultsError
-from cifar_tune.files import FINALS, at_hand
-from cifar_tune.finals.candidates import Candidate, fitting, pick_candidates
-from cifar_tune.finals.confirmation import Confirmed, choose, gather
-from cifar_tune.finals.models import all_training_images, keep_models
-from cifar_tune.finals.opening import closed, correct_on, look_at, score_models
-from cifar_tune.finals.retraining import Workplace, newest_checkpoint, retrain, retraining_plan
-from cifar_tune.plan.config import FinalsConfig
-from cifar_tune.plan.forecast import compares
-from cifar_tune.record.results import Recorder, Results, Say
-from cifar_tune.search.checkpoints import drop_all
-from cifar_tune.search.stop import StopRequest
-from cifar_tune.vision.data import Dataset, SearchData
-from cifar_tune.vision.data.held_out import open_confirm_split
+from cifar_tune.finals.candidates import Candidate
+from cifar_tune.finals.confirming import Confirming
+from cifar_tune.finals.models import keep_models
+from cifar_tune.finals.opening import closed, look_at, score_models
+from cifar_tune.finals.rounds import Round, current_round
 
-SIZE = ("candidates", "seeds")
+Model = dict[str, Any]
+"""A final model: `file` in the results folder, `sha256`, `seed`."""
+Trained = tuple[list[Model], dict[str, int]]
+"""Final models, and the number of those that diverged or failed."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Round:
-    """One holding of the finals; a search gets another when its best change, or is asked for one.
-
-    `number` counts from 1; `seeds` is for each candidate, and for the final trainings.
-    """
-
-    number: int
-    candidates: list[Candidate]
-    seeds: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finals:
+@dataclass(frozen=True)
+class Finals(Confirming):
     """The finals of one search; each step is in its journal, and none is done twice.
 
     Attributes:
-        recorder: of the search, which has a winner with a checkpoint.
-        dataset, data: as `session.load_data` gives them.
-        place: where trainings run.
-        stop: gets the signal that interrupts the finals.
-        say: shows a line.
         asked: whether the user asked for these finals, rather than for a search.
         again: whether the user asked for another look at the test split.
     """
 
-    recorder: Recorder
-    dataset: Dataset
-    data: SearchData
-    place: Workplace
-    stop: StopRequest
-    say: Say
     asked: bool = False
     again: bool = False
 
@@ -71,132 +40,48 @@ class Finals:
             CifarTuneError: a journal can't be written, data or a checkpoint is damaged, a model is
                 gone, or these finals were asked for and the test split was opened for others.
         """
-        current = self._begun() or self._next(seconds_left)
+        current, results = current_round(self.session, seconds_left), self.session.results
         if current is None:
             return
-        look = look_at(self._results, {"number": current.number}, again=self.again)
-        if look == "closed":
-            if self.asked:
-                raise ResultsError(closed(self._results))
-            self.say(closed(self._results))
-        elif look != "done":
-            self._begin(current)
-            chosen = self._confirm(current)
-            if chosen is not None:
-                self._score(current, chosen)
-
-    @property
-    def _results(self) -> Results:
-        return self.recorder.results
-
-    @property
-    def _interrupted(self) -> bool:
-        """Whether a signal came; what else stops a search is no reason to stop its finals."""
-        return self.stop.signal is not None
-
-    def _asked_for(self) -> dict[str, Any]:
-        return self._results.plan.finals.model_dump()
-
-    def _begun(self) -> Round | None:
-        """The newest round, if it is of this size and of the candidates of now."""
-        results, asked = self._results, self._asked_for()
-        began = next(reversed(results.finals.values()), None)
-        if began is None or any(began["asked"][key] != asked[key] for key in SIZE):
-            return None
-        candidates = [Candidate(**candidate) for candidate in began["candidates"]]
-        if candidates != pick_candidates(results, len(candidates)):
-            return None
-        return Round(number=began["number"], candidates=candidates, seeds=began["seeds"])
-
-    def _next(self, seconds_left: float | None) -> Round | None:
-        """The round to hold now; none if the time is too short for any."""
-        results = self._results
-        size: FinalsConfig | None = results.plan.finals
-        if seconds_left is not None:
-            size = fitting(results, seconds_left, self.place.share.slots)
-            self._say_size(size, seconds_left)
-        if size is None:
-            return None
-        return Round(
-            number=max(results.finals, default=0) + 1,
-            candidates=pick_candidates(results, size.candidates),
-            seeds=size.seeds,
-        )
-
-    def _say_size(self, size: FinalsConfig | None, seconds_left: float) -> None:
-        wanted = self._results.plan.finals
-        if size == wanted:
+        look = look_at(results, {"number": current.number}, again=self.again)
+        if look == "done" or (look == "closed" and self._stands(current)):
             return
-        left = f"The time budget leaves {max(0.0, seconds_left):.0f} s for the finals"
-        if size is None:
-            folder = shlex.quote(str(self._results.folder))
-            self.say(f"{left}, which is too little for any; later: cifar-tune confirm {folder}")
+        # A comparison that goes on needs no look at the test split.
+        if look == "closed" and not (self.asked and current.continues):
+            if self.asked:
+                raise ResultsError(closed(results))
+            self.session.say(closed(results))
+            return
+        self._begin(current)
+        chosen = self.confirm(current)
+        if chosen is None:
+            return
+        if look != "closed":
+            self._score(current, chosen)
+        elif self._stands(current):
+            name = chosen.trial_id
+            self.session.say(f"{name} stays the one that is taken, and its test score stands.")
         else:
-            self.say(
-                f"{left}: {size.candidates} of {wanted.candidates} candidates, with"
-                f" {size.seeds} of {wanted.seeds} seeds"
-            )
+            self.session.say(closed(results))
+
+    def _stands(self, current: Round) -> bool:
+        """Whether the test score that is there is that of the configuration this round chose."""
+        results = self.session.results
+        opened, chosen = results.test_opened, results.confirmed.get(current.number)
+        if opened is None or chosen is None:
+            return False
+        return all(opened[key] == chosen[key] for key in ("trial_id", "epoch"))
 
     def _begin(self, current: Round) -> None:
-        if current.number not in self._results.finals:
-            self.recorder.write(
+        if current.number not in self.session.results.finals:
+            self.session.recorder.write(
                 "finals_began",
                 number=current.number,
-                asked=self._asked_for(),
+                asked=self.session.plan.finals.model_dump(),
                 candidates=[candidate.as_event() for candidate in current.candidates],
                 seeds=current.seeds,
+                continues=current.continues,
             )
-
-    def _confirm(self, current: Round) -> Candidate | None:
-        """The candidate to train for good; none if this was interrupted."""
-        candidates, done = current.candidates, self._results.confirmed.get(current.number)
-        if done is not None:
-            return next(one for one in candidates if one.trial_id == done["trial_id"])
-        if len(candidates) < 2 or not compares(self._results.plan):
-            return candidates[0]
-        self.say(
-            f"Finals, 1 of 2: the best {len(candidates)} are trained with {current.seeds} fresh"
-            " seeds each and compared on images that the search never saw."
-        )
-        points = [one.values for one in candidates] * current.seeds
-        trainings = self._retrain("confirm", current, points, self.data)
-        if trainings is None:
-            return None
-        confirmed = self._compare(candidates, trainings)
-        if self._interrupted:
-            return None
-        chosen = self._write_confirmed(current, confirmed)
-        self._drop_checkpoints("confirm", current)
-        return chosen
-
-    def _compare(self, candidates: Sequence[Candidate], trainings: Results) -> list[Confirmed]:
-        images = open_confirm_split(self.dataset, self._results.plan.data)
-        correct = {}
-        for name, trial in trainings.trials.items():
-            if trial.status == "completed":
-                with at_hand(newest_checkpoint(trainings, trial)) as checkpoint:
-                    correct[name] = correct_on(checkpoint, images, gpu=trainings.plan.on_gpu)
-        return gather(candidates, trainings, correct)
-
-    def _write_confirmed(self, current: Round, confirmed: Sequence[Confirmed]) -> Candidate:
-        winner = chosen = current.candidates[0]
-        comparison: dict[str, Any] | None = None
-        if confirmed:
-            best, comparison = choose(confirmed)
-            chosen = best.candidate
-        else:
-            self.say("No candidate could be trained again; the search's winner is taken.")
-        mean = next((one.mean for one in confirmed if one.candidate == winner), None)
-        self.recorder.write(
-            "confirmed",
-            number=current.number,
-            trial_id=chosen.trial_id,
-            epoch=chosen.epoch,
-            # By how much the best of many looks better than it is.
-            optimism=None if mean is None else winner.val_accuracy - mean,
-            confirm=comparison,
-        )
-        return chosen
 
     def _score(self, current: Round, chosen: Candidate) -> None:
         """Train the final models unless the test split was opened for them, and score them."""
@@ -205,60 +90,47 @@ class Finals:
             "trial_id": chosen.trial_id,
             "epoch": chosen.epoch,
         }
-        opened = self._results.test_opened
+        opened = self.session.results.test_opened
         if opened is not None and opened.get("number") == current.number:
             models, lost = opened["models"], opened["lost"]
         else:
-            trainings = self._train_for_good(current, chosen)
-            if trainings is None:
+            trained = self._train_for_good(current, chosen)
+            if trained is None:
                 return
-            counts = trainings.counts()
-            lost = {kind: counts[kind] for kind in ("diverged", "failed")}
-            models = keep_models(self._results.folder, trainings)
+            models, lost = trained
         if not models:
-            self.say("No final training was completed, so the test split stays closed.")
-        elif not self._interrupted:
-            score_models(self.recorder, self.dataset, subject, models, lost=lost, again=self.again)
-            self._drop_checkpoints("final", current)
+            self.session.say("No final training was completed, so the test split stays closed.")
+        elif not self.interrupted:
+            score_models(self.session, subject, models, lost=lost, again=self.again)
+            self.drop_checkpoints("final", current)
 
-    def _train_for_good(self, current: Round, chosen: Candidate) -> Results | None:
-        self.say(
+    def _train_for_good(self, current: Round, chosen: Candidate) -> Trained | None:
+        """The final models and how many were lost; none if this was interrupted."""
+        done, lost, planned = self._trained_for_good(current, chosen)
+        fresh = current.seeds - planned
+        if not fresh:
+            return done, lost
+        self.session.say(
             f"Finals, 2 of 2: {chosen.trial_id}'s configuration is trained with"
-            f" {current.seeds} fresh seeds on all training images; then the test split is opened."
+            f" {fresh} {'more' if planned else 'fresh'} seeds on all training data; then the test"
+            " split is opened."
         )
-        data = all_training_images(self.dataset, self.data, self._results)
-        return self._retrain("final", current, [chosen.values] * current.seeds, data)
-
-    def _folder(self, stage: str, current: Round) -> Path:
-        return self._results.folder / FINALS / f"{stage}-{current.number}"
-
-    def _drop_checkpoints(self, stage: str, current: Round) -> None:
-        """What the stage came to is recorded: its checkpoints are not needed any more."""
-        drop_all(Results.read(self._folder(stage, current)))
-
-    def _retrain(
-        self, stage: str, current: Round, points: list[dict[str, Any]], data: SearchData
-    ) -> Results | None:
-        """The trainings, all ended; none if a signal came."""
-        if self._interrupted:
-            return None
-        sizes = {"train": len(data.train_labels), "val": len(data.val_labels)}
-        trainings, stop = retrain(
-            self.place,
-            self._folder(stage, current),
-            retraining_plan(self._results.plan, stage, len(points)),
-            points,
-            data,
-            {**self._results.data, **sizes},
-        )
-        if stop.reason is not None:
-            self.stop.signal, self.stop.reason = stop.signal, stop.reason
+        trainings = self.retrain("final", current, [chosen.values] * fresh, before=planned)
+        if trainings is None:
             return None
         counts = trainings.counts()
-        if counts["completed"] < len(points):
-            lost = next(t for t in trainings.trials.values() if t.status != "completed")
-            self.say(
-                f"{counts['failed']} of {len(points)} trainings failed and {counts['diverged']}"
-                f" diverged (the first: {lost.trial_id} of {stage}: {lost.reason})"
-            )
-        return trainings
+        models = keep_models(self.session.folder, trainings, done, first=planned + 1)
+        return models, {kind: lost.get(kind, 0) + counts[kind] for kind in ("diverged", "failed")}
+
+    def _trained_for_good(
+        self, current: Round, chosen: Candidate
+    ) -> tuple[list[Model], dict[str, int], int]:
+        """The final models of earlier rounds that count, those lost, and the seeds planned then."""
+        results = self.session.results
+        opened = results.test_opened
+        if opened is not None:
+            same = (opened["trial_id"], opened["epoch"]) == (chosen.trial_id, chosen.epoch)
+            for before in current.earlier(results):
+                if same and before.number == opened.get("number"):
+                    return opened["models"], opened["lost"], before.seeds
+        return [], {}, 0

@@ -1,119 +1,47 @@
-"""The plan of a search and the config of one run: typed, checked, the only home of defaults."""
+"""The plan of a search and the config of one run: typed, checked, the only home of defaults.
+
+Here is what every task has; the sections that a task adds are its own (`plan.task`).
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from cifar_tune.plan.section import (
+    Absolute,
+    Auto,
+    Count,
+    Flag,
+    Fraction,
+    Mode,
+    NotNegative,
+    OwnCode,
+    Positive,
+    PositiveInt,
+    Section,
+    Seed,
+    absolute_path,
+)
 from cifar_tune.plan.space import Space, Value, parse_space
-from cifar_tune.plan.strict_yaml import dump
 
-Auto = Literal["auto"]
-OwnCode = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
-PositiveInt = Annotated[int, Field(ge=1)]
-Size = Annotated[int, Field(ge=1, le=1_000_000)]  # of a layer: beyond it torch itself overflows
-Count = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 URI = re.compile(r"[\w+.-]{2,}:/")  # or what is meant for one; a path has no colon there
 PLACE = re.compile(r"[\w+.-]+://[^#?]*[^#?/][^#]*")  # a URI that names a place, in the whole of it
 HEAD = re.compile(r"[^\s/:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")  # HOST:PORT, or [IPv6]:PORT
 
 
-class Section(BaseModel):
-    """Base of all sections: frozen, keyword-only, unknown keys rejected, no silent conversion."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
-    )
-
-
-class DataConfig(Section):
-    """Which images, how they are split, and how a batch of them is made."""
-
-    path: str | None = None
-    """Folder or archive with the dataset; none: the user's cache, then a download."""
-    fallback: Literal["none", "drawn"] = "none"
-    """What to use when the data can't be had: nothing (an error), or the built-in drawn set."""
-    train_size: PositiveInt | None = None
-    """Images trained on; none: all that validation and confirmation leave."""
-    val_size: PositiveInt = 5000
-    """Images that the search is decided on, cut from the training set."""
-    confirm_size: Count = 5000
-    """Images that only the finals see, cut from the training set."""
-    split_seed: Seed = 0
-    """Seed of the stratified split."""
-    batch_size: PositiveInt = 128
-    """Images in a training step."""
-    eval_batch_size: PositiveInt = 250
-    """Images in a validation step; it changes speed and memory only."""
-    crop_padding: Annotated[int, Field(ge=0, le=16)] = 4
-    """Random crop after reflecting this many pixels at each side; 0: off."""
-    flip: Literal["none", "random", "alternating"] = "random"
-    """Horizontal flip: never, with probability one half, or every second epoch."""
-    cutout: Annotated[int, Field(ge=0, le=32)] = 0
-    """Side of the square that is blanked at a random place, in pixels; 0: off."""
-    drop_last: bool = True
-    """Whether an epoch leaves out the last batch if it is not full."""
-
-
-class ModelConfig(Section):
-    """The network."""
-
-    name: str = "resnet9"
-    """`net` (the lecture's), `resnet9`, `resnet18`, `speednet` (a few passes at large batches), or
-    your own as `package.module:build`."""
-    width: Size = 12
-    """Channels of the first stage of resnet9 and speednet; 12 suits two CPU cores, 64 a GPU."""
-    l1: Size = 120
-    """Units of the first hidden layer of net."""
-    l2: Size = 84
-    """Units of the second hidden layer of net."""
-
-
-class OptimConfig(Section):
-    """The optimizer, its schedule, and what belongs to the loss."""
-
-    name: Literal["sgd", "adamw", "muon"] = "sgd"
-    """SGD with (Nesterov) momentum, AdamW, or Muon: orthogonalised momentum for the weights of
-    hidden convolutions and linear layers, AdamW for the last layer and all else."""
-    lr: Positive = 0.1
-    """Learning rate: the schedule's highest."""
-    adamw_lr: Positive = 0.01
-    """Learning rate of what muon leaves to AdamW; it follows the same schedule."""
-    momentum: Fraction = 0.9
-    """Momentum of sgd and of muon's matrices; beta1 of adamw."""
-    nesterov: bool = True
-    """Nesterov's form of the momentum (sgd, muon)."""
-    newton_schulz_steps: Annotated[int, Field(ge=1, le=20)] = 5
-    """Iterations that orthogonalise a step of muon; fewer are faster and less exact."""
-    weight_decay: NotNegative = 5e-4
-    """Weight decay: L2 in sgd, decoupled (times the learning rate) in adamw and muon; not applied
-    to biases and normalisation."""
-    schedule: Literal["constant", "cosine", "one-cycle", "linear"] = "one-cycle"
-    """How the learning rate goes over `train.max_epochs`, step by step."""
-    warmup_fraction: Fraction = 0.25
-    """Part of all steps in which the learning rate rises (cosine, one-cycle, linear)."""
-    label_smoothing: Fraction = 0.0
-    """Probability mass spread over all classes."""
-    gradient_clip: NotNegative = 0.0
-    """Largest norm of the gradient; 0: off."""
-
-
 class TrainConfig(Section):
     """One training: its length and its arithmetic."""
 
-    max_epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 9
-    """Passes over the training images."""
+    max_epochs: Annotated[int, Field(ge=1, le=1_000_000), Flag("N")] = 9
+    """Passes over the training data."""
     precision: Auto | Literal["32", "bf16", "16"] = "auto"
     """Arithmetic: float32, or autocast to bfloat16 or (GPU) float16; auto: the machine's flags."""
     channels_last: Auto | bool = "auto"
-    """Memory layout of images and weights; auto: with bf16 and 16."""
+    """Memory layout of convolutions; auto: with bf16 and 16."""
     threads: Auto | PositiveInt = "auto"
     """CPU threads of a training; auto: the CPUs of a trial."""
     compile: bool = False
@@ -131,14 +59,22 @@ class TrainConfig(Section):
 class SearchConfig(Section):
     """How configurations are suggested, stopped early and judged."""
 
-    searcher: Literal["grid", "random", "sobol", "tpe", "gp", "cmaes", "bohb"] | OwnCode = "random"
+    modes: ClassVar[Mapping[str, Mode]] = {}
+    """The direction of each metric that is known beforehand; less of any other is better."""
+
+    searcher: Annotated[
+        Literal["grid", "random", "sobol", "tpe", "gp", "cmaes", "bohb"] | OwnCode, Flag("NAME")
+    ] = "random"
     """Where configurations come from; your own as `package.module:factory`."""
-    scheduler: Literal["asha", "halving", "hyperband", "bohb", "median", "pbt", "none"] = "asha"
+    # bohb stands in searches of earlier versions: it can be read, and `check_pair` refuses it.
+    scheduler: Annotated[
+        Literal["asha", "halving", "hyperband", "median", "pbt", "none", "bohb"], Flag("NAME")
+    ] = "asha"
     """Which trials are stopped early, or (pbt) changed on the way."""
-    num_samples: Annotated[int, Field(ge=1, le=10_000_000)] = 16
+    num_samples: Annotated[int, Field(ge=1, le=10_000_000), Flag("N")] = 16
     """Configurations to try; with grid: at most this many, and all if it is not given."""
-    metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
-    """What early stopping and the choice of the winner go by."""
+    metric: str = "val_loss"
+    """What early stopping and the choice of the winner go by: a figure of each validation."""
     winner_by: Literal["best", "last"] = "best"
     """Whether a trial is judged by its best epoch or by its last."""
     grace_period: PositiveInt = 1
@@ -147,25 +83,20 @@ class SearchConfig(Section):
     """One in so many trials passes a rung; rungs are so many times apart (not median, pbt)."""
     perturbation_interval: PositiveInt = 2
     """pbt: epochs between exchanges in the population."""
-    start_from: str | list[dict[str, Any]] | None = None
+    start_from: Annotated[str | list[dict[str, Any]] | None, Absolute] = None
     """Known good points to try first: a list of `field: value`, or another search's folder, whose
     results a model-based searcher also learns from."""
-    time_budget: str | Positive | None = None
+    time_budget: Annotated[str | Positive | None, Flag("TIME")] = None
     """Stop after this much time, as 90s, 20m, 2h or seconds; the search stays resumable."""
     checkpoint_every_epochs: PositiveInt = 1
     """Epochs between a trial's checkpoints: what a crash can cost."""
     max_failures: Count = 1
     """How often a crashed trial is continued from its newest checkpoint."""
-    fail_fast: bool = False
+    fail_fast: Annotated[bool, Flag()] = False
     """Whether one failed trial ends the search, which stays resumable."""
-    trial_timeout: str | Positive | None = None
+    trial_timeout: Annotated[str | Positive | None, Flag("TIME")] = None
     """A trial that reports nothing for this long hangs and is ended: as 90s, 20m, 2h or seconds."""
-    space: dict[str, Any] = {
-        "optim.lr": {"loguniform": [0.01, 1.0]},
-        "optim.weight_decay": {"loguniform": [1e-5, 1e-2]},
-        "optim.label_smoothing": {"uniform": [0.0, 0.2]},
-        "data.batch_size": {"choice": [64, 128, 256]},
-    }
+    space: dict[str, Any] = Field(default={})
     """Searched fields, each with one of choice, grid, uniform, loguniform, int, logint, pow2."""
 
     @field_validator("time_budget", "trial_timeout")
@@ -176,9 +107,14 @@ class SearchConfig(Section):
         return time
 
     @property
-    def mode(self) -> Literal["max", "min"]:
+    def mode(self) -> Mode:
         """Whether more or less of the metric is better."""
-        return "max" if self.metric == "val_accuracy" else "min"
+        return self.modes.get(self.metric, "min")
+
+    @property
+    def sign(self) -> Literal[1, -1]:
+        """What the metric is multiplied by, so that more of it is better."""
+        return 1 if self.mode == "max" else -1
 
     @property
     def parsed_space(self) -> Space:
@@ -189,42 +125,45 @@ class SearchConfig(Section):
 class FinalsConfig(Section):
     """What comes after the search: the best are confirmed, the chosen one is trained for good."""
 
-    candidates: PositiveInt = 3
-    """How many of the best trials are trained anew and compared on the confirmation images."""
-    seeds: Count = 5
+    candidates: Annotated[PositiveInt, Flag("K")] = 3
+    """How many of the best trials are trained anew and compared on data that no trial saw."""
+    seeds: Annotated[Count, Flag("N", "--final-seeds")] = 5
     """Fresh seeds of each of them, and of the final trainings; 0: no finals, the winner alone is
     scored on the test split."""
-    flip_averaging: bool = False
-    """Whether the test score averages the logits of an image and its mirror image."""
+    prefer: Annotated[Literal["best", "cheap"], Flag("WHICH")] = "best"
+    """Which candidate is taken: best, the one with the highest mean, or cheap, the one with the
+    fewest multiply-adds of those that are shown to be as good within the margin."""
+    margin: Annotated[Fraction, Flag("X")] = 0.005
+    """With prefer cheap: how much worse than the best a cheaper one may be at most, in score."""
 
 
 class ResourcesConfig(Section):
     """What each trial gets, and how many run at once."""
 
-    gpus_per_trial: Auto | NotNegative = "auto"
+    gpus_per_trial: Annotated[Auto | NotNegative, Flag("X")] = "auto"
     """GPUs of a trial: 0, a share below 1, or a whole number, one for each worker; auto: 1 if the
     machine has a GPU, else 0."""
-    workers_per_trial: Auto | PositiveInt = "auto"
+    workers_per_trial: Annotated[Auto | PositiveInt, Flag("N")] = "auto"
     """Processes that train one trial together and share its batches; auto: one for each whole GPU,
     else 1."""
-    cpus_per_trial: Auto | PositiveInt = "auto"
+    cpus_per_trial: Annotated[Auto | PositiveInt, Flag("N")] = "auto"
     """CPUs of a trial, all its workers together; auto: 1 a worker without a GPU, else the CPUs
     divided among the trials."""
-    max_concurrent: Auto | PositiveInt = "auto"
+    max_concurrent: Annotated[Auto | PositiveInt, Flag("N")] = "auto"
     """Trials at once; auto: what the machine or cluster holds."""
-    address: str | None = None
+    address: Annotated[str | None, Flag("ADDRESS")] = None
     """Ray cluster to join: `auto` or HOST:PORT of its head; none or `local`: this machine alone."""
-    storage_path: Annotated[str, Field(min_length=1)] | None = None
+    storage_path: Annotated[Annotated[str, Field(min_length=1)] | None, Flag("PATH")] = None
     """Where the trials' checkpoints lie: a path that all nodes share, or a URI such as s3://; none:
     the results folder, which must then be such a path."""
 
     @field_validator("storage_path")
     @classmethod
-    def _check_storage_path(cls, path: str | None) -> str | None:
+    def _check_storage_path(cls, path: str | None) -> Any:
         # What follows a # is no part of a place: all folders below it would be one and the same.
         if path is not None and URI.match(path) and not PLACE.fullmatch(path):
             raise ValueError(f"is {path!r}; a URI is SCHEME://PLACE, such as s3://bucket/folder")
-        return path
+        return absolute_path(path)
 
     @field_validator("address")
     @classmethod
@@ -242,42 +181,60 @@ class ResourcesConfig(Section):
 class TrackingConfig(Section):
     """Where results are shown besides the results folder. TensorBoard files are always written."""
 
-    wandb: Annotated[str, Field(min_length=1)] | None = None
+    wandb: Annotated[Annotated[str, Field(min_length=1)] | None, Flag("PROJECT")] = None
     """Weights & Biases project; none: off. The key comes from the environment or wandb's login."""
-    quiet: bool = False
+    quiet: Annotated[bool, Flag()] = False
     """Whether only warnings and the outcome are printed, and no progress."""
+    columns: dict[str, str] = Field(default={})
+    """What a line of progress shows of a report, as `figure: its name there`; empty: the epoch and
+    what the task is judged by."""
     watch: bool = False
     """Whether wandb records histograms of the gradients."""
 
 
 class RunConfig(Section):
-    """One training: everything that `fit()` needs to know, and what `best/config.yaml` holds."""
+    """One training: what every task's has; a task's own class adds its sections."""
 
-    seed: Seed = 0
+    task_name: ClassVar[str] = ""
+    """The task whose training it is; of a user's own task it is filled in when that is found."""
+
+    seed: Annotated[Seed, Flag("N")] = 0
     """Seed of the search; trial i trains with seed + i."""
-    data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
-    optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
 
-    def with_values(self, values: Mapping[str, Value], seed: int) -> RunConfig:
+    @classmethod
+    def run_class(cls) -> type[RunConfig]:
+        """The class of one training of this task; of a plan's class, that of its trials."""
+        return next(c for c in cls.__mro__ if issubclass(c, RunConfig) and not issubclass(c, Plan))
+
+    @classmethod
+    def sections(cls) -> list[str]:
+        """Names of the sections of one training, the task's own first."""
+        own = [name for name in cls.run_class().model_fields if name not in ("seed", "train")]
+        return [*own, "train"]
+
+    def with_values(self, values: Mapping[str, Value], seed: int) -> Any:
         """The run of one trial: this one with searched values and its own seed."""
-        base = {name: getattr(self, name).model_dump() for name in RUN_SECTIONS}
+        base = {name: getattr(self, name).model_dump() for name in self.sections()}
         for field, value in values.items():
             section, _, key = field.partition(".")
             base[section][key] = value
-        return RunConfig.model_validate({"seed": seed, **base})
+        return self.run_class().model_validate({"seed": seed, **base})
 
-
-RUN_SECTIONS = ("data", "model", "optim", "train")
+    def as_values(self) -> dict[str, Any]:
+        """One training as plain values; of a whole plan, the training in it."""
+        sections = {name: getattr(self, name).model_dump(mode="json") for name in self.sections()}
+        return {"seed": self.seed, **sections}
 
 
 class Plan(RunConfig):
-    """A whole search. Its defaults are the ASHA search of configs/asha.yaml."""
+    """A whole search: what every task's has. A task's own class adds its sections."""
 
-    name: str | None = None
+    task: str = "vision"
+    """What is trained: a task of this package, or your own as `package.module:Task`."""
+    name: Annotated[str | None, Flag("NAME")] = None
     """Folder of the results in `out`; none: the config's name and the next free number."""
-    out: str = "results"
+    out: Annotated[str, Flag("DIR"), Field(validate_default=True)] = "results"
     """Folder that holds the results of searches."""
     search: SearchConfig = SearchConfig()
     finals: FinalsConfig = FinalsConfig()
@@ -286,12 +243,12 @@ class Plan(RunConfig):
 
     @field_validator("out")
     @classmethod
-    def _check_out(cls, out: str) -> str:
+    def _check_out(cls, out: str) -> Any:
         if URI.match(out):
             raise ValueError(
                 f"is {out!r}; give a path, and with --storage-path a URI for checkpoints"
             )
-        return out
+        return absolute_path(out)
 
     @field_validator("name")
     @classmethod
@@ -313,7 +270,7 @@ class Plan(RunConfig):
         workers = self.resources.workers_per_trial
         return 1 if workers == "auto" else workers
 
-    def run(self, values: Mapping[str, Value], index: int) -> RunConfig:
+    def run(self, values: Mapping[str, Value], index: int) -> Any:
         """The run of trial `index` (from 0)."""
         return self.with_values(values, seed=self.seed + index)
 
@@ -333,20 +290,3 @@ def budget_seconds(time: str | float) -> float:
     if not 0 < seconds < 1e9:
         raise ValueError(f"is {time!r}; give a time above 0 as 90s, 20m or 2h")
     return seconds
-
-
-def dump_yaml(section: Section) -> str:
-    """All fields of a plan or run as YAML that `load.load_plan` reads back to an equal one."""
-    return dump(section.model_dump(mode="json"))
-
-
-def known_fields(section: type[Section] = Plan, prefix: str = "") -> list[str]:
-    """Dotted names of all fields that hold a value, in the order of the classes."""
-    names: list[str] = []
-    for name, info in section.model_fields.items():
-        inner = info.annotation
-        if isinstance(inner, type) and issubclass(inner, Section):
-            names += known_fields(inner, f"{prefix}{name}.")
-        else:
-            names.append(prefix + name)
-    return names

@@ -1,105 +1,76 @@
-"""The flags of a search: each one a name for a field of the plan."""
+"""The flags of a search: each names a field of the plan, which has its help and its default."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import get_args
+
+from pydantic.fields import FieldInfo
 
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import load_plan, plan_from
+from cifar_tune.plan.section import Flag, Section
+from cifar_tune.plan.task import find_task
 
-# flag: (field, kind of value, help with the default, which is the field's)
-FLAGS: dict[str, tuple[str, str | None, str]] = {
-    "--num-samples": ("search.num_samples", "N", "configurations to try (16; grid: all)"),
-    "--searcher": (
-        "search.searcher",
-        "NAME",
-        "grid, random, sobol, tpe, gp, cmaes, bohb or your own package.module:factory (random)",
-    ),
-    "--scheduler": (
-        "search.scheduler",
-        "NAME",
-        "asha, halving, hyperband, bohb, median, pbt or none (asha)",
-    ),
-    "--time-budget": ("search.time_budget", "TIME", "stop after 90s, 20m or 2h; resumable (none)"),
-    "--trial-timeout": (
-        "search.trial_timeout",
-        "TIME",
-        "end a trial that reports nothing for so long (none)",
-    ),
-    "--fail-fast": ("search.fail_fast", None, "end the search when a trial fails (off)"),
-    "--max-epochs": ("train.max_epochs", "N", "epochs of a full training (9)"),
-    "--candidates": (
-        "finals.candidates",
-        "K",
-        "the best so many trials are compared in the finals (3)",
-    ),
-    "--final-seeds": ("finals.seeds", "N", "fresh seeds of the finals; 0: no finals (5)"),
-    "--flip-averaging": (
-        "finals.flip_averaging",
-        None,
-        "score an image and its mirror image on the test split (off)",
-    ),
-    "--gpus-per-trial": (
-        "resources.gpus_per_trial",
-        "X",
-        "0, a share such as 0.5, or a whole number (auto)",
-    ),
-    "--workers-per-trial": (
-        "resources.workers_per_trial",
-        "N",
-        "processes that train one trial together (one for each whole GPU, else 1)",
-    ),
-    "--cpus-per-trial": (
-        "resources.cpus_per_trial",
-        "N",
-        "CPUs of a trial (1 a worker without a GPU)",
-    ),
-    "--max-concurrent": (
-        "resources.max_concurrent",
-        "N",
-        "trials at once (what there is room for)",
-    ),
-    "--address": (
-        "resources.address",
-        "ADDRESS",
-        "Ray cluster to join: auto or HOST:PORT of its head (this machine alone)",
-    ),
-    "--storage-path": (
-        "resources.storage_path",
-        "PATH",
-        "path or URI for checkpoints that all nodes reach (the results folder)",
-    ),
-    "--data-dir": ("data.path", "PATH", "folder or archive with the dataset (the user's cache)"),
-    "--out": ("out", "DIR", "folder for results (results)"),
-    "--name": ("name", "NAME", "name of this search's folder in it (<config>-<n>)"),
-    "--seed": ("seed", "N", "seed of configurations and trainings (0)"),
-    "--quiet": ("tracking.quiet", None, "show no progress, only warnings and the outcome (off)"),
-    "--wandb": ("tracking.wandb", "PROJECT", "log to this Weights & Biases project (off)"),
-}
-WORDS = {
-    "--time-budget",
-    "--trial-timeout",
-    "--address",
-    "--storage-path",
-    "--data-dir",
-    "--out",
-    "--name",
-    "--wandb",
-}
-RESUME_FLAGS = (
-    "--time-budget", "--trial-timeout", "--fail-fast", "--gpus-per-trial", "--cpus-per-trial",
-    "--workers-per-trial", "--max-concurrent", "--address", "--storage-path", "--data-dir",
-    "--quiet", "--wandb",
-)  # fmt: skip
+TASK = Plan.model_fields["task"].default  # whose plan the flags of a new search are taken from
+# What a search that goes on may change: where and how it runs, not what it compares.
+FREE_FIELDS = frozenset({
+    "search.time_budget", "search.max_failures", "search.checkpoint_every_epochs",
+    "search.fail_fast", "search.trial_timeout",
+}) | find_task(TASK).free  # fmt: skip
+FREE_SECTIONS = ("finals", "resources", "tracking")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldFlag:
+    """A flag and the field that it names; `metavar` is none where the flag alone says true.
+
+    `is_word`: the value is a word whatever it looks like, so that YAML must not read a number.
+    """
+
+    field: str
+    metavar: str | None
+    help: str
+    is_word: bool
+
+
+@cache
+def field_flags(section: type[Section], prefix: str = "") -> dict[str, FieldFlag]:
+    """All flags of a section's fields, its own sections included, by their names."""
+    flags: dict[str, FieldFlag] = {}
+    for name, info in section.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, Section):
+            flags |= field_flags(inner, f"{prefix}{name}.")
+        for flag in (one for one in info.metadata if isinstance(one, Flag)):
+            flags[flag.name or f"--{name.replace('_', '-')}"] = FieldFlag(
+                field=prefix + name,
+                metavar=flag.metavar,
+                help=_help(info),
+                is_word=str in (inner, *get_args(inner)),
+            )
+    return flags
+
+
+def _help(info: FieldInfo) -> str:
+    """The field's own sentence, with its default where the sentence does not tell it."""
+    text = " ".join((info.description or "").split()).rstrip(".").replace("`", "")
+    default = info.default
+    known = default in (None, "auto", "") or not isinstance(default, (int, float, str))
+    if known:
+        return text
+    return f"{text} ({'off' if default is False else default})"
 
 
 def add_plan_flags(parser: argparse.ArgumentParser) -> None:
     """Add `--config`, `--set` and all flags that name fields."""
     parser.add_argument("--config", metavar="FILE", help="a plan, or the name of one that ships")
     add_set(parser)
-    add_flags(parser, FLAGS)
+    add_flags(parser, field_flags(find_task(TASK).Plan))
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:
@@ -113,14 +84,25 @@ def add_set(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_flags(parser: argparse.ArgumentParser, flags: Iterable[str]) -> None:
+def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """Add some of the flags that name fields."""
-    for flag in flags:
-        _, metavar, text = FLAGS[flag]
-        if metavar is None:
-            parser.add_argument(flag, action="store_const", const="true", help=text)
+    flags = field_flags(find_task(TASK).Plan)
+    for name in names:
+        flag = flags[name]
+        if flag.metavar is None:
+            parser.add_argument(name, action="store_const", const="true", help=flag.help)
         else:
-            parser.add_argument(flag, metavar=metavar, help=text)
+            parser.add_argument(name, metavar=flag.metavar, help=flag.help)
+
+
+def resume_flags() -> list[str]:
+    """The flags of a search that goes on; what its finals are has a command of its own."""
+    places = ("resources", "tracking")
+    return [
+        name
+        for name, flag in field_flags(find_task(TASK).Plan).items()
+        if flag.field in FREE_FIELDS or flag.field.partition(".")[0] in places
+    ]
 
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
@@ -129,15 +111,15 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     Raises:
         PlanError: as `load_plan`, naming the flag.
     """
-    given = _given(arguments)
+    given = overrides_of(arguments)
     return load_plan(arguments.config, [*arguments.set, *given], names=given)
 
 
 def change_plan(plan: Plan, arguments: argparse.Namespace) -> Plan:
     """A recorded plan with flags of this start.
 
-    A time budget, `--fail-fast` and `--quiet` count for one start only. `--num-samples +20` means
-    twenty more than recorded.
+    A time budget, `--fail-fast` and `--quiet` count for one start only. `--num-samples +20` and
+    `--final-seeds +5` mean so many more than recorded.
 
     Raises:
         PlanError: as `load_plan`, naming the flag.
@@ -145,21 +127,22 @@ def change_plan(plan: Plan, arguments: argparse.Namespace) -> Plan:
     raw = plan.model_dump(mode="json")
     raw["search"].update(time_budget=None, fail_fast=False)
     raw["tracking"].update(quiet=False)
-    samples = getattr(arguments, "num_samples", None) or ""
-    if samples.startswith("+") and samples[1:].isdecimal():
-        arguments.num_samples = str(plan.search.num_samples + int(samples[1:]))
-    given = _given(arguments)
+    recorded = {"num_samples": plan.search.num_samples, "final_seeds": plan.finals.seeds}
+    for name, number in recorded.items():
+        more = getattr(arguments, name, None) or ""
+        if more.startswith("+") and more[1:].isdecimal():
+            setattr(arguments, name, str(number + int(more[1:])))
+    given = overrides_of(arguments)
     sets = getattr(arguments, "set", [])
     return plan_from(raw, "the recorded plan", [*sets, *given], names=given)
 
 
-def _given(arguments: argparse.Namespace) -> dict[str, str]:
+def overrides_of(arguments: argparse.Namespace) -> dict[str, str]:
     """Overrides of the flags that were given, each with the flag as its user wrote it."""
     given = {}
-    for flag, (field, metavar, _) in FLAGS.items():
-        text = getattr(arguments, flag.removeprefix("--").replace("-", "_"), None)
+    for name, flag in field_flags(find_task(TASK).Plan).items():
+        text = getattr(arguments, name.removeprefix("--").replace("-", "_"), None)
         if text is not None:
-            # A path or a name is a word whatever it looks like: JSON quotes it for YAML.
-            value = json.dumps(text, ensure_ascii=False) if flag in WORDS else text
-            given[f"{field}={value}"] = flag if metavar is None else f"{flag} {text}"
+            value = json.dumps(text, ensure_ascii=False) if flag.is_word else text
+            given[f"{flag.field}={value}"] = name if flag.metavar is None else f"{name} {text}"
     return given

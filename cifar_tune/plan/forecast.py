@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from cifar_tune.plan.config import ModelConfig, Plan
+from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import trials_per_gpu
-from cifar_tune.plan.preflight import Forecast, model_names, possible_words
+from cifar_tune.plan.preflight import Forecast
 from cifar_tune.plan.rungs import rung_table
-from cifar_tune.plan.space import Value
+from cifar_tune.plan.task import Exports, task_of
 
 KEPT_CHECKPOINTS = 3  # newest, the one before, the best: of each trial that runs
 
 
-def describe(forecast: Forecast, dataset: str, folder: Path, *, disk: bool) -> list[str]:
-    """The forecast as lines for people; `disk`: with the need for checkpoints (imports torch)."""
+def describe(forecast: Forecast, data: Sequence[str], folder: Path, *, disk: bool) -> list[str]:
+    """The forecast as lines for people.
+
+    Args:
+        forecast: of the plan.
+        data: what was understood of it, then sentences that a user should know.
+        folder: of the results.
+        disk: with the need for checkpoints, which takes seconds.
+    """
     plan, given = forecast.plan, forecast.share
     lines = [
         f"search      {plan.search.searcher} with {plan.search.scheduler}, {forecast.trials} trials"
@@ -26,7 +34,7 @@ def describe(forecast: Forecast, dataset: str, folder: Path, *, disk: bool) -> l
         + f", precision {plan.train.precision}"
         + (", channels_last" if plan.train.channels_last else ""),
         *_sharing(forecast),
-        f"data        {dataset}",
+        *(f"data        {sentence}" for sentence in data[:1]),
     ]
     if forecast.rungs:
         lines += rung_table(plan, forecast.trials)
@@ -35,11 +43,11 @@ def describe(forecast: Forecast, dataset: str, folder: Path, *, disk: bool) -> l
         + (f", about {forecast.expected_epochs} if halving is ideal" if forecast.rungs else "")
     )
     lines.append(f"finals      {_finals(plan)}")
-    if disk:
-        need = _checkpoint_need(forecast)
+    need = _checkpoint_need(forecast) if disk else None
+    if need is not None:
         lines.append(f"disk        {need}; {forecast.free_bytes / 1e9:.1f} GB are free")
     lines.append(f"results     {folder}")
-    return lines + [f"note        {note}" for note in forecast.notes]
+    return lines + [f"note        {note}" for note in (*data[1:], *forecast.notes)]
 
 
 def _sharing(forecast: Forecast) -> list[str]:
@@ -60,7 +68,7 @@ def _finals(plan: Plan) -> str:
     finals, epochs = plan.finals, plan.train.max_epochs
     if not finals.seeds:
         return "none; the winner is scored on the test split once"
-    last = f"{_counted(finals.seeds, 'seed')} of the best on all training images"
+    last = f"{_counted(finals.seeds, 'seed')} of the best on all training data"
     if not compares(plan):
         return f"{last}, {finals.seeds * epochs} epochs"
     trainings = (finals.candidates + 1) * finals.seeds
@@ -71,45 +79,19 @@ def _finals(plan: Plan) -> str:
 
 
 def compares(plan: Plan) -> bool:
-    """Whether the finals compare candidates: that takes two, and images that no trial saw."""
-    return plan.finals.candidates > 1 and plan.data.confirm_size > 0
+    """Whether the finals compare candidates: that takes two."""
+    return plan.finals.candidates > 1 and task_of(plan).holds_out(plan)
 
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _checkpoint_need(forecast: Forecast) -> str:
-    size = checkpoint_bytes(forecast.plan)
+def _checkpoint_need(forecast: Forecast) -> str | None:
+    task = task_of(forecast.plan)
+    if not isinstance(task, Exports):
+        return None
+    size = task.checkpoint_bytes(forecast.plan)
     # Each running trial keeps a few, each completed one its newest, and the winner lies in best/.
     kept = forecast.share.slots * KEPT_CHECKPOINTS + forecast.trials + 1
     return f"at most {kept} checkpoints of {size / 1e6:.1f} MB, {kept * size / 1e9:.2f} GB"
-
-
-def checkpoint_bytes(plan: Plan) -> int:
-    """Size of the largest checkpoint of a plan: weights and the optimizer's state, in float32."""
-    import torch
-
-    from cifar_tune.vision.models import build_model
-
-    # Weights, and one or two moments; muon has a second one of the last layer and biases alone.
-    copies = 3 if "adamw" in possible_words(plan, "optim.name", plan.optim.name) else 2
-    largest = 0
-    for model in _largest_models(plan):
-        # Code of the user's own may ask for numbers, which tensors on "meta" do not have.
-        with torch.device("cpu" if ":" in model.name else "meta"):
-            network = build_model(model, num_classes=10)
-        largest = max(largest, sum(tensor.numel() for tensor in network.parameters()))
-    return 4 * copies * largest
-
-
-def _largest_models(plan: Plan) -> list[ModelConfig]:
-    """The plan's model, or each searched kind of model, with the largest searched sizes."""
-    space = {dimension.field: dimension for dimension in plan.search.parsed_space}
-    largest: dict[str, Value] = {}
-    for field, dimension in space.items():
-        if field.startswith("model.") and field != "model.name":
-            numbers = [value for value in dimension.values if isinstance(value, int)]
-            largest[field.removeprefix("model.")] = max(numbers, default=int(dimension.high))
-    names = model_names(plan)
-    return [plan.model.model_copy(update={"name": name, **largest}) for name in names]

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
 from cifar_tune.errors import PlanError
 from cifar_tune.files import as_path
-from cifar_tune.plan.compatibility import own_searcher
-from cifar_tune.plan.config import Plan, RunConfig, SearchConfig, Section, known_fields
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.mistakes import Place, explain, hint
 from cifar_tune.plan.points import check_point
-from cifar_tune.plan.space import SpaceError, Value
+from cifar_tune.plan.section import known_fields
+from cifar_tune.plan.space import SpaceError
 from cifar_tune.plan.strict_yaml import Lines, parse_yaml, read_yaml
+from cifar_tune.plan.task import find_task, task_of
 
 SPACE = "search.space."
-# Searching these would make trials incomparable: the data they are judged on, the epochs that
-# early stopping counts in, the arithmetic of the machine.
-NOT_SEARCHABLE = {"data.path", "data.fallback", "data.train_size", "data.val_size"} | {
-    "data.confirm_size", "data.split_seed", "data.eval_batch_size", "train.max_epochs",
-    "train.threads",
-}  # fmt: skip
+TASK = "task"
+# Searching these would make trials incomparable: the epochs that early stopping counts in, the
+# arithmetic of the machine. A task has more of them.
+FIXED = frozenset({"train.max_epochs", "train.threads"})
 
 
 def load_plan(
@@ -77,15 +75,33 @@ def _overridden(
     overrides: Iterable[str],
     names: Mapping[str, str],
 ) -> Plan:
+    given = [(one, names.get(one, f"--set {one}")) for one in overrides]
+    kind = _kind_of(raw, where, lines, given)
     origins: dict[str, str] = {}
-    for override in overrides:
-        flag = names.get(override, f"--set {override}")
-        key = _override(raw, override, flag)
+    for override, flag in given:
+        key = _override(raw, override, flag, kind)
         origins[key] = flag
-        if key in _space(raw) and SPACE + key not in origins:
+        if key in _space(raw, kind) and SPACE + key not in origins:
             # Who gives a field a value does not want it searched; the plan's lines list the rest.
-            _override(raw, f"{SPACE}{key}=null", flag)
-    return _validate(raw, where, lines, origins)
+            _override(raw, f"{SPACE}{key}=null", flag, kind)
+    return _validate(raw, kind, partial(_place, where=where, lines=lines, origins=origins))
+
+
+def _kind_of(
+    raw: Mapping[str, Any], where: str, lines: Lines, given: Iterable[tuple[str, str]]
+) -> type[Plan]:
+    """The class of the plan, by the task that it names: what else it may say depends on that."""
+    name, place = raw.get(TASK, Plan.model_fields[TASK].default), _place((TASK,), where, lines, {})
+    for override, flag in given:
+        key, _, text = override.partition("=")
+        if key == TASK:
+            name, place = parse_yaml(text, flag)[0], flag
+    if not isinstance(name, str):
+        raise PlanError(f"{place}: task is {name!r}; give the name of a task")
+    try:
+        return find_task(name).Plan
+    except PlanError as error:
+        raise PlanError(f"{place}: {error}") from None
 
 
 def find_config(name: str | Path) -> Path:
@@ -104,7 +120,7 @@ def find_config(name: str | Path) -> Path:
     if str(name) in shipped:
         return shipped[str(name)]
     known = f"; configs that ship with the package: {', '.join(shipped)}" if shipped else ""
-    raise PlanError(f"--config {name}: there is no such file{_hint(str(name), shipped)}{known}")
+    raise PlanError(f"--config {name}: there is no such file{hint(str(name), shipped)}{known}")
 
 
 def config_folder() -> Path:
@@ -114,29 +130,33 @@ def config_folder() -> Path:
     return packaged if packaged.is_dir() else package.parent / "configs"
 
 
-def _space(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+def _default_space(kind: type[Plan]) -> dict[str, Any]:
+    return dict(kind.model_fields["search"].get_default().space)
+
+
+def _space(raw: Mapping[str, Any], kind: type[Plan]) -> Mapping[str, Any]:
     """The space that `raw` gives or leaves at its default; empty if it is none."""
     search = raw.get("search", {})
-    default = SearchConfig.model_fields["space"].default
-    space = search.get("space", default) if isinstance(search, dict) else {}
+    space = search.get("space", _default_space(kind)) if isinstance(search, dict) else {}
     return space if isinstance(space, dict) else {}
 
 
-def _override(raw: dict[str, Any], override: str, where: str) -> str:
+def _override(raw: dict[str, Any], override: str, where: str, kind: type[Plan]) -> str:
     """Put one `key=value` into `raw`; returns the key."""
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise PlanError(f"{where}: give key=value, such as --set optim.lr=0.1")
+        raise PlanError(f"{where}: give key=value, such as --set search.num_samples=8")
     value, _ = parse_yaml(text, where)
     if key.startswith(SPACE):
         sections, last = ["search", "space"], key.removeprefix(SPACE)
         search = raw.setdefault("search", {})
         if isinstance(search, dict):
-            search.setdefault("space", dict(SearchConfig.model_fields["space"].default))
-    elif key in known_fields():
+            search.setdefault("space", _default_space(kind))
+    elif key in known_fields(kind):
         *sections, last = key.split(".")
     else:
-        raise PlanError(f"{where}: {key} is not a field of the plan{_hint(key, known_fields())}")
+        near = hint(key, known_fields(kind))
+        raise PlanError(f"{where}: {key} is not a field of the plan{near}")
     target: Any = raw
     for section in sections:
         target = target.setdefault(section, {})
@@ -149,22 +169,21 @@ def _override(raw: dict[str, Any], override: str, where: str) -> str:
     return key
 
 
-def _validate(raw: Mapping[str, Any], where: str, lines: Lines, origins: Mapping[str, str]) -> Plan:
-    place = partial(_place, where=where, lines=lines, origins=origins)
+def _validate(raw: Mapping[str, Any], kind: type[Plan], place: Place) -> Plan:
     try:
-        plan = Plan.model_validate(raw)
+        plan = kind.model_validate(raw)
     except ValidationError as error:
-        raise PlanError("\n".join(_explain(item, place) for item in _merged(error))) from None
+        raise PlanError(explain(error, kind, place)) from None
     try:
         _check_space(plan)
     except SpaceError as error:
         raise PlanError(f"{place(('search', 'space', error.field))}: {error}") from None
     _check_points(plan, place)
-    return _absolute(plan)
+    return plan
 
 
 def _place(
-    path: tuple[int | str, ...], *, where: str, lines: Lines, origins: Mapping[str, str]
+    path: tuple[int | str, ...], where: str, lines: Lines, origins: Mapping[str, str]
 ) -> str:
     """Where a field was given: the flag that did last, or the file and line, or the file."""
     for length in range(len(path), 0, -1):
@@ -176,43 +195,22 @@ def _place(
     return where
 
 
-def _absolute(plan: Plan) -> Plan:
-    """Ray changes the working directory in a trial, so no relative path may get there."""
-    data, search = plan.data, plan.search
-    if data.path is not None:
-        data = data.model_copy(update={"path": _absolute_path(data.path)})
-    if isinstance(search.start_from, str):
-        path = _absolute_path(search.start_from)
-        search = search.model_copy(update={"start_from": path})
-    resources = plan.resources
-    if resources.storage_path is not None:
-        path = _absolute_path(resources.storage_path)
-        resources = resources.model_copy(update={"storage_path": path})
-    out = _absolute_path(plan.out)
-    return plan.model_copy(
-        update={"out": out, "data": data, "search": search, "resources": resources}
-    )
-
-
-def _absolute_path(path: str) -> str:
-    if "://" in path:
-        return path
-    return os.path.abspath(os.path.expanduser(path))
-
-
 def _check_space(plan: Plan) -> None:
     """Every searched field exists, may be searched, and takes every value that can be drawn."""
+    task, known = task_of(plan), known_fields(type(plan))
     searchable = [
-        name for name in known_fields(RunConfig) if "." in name and name not in NOT_SEARCHABLE
+        name
+        for name in known_fields(type(plan).run_class())
+        if "." in name and name not in task.fixed | FIXED
     ]
     if not plan.search.space:
         raise SpaceError("", "is empty; give at least one field to search")
     for field in plan.search.space:
         if field not in searchable:
-            known = "can't be searched" if field in known_fields() else "is not a field of a run"
-            raise SpaceError(field, known + _hint(field, searchable))
+            fault = "can't be searched" if field in known else "is not a field of a run"
+            raise SpaceError(field, fault + hint(field, searchable))
     for dimension in plan.search.parsed_space:
-        for value in dimension.values or _ends(dimension.kind, dimension.low, dimension.high):
+        for value in dimension.values or dimension.ends:
             try:
                 plan.with_values({dimension.field: value}, seed=0)
             except ValidationError as error:
@@ -220,7 +218,7 @@ def _check_space(plan: Plan) -> None:
                 raise SpaceError(dimension.field, f"can give {value!r}; {rule}") from None
 
 
-def _check_points(plan: Plan, place: Callable[[tuple[int | str, ...]], str]) -> None:
+def _check_points(plan: Plan, place: Place) -> None:
     """Known good points lie in the space; a folder is read later, when the search starts."""
     points, path = plan.search.start_from, ("search", "start_from")
     if not isinstance(points, list):
@@ -237,85 +235,3 @@ def _check_points(plan: Plan, place: Callable[[tuple[int | str, ...]], str]) -> 
             check_point(plan.search.parsed_space, point)
         except SpaceError as error:
             raise PlanError(f"{where}: {error}") from None
-
-
-def _ends(kind: str, low: float, high: float) -> tuple[Value, ...]:
-    return (int(low), int(high)) if kind in ("int", "logint") else (float(low), float(high))
-
-
-def _merged(error: ValidationError) -> list[dict[str, Any]]:
-    """One error a field: a union reports one for each member, whose names end its location."""
-    by_field: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for item in error.errors():
-        by_field.setdefault(_field_path(item["loc"]), []).append(dict(item))
-    return [_one_of(path, items) for path, items in by_field.items()]
-
-
-def _one_of(path: tuple[Any, ...], items: list[dict[str, Any]]) -> dict[str, Any]:
-    union = len(path) + 1  # the name of the union's member ends the location of its own errors
-    for item in items:
-        if len(item["loc"]) > union:  # an entry of a list: that it is no word is no news
-            return {**item, "loc": (*path, *item["loc"][union:])}
-    return {**items[-1], "loc": path, **({"msg": _either(items)} if len(items) > 1 else {})}
-
-
-def _either(items: Iterable[Mapping[str, Any]]) -> str:
-    prefix = "Input should be "
-    members = [
-        "your own as package.module:name"
-        if item["type"] == "string_pattern_mismatch"
-        else str(item["msg"]).removeprefix(prefix)
-        for item in items
-    ]
-    return prefix + " or ".join(members)
-
-
-def _field_path(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """`location` without the names of union members that pydantic appends."""
-    if location[:2] == ("search", "space"):
-        return location[:3]
-    depth, section = 0, Plan
-    while depth < len(location):
-        info = section.model_fields.get(str(location[depth]))
-        depth += 1
-        if info is None or not (isinstance(info.annotation, type) and _is_section(info.annotation)):
-            break
-        section = info.annotation
-    return location[:depth]
-
-
-def _is_section(annotation: type) -> bool:
-    return issubclass(annotation, Section)
-
-
-def _explain(item: Mapping[str, Any], place: Callable[[tuple[int | str, ...]], str]) -> str:
-    path = item["loc"]
-    name = ".".join(str(part) for part in path)
-    if item["type"] == "extra_forbidden":
-        hint = _hint(name, known_fields())
-        return f"{place(path)}: {name} is not a field of the plan{hint}"
-    rule = str(item["msg"]).replace("Input should be", "it must be").removeprefix("Value error, ")
-    rule = rule[0].lower() + rule[1:]
-    verb = "" if rule.startswith("is ") else f"is {item['input']!r}; "
-    given = str(item["input"])
-    meant = own_searcher(given).meant() if path == ("search", "searcher") else ""
-    return f"{place(path)}: {name} {verb}{rule}{meant or _hint(given, _literals(path))}"
-
-
-def _literals(path: tuple[Any, ...]) -> list[str]:
-    """The words that the field at `path` takes, if it takes words."""
-    annotation: Any = Plan
-    for part in path:
-        fields = getattr(annotation, "model_fields", {})
-        annotation = fields[part].annotation if part in fields else None
-    members = [annotation, *get_args(annotation)]
-    return [value for member in members for value in get_args(member) if isinstance(value, str)]
-
-
-def _hint(word: str, known: Iterable[str]) -> str:
-    """The nearest known name; for a dotted name also one that differs only in its section."""
-    names = list(known)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    last = word.rpartition(".")[2]
-    near = near or [name for name in names if name.rpartition(".")[2] == last][:1]
-    return f"; did you mean {near[0]}?" if near else ""

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
 
 from cifar_tune.errors import PlanError, ResourceError
 from cifar_tune.plan.config import ResourcesConfig, TrainConfig
 
+Train = TypeVar("Train", bound=TrainConfig)
 FAST_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86: AVX512 and AMX; Arm: bf16
 
 
@@ -48,7 +50,7 @@ def read_machine() -> Machine:
     )
 
 
-def settle(train: TrainConfig, machine: Machine, *, cpus: int, gpu: bool) -> TrainConfig:
+def settle(train: Train, machine: Machine, *, cpus: int, gpu: bool) -> Train:
     """Replace every `auto` by what this machine's flags say, so that a run can be repeated.
 
     Args:
@@ -165,7 +167,7 @@ class Share:
     notes: tuple[str, ...] = ()
 
 
-def share_of(config: ResourcesConfig, nodes: Sequence[Machine], where: str = HERE) -> Share:
+def share_on(config: ResourcesConfig, nodes: Sequence[Machine], where: str = HERE) -> Share:
     """Divide nodes among trials.
 
     Args:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from cifar_tune.plan.config import Plan
 from cifar_tune.plan.space import Dimension, Space, SpaceError, Value
 
 MAX_GRID_POINTS = 100_000  # a product beyond this is a typing error, not a search
@@ -176,3 +177,15 @@ def lies_in(space: Space, config: Mapping[str, Value]) -> bool:
         dimension.field in config and dimension.holds(config[dimension.field])
         for dimension in active
     )
+
+
+def possible_values(plan: Plan, field: str) -> list[Value]:
+    """What a field can be in a trial: each listed value, or both ends of its range, if it is
+    searched; with a condition, or without a search, the plan's own value too."""
+    section, _, key = field.partition(".")
+    own: list[Value] = [getattr(getattr(plan, section), key)]
+    for dimension in plan.search.parsed_space:
+        if dimension.field == field:
+            drawn = list(dimension.values) or list(dimension.ends)
+            return [*drawn, *(own if dimension.when else [])]
+    return own

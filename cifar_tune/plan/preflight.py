@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cifar_tune.vision.data as data_room
 from cifar_tune.errors import PlanError, ResourceError
 from cifar_tune.files import nearest_folder
 from cifar_tune.plan.compatibility import check_pair, is_model_based
@@ -21,12 +19,13 @@ from cifar_tune.plan.machine import (
     check_compiler,
     least,
     settle,
-    share_of,
+    share_on,
 )
-from cifar_tune.plan.points import count_points, grid_points
+from cifar_tune.plan.points import count_points, grid_points, possible_values
 from cifar_tune.plan.rungs import expected_epochs, rung_epochs, rungs_below
+from cifar_tune.plan.section import OWN_NAME
 from cifar_tune.plan.space import SpaceError
-from cifar_tune.vision.models import check_model_name
+from cifar_tune.plan.task import task_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +46,7 @@ class Forecast:
 def check(plan: Plan, nodes: Sequence[Machine]) -> Forecast:
     """Check a loaded plan against itself and the nodes, and settle what it leaves open.
 
-    Data and results folder have checks of their own (`check_folder`, `check_data`); the order is
+    Results folder and data have checks of their own (`session.folder`, `Task.find`); the order is
     plan, resources, results folder, data.
 
     Args:
@@ -58,12 +57,11 @@ def check(plan: Plan, nodes: Sequence[Machine]) -> Forecast:
         PlanError, ResourceError: with value, rule and remedy.
     """
     notes = check_search(plan)
-    given = share_of(plan.resources, nodes, HERE if plan.resources.address is None else CLUSTER)
+    given = share_on(plan.resources, nodes, HERE if plan.resources.address is None else CLUSTER)
     settled = _settled(plan, least(nodes), given)
     _check_precision(settled)
     _check_compile(settled)
-    _check_shares(plan, given.workers)
-    _check_models(plan)
+    notes += task_of(plan).check(settled, workers=given.workers)
     if plan.train.sync_batchnorm and given.workers == 1:
         notes.append("train.sync_batchnorm changes nothing: each trial has one worker")
     if plan.tracking.watch and plan.tracking.wandb is None:
@@ -137,7 +135,6 @@ def check_search(plan: Plan) -> list[str]:
     if rungs and not rungs_below(rungs, epochs):
         name = search.scheduler
         notes.append(f"{name} has no rung below epoch {epochs}: no trial is stopped early")
-    notes += _early_rung(plan, rungs)
     if search.checkpoint_every_epochs > epochs:
         raise PlanError(
             f"search.checkpoint_every_epochs is {search.checkpoint_every_epochs}, above"
@@ -146,54 +143,22 @@ def check_search(plan: Plan) -> list[str]:
     return notes
 
 
-def _early_rung(plan: Plan, rungs: Sequence[int]) -> list[str]:
-    """A note where trials are judged before they have learnt much: on recorded curves, a first rung
-    in epoch 1 cost 3 points with asha and 12 with halving (benchmarks/early_stopping.py)."""
-    optim, epochs = plan.optim, plan.train.max_epochs
-    warm = optim.warmup_fraction * epochs
-    if optim.schedule == "constant" or not rungs_below(tuple(rungs), epochs) or rungs[0] >= warm:
-        return []
-    return [
-        f"the first rung is epoch {rungs[0]}, and the learning rate rises until epoch {warm:.1f}"
-        " (optim.warmup_fraction): what is stopped there has hardly learnt; a search.grace_period"
-        f" of {min(epochs, math.ceil(warm))} is safer and takes more epochs"
-    ]
-
-
-def possible_words(plan: Plan, field: str, fixed: str) -> list[str]:
-    """The words that a field can take in a trial: those searched, else the plan's own."""
-    searched = [d.values for d in plan.search.parsed_space if d.field == field]
-    return [str(word) for word in (searched[0] if searched else (fixed,))]
-
-
-def model_names(plan: Plan) -> list[str]:
-    """The kinds of model that can be trained."""
-    return possible_words(plan, "model.name", plan.model.name)
-
-
-def has_own_model(plan: Plan) -> bool:
-    """Whether a model of the user's own, `package.module:build`, can be trained."""
-    return any(":" in name for name in model_names(plan))
-
-
-def _check_models(plan: Plan) -> None:
-    """A model of the user's own is built once: a mistake in it shows here, not in each trial."""
-    for name in model_names(plan):
-        check_model_name(name)
-        if ":" in name:
-            from cifar_tune.vision.models import build_model
-
-            build_model(plan.model.model_copy(update={"name": name}), num_classes=10)
+def has_own_code(plan: Plan) -> bool:
+    """Whether trainings run code that a field names as `package.module:attribute`."""
+    run = plan.as_values()
+    words = [value for name in plan.sections() for value in run[name].values()]
+    listed = [value for dimension in plan.search.parsed_space for value in dimension.values]
+    own = (word for word in [plan.task, *words, *listed] if isinstance(word, str))
+    return any(OWN_NAME.fullmatch(word) for word in own)
 
 
 def _check_precision(plan: Plan) -> None:
-    precisions = possible_words(plan, "train.precision", plan.train.precision)
-    if "16" in precisions and not plan.on_gpu:
+    if "16" in possible_values(plan, "train.precision") and not plan.on_gpu:
         raise PlanError("train.precision is 16, which needs a GPU; give bf16, 32 or auto")
 
 
 def _check_compile(plan: Plan) -> None:
-    if "True" in possible_words(plan, "train.compile", str(plan.train.compile)):
+    if True in possible_values(plan, "train.compile"):
         check_compiler(gpu=plan.on_gpu)
 
 
@@ -208,50 +173,6 @@ def check_waiting(plan: Plan) -> None:
             "--wait-for-resources waits until a cluster has room, and there is no --address; leave"
             " it out on a single machine"
         )
-
-
-def check_data(plan: Plan) -> str:
-    """Check that the dataset is there, without decoding it; what it is, in a few words.
-
-    Raises:
-        DataError: it is missing or nothing that can be read.
-    """
-    return data_room.check(plan.data)
-
-
-def check_sizes(plan: Plan, train_images: int) -> None:
-    """Check that every batch size that can be drawn fits into the training images.
-
-    Raises:
-        PlanError: an epoch would have no step, which Lightning takes for a finished training.
-    """
-    sizes = _batch_sizes(plan)
-    if plan.data.drop_last and max(sizes) > train_images:
-        raise PlanError(
-            f"data.batch_size can be {max(sizes)}, and there are {train_images} training images:"
-            " with data.drop_last an epoch would have no step; use smaller batches"
-        )
-
-
-def _batch_sizes(plan: Plan) -> list[int]:
-    """The batch sizes that can be drawn, or the bounds of their range."""
-    sizes = [plan.data.batch_size]
-    for dimension in plan.search.parsed_space:
-        if dimension.field == "data.batch_size":
-            listed = [int(v) for v in dimension.values if v is not None]
-            drawn = listed or [int(dimension.low), int(dimension.high)]
-            sizes = [*drawn, *(sizes if dimension.when else [])]
-    return sizes
-
-
-def _check_shares(plan: Plan, workers: int) -> None:
-    """Every worker of a trial needs images of every batch."""
-    for name, size in (("batch_size", min(_batch_sizes(plan))), ("val_size", plan.data.val_size)):
-        if size < workers:
-            raise PlanError(
-                f"data.{name} can be {size}, shared by {workers} workers (--workers-per-trial); it"
-                f" must be at least one image each: raise it, or pass {size} or fewer"
-            )
 
 
 def check_number_of_points(plan: Plan, trials: int) -> None:

@@ -88,6 +88,15 @@ class Dimension:
         ends = [self.low, self.high]
         return f"{self.kind}: {list(self.values) if self.kind in LISTS else ends}"
 
+    @property
+    def ends(self) -> tuple[Value, Value]:
+        """Both ends of a range, as numbers of its kind."""
+        whole = self.kind in ("int", "logint")
+        low, high = (
+            (int(self.low), int(self.high)) if whole else (float(self.low), float(self.high))
+        )
+        return low, high
+
     def active(self, config: Mapping[str, Value]) -> bool:
         """Whether the conditions hold in `config`, which has the fields that `when` names."""
         return all(name in config and config[name] in allowed for name, allowed in self.when)

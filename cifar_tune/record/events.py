@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cifar_tune.errors import JournalError
+from cifar_tune.files import leads_out
 from cifar_tune.plan.space import Value
-from cifar_tune.record.journal import Event
-from cifar_tune.record.trials import STATUSES
+from cifar_tune.record.journal import FILE_NAME, Event
+from cifar_tune.record.trials import STATUSES, Start
 
 LATEST = 1e12  # Unix seconds, with room
 
@@ -34,7 +38,6 @@ class _Data(_Shape):
     val: Count = 0
     confirm: Count = 0
     test: Count = 0
-    classes: list[str] = []
     notes: list[str] = []
 
 
@@ -91,8 +94,6 @@ class _Metrics(BaseModel):
 
     __pydantic_extra__: dict[str, Finite]
     epoch: Annotated[float, Field(ge=1, lt=1e9)]
-    val_accuracy: Finite
-    val_loss: Finite
     first_step_at: Finite
     reported_at: Finite
 
@@ -154,7 +155,6 @@ class _Confirmed(_Judged):
 class _TestScored(_Judged):
     number: Count = 0
     seeds: list[Count]
-    test_accuracy: list[Finite]
     mean: Finite
     std: Finite | None = None
     ci95: Pair | None = None
@@ -195,3 +195,24 @@ def what_is_wrong(event: Event) -> str:
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     return ""
+
+
+def not_ours(folder: Path, event: Event, wrong: str) -> JournalError:
+    """The error for an event that no search of ours wrote."""
+    return JournalError(
+        f"{folder / FILE_NAME}:{event['seq']}: this {event['event']!s:.40} is none of ours"
+        f" ({wrong:.300}); restore the file from a copy, or start a new search"
+    )
+
+
+def check_place(folder: Path, recorded: str, starts: Iterable[Start]) -> None:
+    """Refuse a place outside of what a search has to itself: files there may be deleted.
+
+    Raises:
+        JournalError: it is one.
+    """
+    if leads_out(recorded, [start.storage for start in starts]):
+        raise JournalError(
+            f"{folder}: its journal names {recorded}, which lies outside of what a search has to"
+            " itself; no search of ours wrote that: do not use this folder"
+        )

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from cifar_tune.plan.config import SearchConfig
 from cifar_tune.plan.space import FRACTIONS, LISTS, Dimension, Space, Value
 from cifar_tune.record.journal import Event
-from cifar_tune.record.results import best_epoch
+from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.trials import Trial
 
 
@@ -94,14 +94,11 @@ def state_of(trial: Trial) -> TrialState:
 
 
 def steps_of(trial: Trial, metric: str) -> dict[int, float]:
-    """The metric by epoch, without the stand-in that a diverged trial reports last (loss 1e9)."""
-    steps = {epoch: metrics[metric] for epoch, metrics in trial.results.items()}
-    if trial.status == "diverged":
-        steps.pop(trial.epochs, None)
-    return steps
+    """The metric by epoch."""
+    return trial.curve(metric)
 
 
-def value_of(trial: Trial, search: SearchConfig) -> float | None:
+def optuna_value(trial: Trial, search: SearchConfig) -> float | None:
     """What Optuna judges a trial by: our judgement, or of a pruned one its newest report."""
     state, steps = state_of(trial), steps_of(trial, search.metric)
     if state is TrialState.COMPLETE:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cifar_tune.errors import JournalError
-from cifar_tune.files import RAY, as_path, leads_out
-from cifar_tune.plan.config import FinalsConfig, Plan, SearchConfig
+from cifar_tune.files import RAY, as_path
+from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import plan_from
 from cifar_tune.plan.space import Value
-from cifar_tune.record.events import what_is_wrong
-from cifar_tune.record.journal import FILE_NAME, VERSION, Event, Journal, Records, read_journal
-from cifar_tune.record.trials import CODE, ENDED, STATUSES, UNFINISHED, Start, Trial
-
-log = logging.getLogger(__name__)
-
-Rank = tuple[float, float, int]
-Leader = tuple[Rank, Trial]  # how good it was when last looked at
+from cifar_tune.plan.task import columns_of, score_name, task_of
+from cifar_tune.record.events import check_place, not_ours, what_is_wrong
+from cifar_tune.record.journal import VERSION, Event, Records, read_journal
+from cifar_tune.record.ranking import Leaders, best_epoch
+from cifar_tune.record.trials import CODE, STATUSES, UNFINISHED, Start, Trial
 
 
 @dataclass(kw_only=True)
@@ -37,14 +34,15 @@ class Results:
     started_from: Event | None = None
     epochs_run: int = 0
     finals: dict[int, Event] = field(default_factory=dict)
+    known_to: dict[int, tuple[int, int]] = field(default_factory=dict)  # finals: trials, epochs
     confirmed: dict[int, Event] = field(default_factory=dict)
     test_openings: int = 0
     test_opened: Event | None = None
     test_scored: Event | None = None
     finished: bool = False
     events: int = 0
-    _leader: Leader | None = None
-    _leader_ended: Leader | None = None
+    _plan_values: dict[str, Any] | None = None
+    _leaders: Leaders = field(default_factory=Leaders)
 
     @classmethod
     def read(cls, folder: str | Path) -> Results:
@@ -69,16 +67,13 @@ class Results:
             except (LookupError, TypeError, ValueError) as error:  # what came before does not fit
                 wrong = f"{type(error).__name__}: {' '.join(str(error).split())}"
             if wrong:
-                raise JournalError(
-                    f"{folder / FILE_NAME}:{event['seq']}: this {event['event']!s:.40} is none of"
-                    f" ours ({wrong:.300}); restore the file from a copy, or start a new search"
-                )
+                raise not_ours(folder, event, wrong)
         return results
 
     @property
-    def drawn(self) -> bool:
-        """Whether the search began on the built-in drawn set, so that nothing else will do."""
-        return self.data.get("kind") == "drawn"
+    def caveat(self) -> str:
+        """What must be said beside each score on this data; empty if nothing must."""
+        return task_of(self.plan).caveat(self.data)
 
     def _check_values(self, event: Event) -> None:
         """Whether what a trial was given can be trained; else a ValueError or LookupError."""
@@ -99,9 +94,15 @@ class Results:
                 f"{self.folder} was written by a later cifar_tune (journal version"
                 f" {event['version']}, this one reads {VERSION}); upgrade"
             )
-        self.plan = plan_from(event["plan"], str(self.folder))
+        self._take_plan(event["plan"])
         self.data = event["data"]
         self.environment = event["environment"]
+
+    def _take_plan(self, recorded: dict[str, Any]) -> None:
+        """A journal tells its plan at each start; it is checked when it is another one."""
+        if recorded != self._plan_values:
+            self.plan = plan_from(recorded, str(self.folder))
+            self._plan_values = recorded
 
     def _on_environment(self, event: Event) -> None:
         """A start that goes on has other versions, another machine, another command."""
@@ -110,17 +111,12 @@ class Results:
     def _on_start(self, event: Event) -> None:
         number = event["number"]
         storage = event.get("storage", f"{RAY}/{number}")  # always there, once
-        self._check_place(storage)
-        self.starts.append(Start(number=number, slots=event["slots"], storage=storage))
-        self.plan = plan_from(event["plan"], str(self.folder))
+        check_place(self.folder, storage, self.starts)
+        command = tuple(map(str, self.environment.get("command") or ()))
+        start = Start(number=number, slots=event["slots"], storage=storage, command=command)
+        self.starts.append(start)
+        self._take_plan(event["plan"])
         self.finished = False
-
-    def _check_place(self, recorded: str) -> None:
-        if leads_out(recorded, [start.storage for start in self.starts]):
-            raise JournalError(
-                f"{self.folder}: its journal names {recorded}, which lies outside of what a search"
-                " has to itself; no search of ours wrote that: do not use this folder"
-            )
 
     def _on_slots_changed(self, event: Event) -> None:
         """Nodes joined or left the cluster."""
@@ -133,12 +129,12 @@ class Results:
 
     def _on_extended(self, event: Event) -> None:
         """Completed trials that the new length makes incomplete go on."""
-        self.plan = plan_from(event["plan"], str(self.folder))
+        self._take_plan(event["plan"])
         self.finished = False
         for trial in self.trials.values():
             if trial.status == "completed" and trial.epochs < self.plan.train.max_epochs:
                 trial.status, trial.completed_epochs = "pending", trial.epochs
-        self._find_leaders()
+        self._leaders.find(self.trials.values(), self.plan)
 
     def _on_trial_created(self, event: Event) -> None:
         keys = ("trial_id", "index", "seed", "values")
@@ -153,10 +149,13 @@ class Results:
     def _on_result(self, event: Event) -> None:
         trial, metrics = self.trials[event["trial_id"]], event["metrics"]
         epoch = int(metrics["epoch"])
+        if event["diverged"]:  # earlier versions reported stand-ins there, no figures
+            judged = {self.plan.search.metric, *columns_of(self.plan)}
+            metrics = {name: value for name, value in metrics.items() if name not in judged}
         trial.results[epoch] = metrics
         trial.spans[metrics["first_step_at"]] = metrics["reported_at"]
         if event["checkpoint"] is not None:
-            self._check_place(event["checkpoint"])
+            check_place(self.folder, event["checkpoint"], self.starts)
             trial.checkpoints[epoch] = event["checkpoint"]
         # The scheduler's decision is in the same line as the result, so a crash between this line
         # and trial_ended changes nothing.
@@ -170,7 +169,7 @@ class Results:
             trial.status = "diverged"
         self.epochs_run += 1
         self._touch(event, trial)
-        self._update_leaders(trial)
+        self._leaders.update(trial, self.trials.values(), self.plan)
 
     def _on_checkpoints_dropped(self, event: Event) -> None:
         for epoch in event["epochs"]:
@@ -192,7 +191,7 @@ class Results:
         if event["status"] == "failed":
             trial.failures.append(event.get("kind", CODE))
         self._touch(event, trial)
-        self._update_leaders(trial)
+        self._leaders.update(trial, self.trials.values(), self.plan)
 
     def _on_trial_retried(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]
@@ -203,7 +202,7 @@ class Results:
         trial.status, trial.reason = "pending", ""
         self.finished = False
         self._touch(event, trial)
-        self._find_leaders()
+        self._leaders.find(self.trials.values(), self.plan)
 
     def _on_exchanged(self, event: Event) -> None:
         epoch = event["epoch"]
@@ -212,13 +211,16 @@ class Results:
             trial = self.trials[clone["trial_id"]]
             trial.earlier_values[epoch] = trial.values
             trial.values = clone["values"]
-            self._check_place(clone["checkpoint"])
+            check_place(self.folder, clone["checkpoint"], self.starts)
             trial.inherited = epoch, clone["checkpoint"]
 
     def _on_finals_began(self, event: Event) -> None:
         """Whoever goes on with them goes on as they were asked for."""
         self.finals[event["number"]] = event
-        self.plan = self.plan.model_copy(update={"finals": FinalsConfig(**event["asked"])})
+        self.known_to[event["number"]] = len(self.trials), self.epochs_run
+        asked = type(self.plan.finals)(**event["asked"])
+        self.plan = self.plan.model_copy(update={"finals": asked})
+        self._plan_values = None
 
     def _on_confirmed(self, event: Event) -> None:
         self.confirmed[event["number"]] = event
@@ -228,6 +230,9 @@ class Results:
         self.test_openings += 1
 
     def _on_test_scored(self, event: Event) -> None:
+        scores = event[f"test_{score_name(self.plan)}"]
+        if not all(isinstance(score, float) and math.isfinite(score) for score in scores):
+            raise ValueError("its scores are no numbers")
         self.test_scored = event
 
     def _on_finished(self, _: Event) -> None:
@@ -266,7 +271,7 @@ class Results:
 
     def best(self) -> Trial | None:
         """The winner by validation so far, or none."""
-        return None if self._leader is None else self._leader[1]
+        return self._leaders.best
 
     def winner(self) -> dict[str, Any] | None:
         """The best trial as `summary.json` tells it."""
@@ -274,47 +279,17 @@ class Results:
         if best is None:
             return None
         epoch = best_epoch(best, self.plan.search)
+        metrics = best.results[epoch]
         return {
             "trial_id": best.trial_id,
             "epoch": epoch,
-            "val_accuracy": best.results[epoch]["val_accuracy"],
-            "val_loss": best.results[epoch]["val_loss"],
+            **{name: metrics.get(name) for name in columns_of(self.plan)},
             "config": best.values_at(epoch),
         }
 
     def best_ended(self) -> Trial | None:
         """The leader among the trials that ended: nothing can take its place but a better one."""
-        return None if self._leader_ended is None else self._leader_ended[1]
-
-    def _update_leaders(self, trial: Trial) -> None:
-        """Compare one trial with the leaders: looking at all at each report would be quadratic."""
-        self._leader = self._leading(self._leader, trial, self.trials.values())
-        if trial.status in ENDED:
-            self._leader_ended = self._leading(self._leader_ended, trial, self._ended())
-
-    def _leading(
-        self, leader: Leader | None, trial: Trial, trials: Iterable[Trial]
-    ) -> Leader | None:
-        rank = rank_of(trial, self.plan.search) if trial.usable else None
-        if leader is not None and trial is leader[1]:
-            if rank is None or rank < leader[0]:  # it failed, or got worse
-                return self._first(trials)
-            return rank, trial
-        if rank is not None and (leader is None or rank > leader[0]):
-            return rank, trial
-        return leader
-
-    def _find_leaders(self) -> None:
-        """Compare all: what has happened may have made any trial usable, or not ended."""
-        self._leader = self._first(self.trials.values())
-        self._leader_ended = self._first(self._ended())
-
-    def _first(self, trials: Iterable[Trial]) -> Leader | None:
-        best = pick_best(trials, self.plan.search)
-        return None if best is None else (rank_of(best, self.plan.search), best)
-
-    def _ended(self) -> Iterator[Trial]:
-        return (trial for trial in self.trials.values() if trial.status in ENDED)
+        return self._leaders.best_ended
 
     @property
     def offered_seconds(self) -> float:
@@ -334,68 +309,3 @@ class Results:
             "epochs_run": self.epochs_run,
             "epochs_without_stopping": len(self.trials) * self.plan.train.max_epochs,
         }
-
-
-Observer = Callable[[Event, Results], None]
-Say = Callable[[str], None]
-"""Shows a line to whoever gave the command."""
-
-
-class PicklesAsNothing:
-    """What lives in the driver alone: Ray pickles a Tuner with its parts, and nobody reads it."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
-
-
-class Recorder(PicklesAsNothing):
-    """The one way to add to a search: the journal first, then the results, then who looks on."""
-
-    def __init__(self, journal: Journal, observers: Sequence[Observer] = ()) -> None:
-        self.journal = journal
-        self.observers = list(observers)
-        self.results = Results.from_records(journal.folder, journal.records)
-
-    def write(self, event: str, **values: Any) -> None:
-        """Append one event; it is on the disk when this returns.
-
-        Raises:
-            StorageError: as `Journal.append`.
-        """
-        written = self.journal.append(event, **values)
-        self.results.apply(written)
-        for observer in list(self.observers):
-            try:
-                observer(written, self.results)
-            except Exception as error:  # what is shown must not cost what is recorded
-                self.observers.remove(observer)
-                name = getattr(observer, "__qualname__", type(observer).__name__)
-                log.warning("%s is off from here on: %s", name, error)
-
-
-def best_epoch(trial: Trial, search: SearchConfig) -> int:
-    """The epoch that a trial is judged by: its best, the earliest of equals, or its last."""
-    epochs = trial.judged or list(trial.results)
-    if search.winner_by == "last":
-        return max(epochs)
-    sign = 1 if search.mode == "max" else -1
-    return max(epochs, key=lambda epoch: (sign * trial.results[epoch][search.metric], -epoch))
-
-
-def pick_best(trials: Iterable[Trial], search: SearchConfig) -> Trial | None:
-    """The best usable trial by the plan's metric, or none."""
-    return next(iter(ranked(trials, search)), None)
-
-
-def ranked(trials: Iterable[Trial], search: SearchConfig) -> list[Trial]:
-    """The usable trials, best first."""
-    usable = (trial for trial in trials if trial.usable)
-    return sorted(usable, key=lambda trial: rank_of(trial, search), reverse=True)
-
-
-def rank_of(trial: Trial, search: SearchConfig) -> Rank:
-    """What a usable trial is compared by: higher is better; loss and age tell equals apart."""
-    metrics = trial.results[best_epoch(trial, search)]
-    sign = 1 if search.mode == "max" else -1
-    return sign * metrics[search.metric], -metrics["val_loss"], -trial.index

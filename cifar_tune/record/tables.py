@@ -5,21 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from cifar_tune.files import write_atomically
-from cifar_tune.plan.config import SearchConfig, dump_yaml
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.section import dump_yaml
+from cifar_tune.plan.task import columns_of, score_name
 from cifar_tune.record.journal import Event
-from cifar_tune.record.results import Results, best_epoch
+from cifar_tune.record.ranking import best_epoch
+from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
 
-COLUMNS = (
-    "trial_id", "status", "epochs", "best_epoch", "val_accuracy", "val_loss", "seed",
-    "wall_seconds",
-)  # fmt: skip
-
+FIRST_COLUMNS = ("trial_id", "status", "epochs", "best_epoch")  # then the task's, then the rest
+LAST_COLUMNS = ("seed", "wall_seconds")
+OF_EVENT = {"seq", "event", "time", "crc", "number", "trial_id", "epoch"}
 DIGITS = 6  # of a fraction that people read
 
 
@@ -55,12 +57,12 @@ class TableWriter:
 
 def trials_csv(results: Results, *, exact: bool = False) -> str:
     """A row a trial, in the order of suggestion; fractions as people read them, or exact."""
-    fields = list(results.plan.search.space)
+    fields, columns = list(results.plan.search.space), columns_of(results.plan)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *fields])
+    writer.writerow([*FIRST_COLUMNS, *columns, *LAST_COLUMNS, *fields])
     for trial in sorted(results.trials.values(), key=lambda trial: trial.index):
-        row = _row(trial, results.plan.search)
+        row = _row(trial, results.plan)
         values = trial.values_at(row[3] or trial.epochs)
         cells = [*row, *(values.get(name, "") for name in fields)]
         writer.writerow(cells if exact else map(_readable, cells))
@@ -71,14 +73,13 @@ def _readable(cell: Any) -> Any:
     return f"{cell:.{DIGITS}g}" if isinstance(cell, float) else cell
 
 
-def _row(trial: Trial, search: SearchConfig) -> list[Any]:
-    best = best_epoch(trial, search) if trial.results else ""
+def _row(trial: Trial, plan: Plan) -> list[Any]:
+    best = best_epoch(trial, plan.search) if trial.results else ""
     metrics: Mapping[str, Any] = trial.results[int(best)] if best else {}
     wall = trial.ended - trial.created if trial.ended else 0.0
-    return [
-        trial.trial_id, trial.status, trial.epochs, best, metrics.get("val_accuracy", ""),
-        metrics.get("val_loss", ""), trial.seed, round(wall, 3),
-    ]  # fmt: skip
+    figures = [metrics.get(name, "") for name in columns_of(plan)]
+    first = [trial.trial_id, trial.status, trial.epochs, best]
+    return [*first, *figures, trial.seed, round(wall, 3)]
 
 
 def summarise(results: Results) -> dict[str, Any]:
@@ -116,39 +117,56 @@ def failures(results: Results) -> list[dict[str, Any]]:
 
 
 def finals_of(results: Results) -> dict[str, Any] | None:
-    """What the finals came to: the comparison, and the test scores; none before either.
+    """What the finals came to: the newest comparison, and the test scores; none before either.
 
-    One score has neither deviation nor interval: those come with more seeds.
+    One score has neither deviation nor interval: those come with more seeds. What the comparison
+    does not know, or the scores are not of, is said in `note`.
     """
     scored, winner = results.test_scored, results.winner()
-    told = scored or next(reversed(results.confirmed.values()), None)
-    if told is None or winner is None or not _is_current(results, winner, told):
+    confirmed = next(reversed(results.confirmed.values()), None)
+    told = scored or confirmed
+    if told is None or winner is None or not _is_current(winner, told):
         return None
-    trial = results.trials[told["trial_id"]]
-    confirmed = results.confirmed.get(told.get("number", 0))
-    score: Mapping[str, Any] = scored or {"seeds": [], "test_accuracy": []}
-    keys = (
-        "seeds",
-        "test_accuracy",
-        "mean",
-        "std",
-        "ci95",
-        "test_images",
-        "flip_averaging",
-        "lost",
-    )
+    scores = f"test_{score_name(results.plan)}"
+    none: dict[str, Any] = {
+        "seeds": [],
+        scores: [],
+        **dict.fromkeys(("mean", "std", "ci95", "lost")),
+    }
+    score = {key: value for key, value in (scored or none).items() if key not in OF_EVENT}
     return {
         "trial_id": told["trial_id"],
-        **{key: score.get(key) for key in keys},
-        "config": trial.values_at(told["epoch"]),
+        **score,
+        "config": results.trials[told["trial_id"]].values_at(told["epoch"]),
         "openings": results.test_openings,
         "optimism": confirmed["optimism"] if confirmed else None,
         "confirm": confirmed["confirm"] if confirmed else None,
+        "note": _note(results, winner, told, confirmed),
     }
 
 
-def _is_current(results: Results, winner: Mapping[str, Any], told: Event) -> bool:
-    """Whether finals were held for the winner of now: a search that goes on may find another."""
-    began = results.finals.get(told.get("number", 0))
-    judged = began["candidates"][0] if began else told  # without finals the winner alone is scored
-    return all(judged[key] == winner[key] for key in ("trial_id", "epoch"))
+def _is_current(winner: Mapping[str, Any], told: Event) -> bool:
+    """Without finals the winner alone is scored: a search that goes on may find another."""
+    return told.get("number", 0) > 0 or all(told[k] == winner[k] for k in ("trial_id", "epoch"))
+
+
+def _note(results: Results, winner: Mapping[str, Any], told: Event, confirmed: Event | None) -> str:
+    """What the finals know nothing of, and what there is to do; empty if nothing is amiss."""
+    command = f"cifar-tune confirm {shlex.quote(str(results.folder))}"
+    if results.test_openings:
+        command += " --open-test-again (which is recorded)"
+    newest = max(results.finals, default=0)
+    trials, epochs = results.known_to.get(newest, (len(results.trials), results.epochs_run))
+    newer = len(results.trials) - trials, results.epochs_run - epochs
+    if newest and any(newer):
+        what = f"{newer[0]} trials" if newer[0] else f"{newer[1]} epochs"
+        return (
+            f"The finals know nothing of {what} that came after them; {winner['trial_id']} leads"
+            f" the search now. To compare anew: {command}"
+        )
+    if confirmed and confirmed["trial_id"] != told["trial_id"]:
+        return (
+            f"The test score is that of {told['trial_id']}; since then {confirmed['trial_id']} was"
+            f" found better. To train that for good and score it: {command}"
+        )
+    return ""

@@ -13,6 +13,11 @@ ENDED = ("completed", "stopped", "diverged", "failed")
 UNFINISHED = tuple(status for status in STATUSES if status not in ENDED)
 
 
+def id_of(index: int) -> str:
+    """The id of trial `index` (from 0): t0001 for the first."""
+    return f"t{index + 1:04d}"
+
+
 @dataclass(kw_only=True)
 class Trial:
     """One trial: its configuration, its results by epoch, and the checkpoints it still has.
@@ -55,6 +60,11 @@ class Trial:
                 return values
         return self.values
 
+    def curve(self, metric: str) -> dict[int, float]:
+        """A metric by epoch, ascending; without the epoch in which the trial diverged."""
+        steps = sorted(self.results.items())
+        return {epoch: metrics[metric] for epoch, metrics in steps if metric in metrics}
+
     @property
     def judged(self) -> list[int]:
         """The epochs that it may win by: of one that failed or diverged only completed ones."""
@@ -81,6 +91,7 @@ class Start:
         slots: trials that fit at once, now.
         storage: where its trials' checkpoints lie: a URI, or a path from the results folder.
         earlier_slots: what held before each change of the cluster, by the change's time.
+        command: as it was given; empty where that is not known.
     """
 
     number: int
@@ -89,6 +100,7 @@ class Start:
     began: float | None = None
     ended: float | None = None
     earlier_slots: dict[float, int] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
 
     @property
     def wall_seconds(self) -> float:

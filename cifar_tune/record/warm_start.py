@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from cifar_tune.errors import PlanError, ResultsError
-from cifar_tune.plan.config import RUN_SECTIONS, Plan, SearchConfig
+from cifar_tune.plan.config import Plan, SearchConfig
 from cifar_tune.plan.points import lies_in
 from cifar_tune.plan.space import Value
-from cifar_tune.record.results import Results, best_epoch, pick_best
+from cifar_tune.plan.task import task_of
+from cifar_tune.record.ranking import best_epoch, pick_best
+from cifar_tune.record.results import Results
 from cifar_tune.record.trials import ENDED, Trial
 
 LEARNS_NOTHING = ("random", "sobol")
 MOST_POINTS = 3  # of an earlier search; a searcher that learns gets the other trials as well
-# What two searches may differ in without another outcome of their trials.
-SAME_OUTCOME = (
-    "data.path", "data.fallback", "data.eval_batch_size", "train.threads", "train.channels_last",
-)  # fmt: skip
+# What two searches may differ in without another outcome of their trials; a task has more of it.
+SAME_OUTCOME = frozenset({"train.threads", "train.channels_last"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +61,9 @@ def read_start_from(plan: Plan) -> StartFrom | None:
     if not isinstance(given, str):
         return StartFrom(source="the plan", points=tuple(given))
     source = _read_search(Path(given))
-    _check_metric(source, plan.search)
+    _check_same_aim(source, plan)
     fitting = _fitting_trials(source, plan.search)
-    points = _best_points(fitting, plan.search)
+    points = _best_points(fitting, plan)
     return StartFrom(
         source=given,
         points=tuple(points[: plan.search.num_samples]),
@@ -88,8 +88,13 @@ def _read_search(folder: Path) -> Results:
     return source
 
 
-def _check_metric(source: Results, search: SearchConfig) -> None:
-    metric = source.plan.search.metric
+def _check_same_aim(source: Results, plan: Plan) -> None:
+    if source.plan.task != plan.task:
+        raise PlanError(
+            f"search.start_from is {source.folder}, a search of the task {source.plan.task}, and"
+            f" task is {plan.task}: they have no fields in common; list points"
+        )
+    metric, search = source.plan.search.metric, plan.search
     if metric != search.metric:
         raise PlanError(
             f"search.start_from is {source.folder}, a search by {metric}, and search.metric is"
@@ -113,10 +118,10 @@ def _fitting_trials(source: Results, search: SearchConfig) -> list[Trial]:
     return fitting
 
 
-def _best_points(trials: Iterable[Trial], search: SearchConfig) -> list[dict[str, Value]]:
+def _best_points(trials: Iterable[Trial], plan: Plan) -> list[dict[str, Value]]:
     """The values of the best few trials, each point once, the best first."""
-    left, points = list(trials), list[dict[str, Value]]()
-    while len(points) < MOST_POINTS and (best := pick_best(left, search)) is not None:
+    left, points, search = list(trials), list[dict[str, Value]](), plan.search
+    while len(points) < MOST_POINTS and (best := pick_best(left, plan)) is not None:
         left.remove(best)
         values = best.values_at(best_epoch(best, search))
         if values not in points and lies_in(search.parsed_space, values):
@@ -131,7 +136,7 @@ def _teaches(trial: Trial) -> bool:
 
 def trial_record(trial: Trial, metric: str) -> dict[str, Any]:
     """A trial as the event `started_from` has it."""
-    results = [[epoch, trial.results[epoch][metric]] for epoch in sorted(trial.results)]
+    results = [[epoch, value] for epoch, value in trial.curve(metric).items()]
     return {"values": trial.values, "status": trial.status, "results": results}
 
 
@@ -152,12 +157,13 @@ def _notes(source: Results, plan: Plan, fitting: list[Trial]) -> list[str]:
 def _differences(source: Plan, plan: Plan) -> list[str]:
     """What the earlier search fixed otherwise, so that its trials may not tell what is good now."""
     found = []
-    for section in RUN_SECTIONS:
+    same_outcome = SAME_OUTCOME | task_of(plan).free
+    for section in plan.sections():
         old, new = getattr(source, section).model_dump(), getattr(plan, section).model_dump()
         for key in old:
             field = f"{section}.{key}"
             searched = field in source.search.space or field in plan.search.space
-            same = old[key] == new[key] or new[key] == "auto" or field in SAME_OUTCOME
+            same = old[key] == new[key] or new[key] == "auto" or field in same_outcome
             if not same and not searched:
                 found.append(f"{field} was {old[key]} and is {new[key]}")
     return found

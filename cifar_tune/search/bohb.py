@@ -1,182 +1,73 @@
-"""BOHB's searcher: Ray's TuneBOHB over our space, in plain values and under our trial ids.
+"""BOHB's rule: TPE that learns from the largest budget at which enough trials have reported.
 
-Falkner et al. 2018, "BOHB: Robust and Efficient Hyperparameter Optimization at Scale".
+Falkner et al. 2018, "BOHB: Robust and Efficient Hyperparameter Optimization at Scale". A budget is
+a rung of the scheduler, in epochs, or the whole length. The paper draws a third of the
+configurations at random, which this does without.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
-from cifar_tune.errors import PlanError
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
+
+from cifar_tune.plan.compatibility import reports_to_learn
 from cifar_tune.plan.config import Plan
-from cifar_tune.plan.points import draw_random, lies_in
-from cifar_tune.plan.space import Value
+from cifar_tune.plan.rungs import rung_epochs, rungs_below
 from cifar_tune.record.journal import Event
+from cifar_tune.record.optuna_trials import earlier_trials, steps_of
 from cifar_tune.record.results import Results
-from cifar_tune.search.bohb_space import BohbSpace
-from cifar_tune.search.searchers import id_of
-from cifar_tune.search.suggester import NotNow
-
-NOT_RESUMABLE = (
-    "BOHB's paused trials and half-filled brackets are in Ray's memory only, and are gone; start a"
-    " new search, whose search.start_from may name this one's folder"
-)
+from cifar_tune.record.trials import ENDED, Trial
+from cifar_tune.search.sampling import End
+from cifar_tune.search.study import OptunaStudy
 
 
-class BohbSuggester:
-    """Suggests by BOHB's model of good and bad configurations; learns by `on_trial_result`.
+class BohbStudy(OptunaStudy):
+    """Shows TPE every trial as it was at one budget, so that a few long ones do not outvote many.
 
-    Ray's scheduler adds to each report at a rung its budget, in epochs, so it is Ray, and not the
-    journal, that the model learns from.
+    Who came so far is complete there with what it reported there, whether it went on or not. Who
+    was stopped before is pruned: TPE ranks it behind these, by how far it came (the paper leaves it
+    out, and so learns from less what is bad). Who diverged before is the worst.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        """Begin without knowledge.
-
-        Raises:
-            PlanError: the space leaves nothing to choose.
-        """
-        self._search, self._seed = plan.search, plan.seed
-        self._budgets = budgets(plan)
-        self._space = BohbSpace(plan.search.parsed_space)
-        self._known: list[dict[str, Any]] = []  # shared with TuneBOHB, which takes from it
-        self._told: set[tuple[str, int]] = set()
-        self._configs: dict[str, dict[str, Any]] = {}
-        self._numpy = _numpy_state(plan.seed)
-        with self._foreign_code():
-            self._bohb = self._tune_bohb(plan.seed)
-
-    def _tune_bohb(self, seed: int) -> Any:
-        from ray.tune.search.bohb import TuneBOHB
-
-        space = self._space.config_space(seed)
-        if not len(space):
-            raise PlanError(
-                "search.space has a single value for each field, which leaves bohb nothing to"
-                " choose; use --searcher grid"
-            )
-        metric, mode = self._search.metric, self._search.mode
-        return TuneBOHB(space, metric=metric, mode=mode, points_to_evaluate=self._known)
-
-    def suggest(self, index: int, fixed: Mapping[str, Value]) -> dict[str, Value] | None:
-        """The values of trial `index`.
-
-        Raises:
-            NotNow: as many trials run as may.
-        """
-        self._known.clear()
-        if fixed:
-            values = draw_random(self._space.dimensions, self._seed, index, fixed)
-            self._known.append(self._space.encode(values))
-        name = id_of(index)
-        with self._foreign_code():
-            config = self._bohb.suggest(name)
-        if config is None:
-            raise NotNow("as many trials run as may")
-        self._configs[name] = config
-        return self._space.decode(config)
+    def __init__(self, plan: Plan, folder: Path, sampler: Callable[[int], BaseSampler]) -> None:
+        """Begin with nothing told, and without a budget: as long as that is so, TPE draws."""
+        super().__init__(plan, folder, sampler)
+        longest = plan.train.max_epochs
+        self._reported = {
+            budget: set[str]() for budget in (*rungs_below(rung_epochs(plan), longest), longest)
+        }
+        self._enough = reports_to_learn(plan.search)
+        self._budget: int | None = None
 
     def observe(self, event: Event, results: Results) -> None:
-        """Learn from an earlier search's trials; those of this search come through Ray."""
-        if event["event"] == "started_from":
-            self._learn(event["source"], event["trials"])
+        """Note what is to be learnt, and go to a larger budget once that has enough reports."""
+        super().observe(event, results)
+        if event["event"] == "result" and not event["diverged"]:
+            self._count(event["trial_id"], [int(event["metrics"]["epoch"])])
+        elif event["event"] == "started_from":
+            for trial in earlier_trials(event, self._plan.search.metric):
+                steps = steps_of(trial, self._plan.search.metric)
+                self._count(f"{event['source']}:{trial.index}", steps)
 
-    def _learn(self, source: str, trials: list[dict[str, Any]]) -> None:
-        for number, trial in enumerate(trials):
-            if not lies_in(self._space.dimensions, trial["values"]):
-                continue
-            config = self._space.encode(trial["values"])
-            for epoch, value in trial["results"]:
-                if epoch in self._budgets:
-                    self._tell(f"{source}:{number}", config, {self._search.metric: value}, epoch)
+    def _count(self, name: str, epochs: Iterable[int]) -> None:
+        for epoch in self._reported.keys() & epochs:
+            self._reported[epoch].add(name)
+        enough = [budget for budget, names in self._reported.items() if len(names) >= self._enough]
+        if max(enough, default=None) != self._budget:
+            self._budget = max(enough)
+            self._sampling = None  # an earlier search's trials are shown otherwise as well
+            for trial in self._told.trials.values():
+                self._follow(trial)
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """A report after which a trial goes on, or pauses at a rung."""
-        if trial_id not in self._bohb.paused:
-            self._bohb.running.add(trial_id)  # it may be one that is tried again
-        budget = result.get("hyperband_info", {}).get("budget")
-        if budget is not None:
-            self._tell_once(trial_id, result, budget)
-
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
-        """A trial ended. Ray does not pass on the report that a trial is stopped at."""
-        if result and "epoch" in result and not error:
-            epoch = result["epoch"]
-            if result["diverged"] or epoch in self._budgets:
-                budget = min(budget for budget in self._budgets if budget >= epoch)
-                self._tell_once(trial_id, result, budget)
-        self._bohb.running.discard(trial_id)
-        self._bohb.paused.discard(trial_id)
-
-    def _tell_once(self, trial_id: str, result: dict[str, Any], budget: int) -> None:
-        """A trial that is tried again may report an epoch twice, or be of an earlier start."""
-        config = self._configs.get(trial_id)
-        if config is not None and (trial_id, budget) not in self._told:
-            self._told.add((trial_id, budget))
-            self._tell(trial_id, config, result, budget)
-
-    def _tell(self, key: str, config: dict[str, Any], result: dict[str, Any], budget: int) -> None:
-        self._bohb.trial_to_params[key] = config
-        with self._foreign_code():
-            told = {**result, "hyperband_info": {"budget": budget}}
-            self._bohb.bohber.new_result(self._bohb.to_wrapper(key, told))
-
-    def on_pause(self, trial_id: str) -> None:
-        """A trial pauses at a rung, and leaves its place to a new one."""
-        self._bohb.on_pause(trial_id)
-
-    def on_unpause(self, trial_id: str) -> None:
-        """A trial has passed its rung and goes on."""
-        self._bohb.on_unpause(trial_id)
-
-    def set_max_concurrency(self, max_concurrent: int) -> bool:
-        """BOHB itself counts the trials that run: Ray's own limit counts the paused ones too."""
-        return bool(self._bohb.set_max_concurrency(max_concurrent))
-
-    @contextmanager
-    def _foreign_code(self) -> Iterator[None]:
-        """hpbandster draws from numpy's global state, which gets a seed of ours meanwhile.
-
-        It was written for older versions of its packages: dozens of deprecation warnings a call,
-        and in its densities divisions by zero, which it expects and sorts out.
-        """
-        import numpy as np
-
-        outside = np.random.get_state()
-        np.random.set_state(self._numpy)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield
-        finally:
-            self._numpy = np.random.get_state()
-            np.random.set_state(outside)
-
-
-def budgets(plan: Plan) -> tuple[int, ...]:
-    """The epochs at which brackets compare trials, and at which these pause, ascending.
-
-    They are computed as Ray computes them, rounding included. The last is `train.max_epochs`.
-    """
-    import numpy as np
-
-    longest, factor = plan.train.max_epochs, plan.search.reduction_factor
-    brackets = int(np.round(np.log(longest) / np.log(factor))) + 1
-    rungs = {longest}
-    for halvings in range(brackets):
-        epochs = int(longest * factor**-halvings)
-        for _ in range(halvings + 1 if epochs else 0):
-            rungs.add(epochs)
-            epochs = min(epochs * factor, longest)
-    return tuple(sorted(rungs))
-
-
-def _numpy_state(seed: int) -> Any:
-    import numpy as np
-
-    return np.random.RandomState(seed).get_state()
+    def _end_of(self, trial: Trial) -> End | None:
+        steps = steps_of(trial, self._plan.search.metric)
+        if self._budget in steps:
+            return End("completed", self._budget, TrialState.COMPLETE, steps[self._budget])
+        if trial.status not in ENDED:
+            return None
+        lost = trial.status in ("stopped", "diverged") and self._budget is not None
+        state = TrialState.PRUNED if lost else TrialState.FAIL
+        return End(trial.status, trial.epochs, state, None)

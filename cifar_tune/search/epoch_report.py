@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,49 +12,45 @@ from ray import tune
 from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
 
 from cifar_tune.files import MODEL
-from cifar_tune.record.journal import now
-from cifar_tune.search.population import is_exchange
-from cifar_tune.search.trainable import Reporter
-from cifar_tune.vision.module import Classifier
+from cifar_tune.plan.config import Plan
+from cifar_tune.search.pbt import is_exchange
+from cifar_tune.train.fit import figures_of, is_diverged
 
 
 class EpochReport(TuneReportCheckpointCallback):
     """Reports an epoch when its validation ends, with a checkpoint where the plan wants one.
 
-    Training and validation figures come from the module's `epoch_metrics`; they are plain floats,
-    because Ray's own way of reading `trainer.callback_metrics` has no training figures yet at this
-    point of an epoch.
+    The figures are those of `train.fit.figures_of`: plain floats, and of a module that keeps them
+    itself the training's too, which `trainer.callback_metrics` has not at this point of an epoch.
     """
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, plan: Plan, begin: Callable[[], None], report: Callable[..., None]) -> None:
+        """`begin` and `report` are those of the trial's `Reporter`."""
         super().__init__(filename=MODEL, on="validation_end")
-        self._reporter = reporter
-        self._plan = reporter.plan
+        self._plan, self._begin, self._report = plan, begin, report
         self._best: float | None = None
         self._wants_checkpoint = False
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Notes when training really begins."""
-        if self._reporter.first_step_at is None:
-            self._reporter.first_step_at = now()
+        self._begin()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reports; this may be the last that runs in the trial, since Ray ends it from inside."""
         if trainer.sanity_checking:
             return
-        assert isinstance(pl_module, Classifier)
-        metrics, diverged = pl_module.epoch_metrics, pl_module.diverged
+        metrics = figures_of(trainer, pl_module)
+        diverged = is_diverged(pl_module, metrics)
         self._wants_checkpoint = not diverged and self._is_due(metrics)
         with self._get_checkpoint(trainer) as checkpoint:
-            self._reporter.report(metrics, diverged=diverged, checkpoint=checkpoint)
+            self._report(metrics, diverged=diverged, checkpoint=checkpoint)
 
     def _is_due(self, metrics: Mapping[str, float]) -> bool:
         """Every so many epochs, at the last, and whenever the trial may be judged by this epoch."""
         search, epoch = self._plan.search, int(metrics["epoch"])
-        if search.winner_by == "last" or search.scheduler == "bohb":
-            return True  # any epoch may be the trial's last, or the one that it is paused after
-        sign = 1 if search.mode == "max" else -1
-        value = sign * metrics[search.metric]
+        if search.winner_by == "last":
+            return True  # any epoch may be the trial's last
+        value = search.sign * metrics.get(search.metric, math.nan)
         improved = self._best is None or value > self._best
         self._best = value if improved else self._best
         due = epoch % search.checkpoint_every_epochs == 0 or is_exchange(self._plan, epoch)

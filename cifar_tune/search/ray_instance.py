@@ -1,4 +1,7 @@
-"""The Ray that a search runs in: one of its own on this machine, or a cluster that it joins."""
+"""The Ray that a search runs in: one of its own on this machine, or a cluster that it joins.
+
+Ray is imported inside the functions, so that a search on this machine is checked without it.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,18 @@ import secrets
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import ray
-from ray._private import ray_constants, services
-from ray.tune.execution import class_cache
-
 from cifar_tune.errors import ResourceError
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import Machine
-from cifar_tune.plan.preflight import has_own_model
-from cifar_tune.process import STOPPING
+from cifar_tune.plan.preflight import has_own_code
+from cifar_tune.plan.task import Say
+from cifar_tune.process import STOPPING, current_directory
 
 WORKER_SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # trials run where the command was given
@@ -48,10 +49,38 @@ LOCAL_SETTINGS = {
 SECRET_VARIABLES = {
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN",
 }  # fmt: skip
+SOCKET = "/ray/session_2026-01-31_23-59-59_999999_4194304/sockets/plasma_store"
+SOCKET_BYTES = 107 if sys.platform != "darwin" else 103  # the longest path of a Unix socket
+SHARED_MEMORY = Path("/dev/shm")
+SHARED_BYTES = 512_000_000  # three times what the first task's own data take
 KNOCK_SECONDS = 4.0  # Ray itself tries a dead address, or a server of another kind, for minutes
 # gRPC is HTTP/2 (RFC 9113): each side begins with a frame of settings, the client after a greeting.
 SETTINGS, FRAME_HEAD = b"\x04", 9  # a frame's type, in the fourth of its first nine bytes
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + SETTINGS + b"\0" * 5
+
+
+def check_place(say: Say) -> None:
+    """Check where Ray keeps its sockets and shared data, and say so if shared memory is low.
+
+    Raises:
+        ResourceError: sockets can't be made there; Ray itself would say so in a traceback.
+    """
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        return
+    name = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
+    place = os.environ.get(name) or "/tmp"
+    longest = SOCKET_BYTES - len(SOCKET)
+    if len(os.fsencode(place)) > longest or not place.isascii():
+        raise ResourceError(
+            f"{name} is {place}; Ray's sockets lie below it, so it may have {longest} bytes at"
+            " most, all of them ASCII; set RAY_TMPDIR to a short path, such as /tmp"
+        )
+    if SHARED_MEMORY.is_dir() and (free := shutil.disk_usage(SHARED_MEMORY).free) < SHARED_BYTES:
+        say(
+            f"{SHARED_MEMORY} has {free / 1e6:.0f} MB free; below {SHARED_BYTES / 1e6:.0f} MB"
+            f" trials may share their data in {place} instead, which is slower; with Docker, give"
+            " --shm-size 2g"
+        )
 
 
 @contextmanager
@@ -61,6 +90,8 @@ def ray_for(plan: Plan, machine: Machine) -> Iterator[None]:
     Raises:
         ResourceError: there is no such cluster, it can't be joined, or this process is in another.
     """
+    import ray
+
     _set(DRIVER_SETTINGS)
     if ray.is_initialized():
         _check_joined(plan.resources.address)
@@ -80,6 +111,8 @@ def ray_for(plan: Plan, machine: Machine) -> Iterator[None]:
 def _check_joined(address: str | None) -> None:
     if address in (None, "auto"):
         return
+    import ray
+
     head, joined = _head(address), ray.get_runtime_context().gcs_address
     knock(head)
     if head != joined:
@@ -92,6 +125,8 @@ def _check_joined(address: str | None) -> None:
 @contextmanager
 def _own_ray(machine: Machine, plan: Plan) -> Iterator[None]:
     """One of this process alone; its logs go with it, unless an error makes them worth reading."""
+    import ray
+
     with _place_for_token():
         _start(machine, plan)
         session = ray._private.worker._global_node.get_session_dir_path()
@@ -127,10 +162,13 @@ def _place_for_token() -> Iterator[None]:
 
 def _start(machine: Machine, plan: Plan) -> None:
     """Start it; it joins no other."""
+    import ray
+    from ray.tune.execution import class_cache
+
     _set(LOCAL_SETTINGS)
     # Trials inherit the environment here. Tune would hand keys on once more, into Ray's logs.
     class_cache.ENV_VARS_TO_PROPAGATE -= SECRET_VARIABLES
-    if has_own_model(plan):
+    if has_own_code(plan):
         os.environ["PYTHONPATH"] = _own_path()
     umask = os.umask(0o077)  # Ray writes its token with the umask's permissions
     try:
@@ -154,7 +192,9 @@ def _set(settings: dict[str, str]) -> None:
 
 def _own_path() -> str:
     """A module of the user's own lies where the command was given."""
-    return os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return os.pathsep.join(
+        [current_directory() or "", *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
 
 
 @contextmanager
@@ -178,6 +218,8 @@ def _on_loopback() -> Iterator[None]:
     all interfaces. `_node_ip_address="127.0.0.1"` won't do: `ray.init` puts the machine's outer
     address in its place.
     """
+    from ray._private import ray_constants
+
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
@@ -187,10 +229,12 @@ def _on_loopback() -> Iterator[None]:
 
 
 def _join(address: str, plan: Plan) -> None:
+    import ray
+
     head = _head(address)
     knock(head)
     settings = dict(WORKER_SETTINGS)
-    if has_own_model(plan):
+    if has_own_code(plan):
         settings["PYTHONPATH"] = _own_path()
     try:
         ray.init(
@@ -214,6 +258,8 @@ def _head(address: str) -> str:
     Raises:
         ResourceError: there is none, or RAY_ADDRESS is no such address.
     """
+    from ray._private import services
+
     try:
         head: str = services.canonicalize_bootstrap_address_or_die(address)
     except (ConnectionError, ValueError):

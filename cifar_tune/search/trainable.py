@@ -6,6 +6,7 @@ The driver imports this file, so torch and Lightning are imported inside the fun
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -13,18 +14,15 @@ from typing import Any
 
 from ray import tune
 
-from cifar_tune.files import MODEL, at_hand, is_whole
-from cifar_tune.plan.config import Plan, RunConfig
+from cifar_tune.errors import PlanError
+from cifar_tune.files import at_hand, is_whole
+from cifar_tune.plan.config import Plan
 from cifar_tune.plan.guard import guarded, working_in
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import now
-from cifar_tune.vision.data import SearchData
 
-REPORTED = (
-    "epoch", "val_loss", "val_accuracy", "train_loss", "best_val_accuracy", "lr",
-    "images_per_second", "gpu_peak_bytes",
-)  # fmt: skip
-CLOCK = ("first_step_at", "reported_at")
+METRICS = "metrics"  # where a report to Ray has all of a trial's figures
+WORST = 1e9  # what Ray alone is told of a trial that diverged: its schedulers compare numbers
 
 
 class Reporter:
@@ -49,6 +47,11 @@ class Reporter:
         self.first_step_at: float | None = None
         self.ended = False
 
+    def begin(self) -> None:
+        """Note when training begins, unless it has."""
+        if self.first_step_at is None:
+            self.first_step_at = now()
+
     def report(
         self,
         metrics: Mapping[str, float],
@@ -59,55 +62,62 @@ class Reporter:
         """Report one epoch; returns when the driver has it on disk and wants another.
 
         Args:
-            metrics: at least `epoch`, `val_loss` and `val_accuracy`, all finite.
-            diverged: whether this is the last, with accuracy 0 and loss 1e9.
+            metrics: at least `epoch` and the plan's metric, scalars.
+            diverged: whether this is the last; what is not finite is left out then.
             checkpoint: what the trial can go on from.
         """
-        reported_at = now()
-        if self.first_step_at is None:
-            self.first_step_at = reported_at
-        values = {name: float(metrics[name]) for name in REPORTED if name in metrics}
-        clock = {"first_step_at": self.first_step_at, "reported_at": reported_at}
-        told = {**values, **clock, "epoch": int(metrics["epoch"]), "diverged": diverged}
+        self.begin()
+        values = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+        clock = {"first_step_at": self.first_step_at, "reported_at": now()}
+        search = self.plan.search
+        told = {
+            "epoch": int(metrics["epoch"]),
+            search.metric: -search.sign * WORST if diverged else self._judged_by(values),
+            "diverged": diverged,
+            METRICS: {**values, **clock},
+        }
         try:
             tune.report(told, checkpoint=checkpoint)
         except SystemExit:
             self.ended = True
             raise
 
+    def _judged_by(self, values: Mapping[str, float]) -> float:
+        metric = self.plan.search.metric
+        if metric not in values:
+            known = ", ".join(name for name in values if name != "epoch")
+            raise PlanError(
+                f"search.metric is {metric!r}, which no validation of this training logged; it must"
+                f" be one of {known or 'what it logs, and it logs nothing'}"
+            )
+        return values[metric]
 
-Objective = Callable[[RunConfig, SearchData, Reporter, Path | None], None]
+
+Objective = Callable[[Any, Any, Reporter, Path | None], None]
 """Trains one configuration, reports its epochs, and goes on from a checkpoint if it gets one. The
 search's own is `fit_objective`; a test or a benchmark may put a sleeping or analytic one there."""
 
 
-def fit_objective(
-    run: RunConfig, data: SearchData, reporter: Reporter, resume_from: Path | None
-) -> None:
+def fit_objective(run: Any, part: Any, reporter: Reporter, resume_from: Path | None) -> None:
     """One training by Lightning: the seam between `fit()` and Ray."""
     from cifar_tune.search.epoch_report import EpochReport
     from cifar_tune.train.wandb_run import trial_trackers
     from cifar_tune.train.workers import fit_with_workers
 
     plan = reporter.plan
+    report = EpochReport(plan, reporter.begin, reporter.report)
     trackers = trial_trackers(plan, reporter.folder, reporter.trial_id, reporter.values, run)
     fit_with_workers(
         run,
-        data,
+        part,
         workers=plan.workers,
-        callbacks=[*trackers, EpochReport(reporter)],  # the report last: Ray ends a trial inside
+        callbacks=[*trackers, report],  # the report last: Ray ends a trial inside
         resume_from=resume_from,
     )
 
 
 def train_trial(
-    config: dict[str, Any],
-    *,
-    objective: Objective,
-    plan: Plan,
-    folder: Path,
-    data: SearchData,
-    place: str,
+    config: dict[str, Any], *, objective: Objective, plan: Plan, folder: Path, part: Any, place: str
 ) -> None:
     """Ray's function trainable.
 
@@ -117,7 +127,7 @@ def train_trial(
         objective: what trains.
         plan: the settled plan.
         folder: the results folder, for trackers.
-        data: the arrays of the search, read-only and shared by all trials of a node.
+        part: what the task gives trainings of the data, shared by all trials of a node.
         place: where the command was given, and trials run: code of the user's own that reads a
             file there is to find it.
     """
@@ -127,9 +137,9 @@ def train_trial(
     with (
         _newest_checkpoint(config["checkpoints"]) as checkpoint,
         working_in(place),
-        guarded(run.model.name, ours=lambda: reporter.ended),
+        guarded(plan.task, ours=lambda: reporter.ended),
     ):
-        objective(run, data, reporter, checkpoint)
+        objective(run, part, reporter, checkpoint)
 
 
 def _reset_process(plan: Plan, *, alone: bool) -> None:
@@ -147,14 +157,8 @@ def _reset_process(plan: Plan, *, alone: bool) -> None:
 
 @contextmanager
 def _newest_checkpoint(recorded: list[str]) -> Iterator[Path | None]:
-    """The newest that loads: Ray's, if its scheduler paused the trial, else the journal's."""
-    paused = tune.get_checkpoint()
+    """The newest that loads."""
     with ExitStack() as copies:
-        if paused is not None:
-            path = Path(copies.enter_context(paused.as_directory())) / MODEL
-            if is_whole(str(path)):
-                yield path
-                return
         chosen = None
         for location in recorded:
             # Storage that does not answer fails the trial, which is tried again: without its

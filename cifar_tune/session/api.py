@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cifar_tune.plan.config import Plan
-from cifar_tune.process import say as show
-from cifar_tune.record.results import Results, Say
+from cifar_tune.process import say
+from cifar_tune.record.results import Results
 from cifar_tune.record.tables import trials_csv
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cifar_tune.plan.machine import Machine
-    from cifar_tune.plan.preflight import Forecast
 
 STEM = "search"  # a plan does not know the name of its file, which the command's folders have
 
@@ -39,37 +37,12 @@ def run_search(plan: Plan, *, quiet: bool = False) -> Results:
             not there, the folder is taken, no trial is usable, the storage is full.
         KeyboardInterrupt, SystemExit: a signal stopped it, after all was saved.
     """
-    from cifar_tune.plan import preflight
-    from cifar_tune.plan.machine import read_machine
-    from cifar_tune.search.cluster import nodes_for
+    from cifar_tune.session.launch import launch
 
-    say = _say_nothing if quiet else show
     if quiet:
         tracking = plan.tracking.model_copy(update={"quiet": True})
         plan = plan.model_copy(update={"tracking": tracking})
-    machine = read_machine()
-    with nodes_for(plan, machine, say) as nodes:
-        return _search(plan, machine, preflight.check(plan, nodes), say)
-
-
-def _search(plan: Plan, machine: Machine, forecast: Forecast, say: Say) -> Results:
-    from cifar_tune.plan import preflight
-    from cifar_tune.plan.forecast import describe
-    from cifar_tune.record.warm_start import read_start_from
-    from cifar_tune.search.cluster import check_storage
-    from cifar_tune.session import folder as folders
-
-    folder = folders.results_folder(plan, STEM).absolute()  # trials have another directory
-    folders.check_folder(folder)
-    check_storage(plan)
-    start_from = read_start_from(plan)
-    dataset = preflight.check_data(plan)
-    for line in describe(forecast, dataset, folder, disk=False):
-        say(line)
-
-    from cifar_tune.session.start import start_search  # it imports Ray
-
-    code = start_search(forecast, folder, machine, say, start_from=start_from)
+    folder, code = launch(plan, _say_nothing if quiet else say, config=STEM)
     _pass_on_signal(code, folder)
     return Results.read(folder)
 

@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cifar_tune.errors import EndedError, NoUsableTrialError
 from cifar_tune.finals.opening import score_winner
-from cifar_tune.finals.retraining import Workplace
 from cifar_tune.finals.stages import Finals
-from cifar_tune.plan.preflight import number_of_trials
-from cifar_tune.record.results import Recorder, Results, Say
+from cifar_tune.plan.task import Exports, Say, columns_of, in_words, score_name, task_of
+from cifar_tune.record.journal import resume_command
+from cifar_tune.record.results import Results
 from cifar_tune.record.tables import failures, finals_of, write_tables
-from cifar_tune.report.progress import values_line
+from cifar_tune.report.words import settings
 from cifar_tune.report.writer import write_in_process
-from cifar_tune.search.bohb import NOT_RESUMABLE
 from cifar_tune.search.checkpoints import damaged, tidy
+from cifar_tune.search.session import Session
 from cifar_tune.search.stop import ASKED_FOR, TIME_BUDGET, UNASKED, StopRequest
-from cifar_tune.vision.data import Dataset, SearchData
-
-
-def resume_command(folder: Path) -> str:
-    """The command that goes on with the search in `folder`."""
-    return f"python -m cifar_tune.tune resume {shlex.quote(str(folder))}"
 
 
 def finish(
-    recorder: Recorder,
-    dataset: Dataset,
-    data: SearchData,
+    session: Session,
     stop: StopRequest,
-    say: Say,
-    place: Workplace,
     *,
     seconds_left: float | None = None,
     asked: bool = False,
@@ -42,10 +32,8 @@ def finish(
     """Write the winner, hold the finals, write the tables, show it all; returns the exit code.
 
     Args:
-        recorder, dataset, data: of the search.
+        session: of the search.
         stop: what ended it, if anything did.
-        say: shows a line.
-        place: where the finals train.
         seconds_left: for the finals; none: as long as they take.
         asked: whether it is the finals that the user asked for.
         again: whether the test split may be opened once more.
@@ -54,36 +42,38 @@ def finish(
         NoUsableTrialError: the search is over, and no trial is usable.
         EndedError: Ray ended it.
     """
-    results = recorder.results
+    results, say = session.results, session.say
     if results.counts()["interrupted"]:
         stop.ask(UNASKED)
     if stop.signal is None:
-        checkpoint = _write_winner(recorder, data, say)
-        # A time budget buys an answer; what else stops a search leaves it to whoever goes on.
-        if checkpoint is not None and stop.reason in (None, TIME_BUDGET, ASKED_FOR):
-            finals = Finals(
-                recorder=recorder,
-                dataset=dataset,
-                data=data,
-                place=place,
-                stop=stop,
-                say=say,
-                asked=asked,
-                again=again,
-            )
-            if results.plan.finals.seeds:
-                finals.run(seconds_left)
-            else:
-                score_winner(recorder, dataset, checkpoint, say, again=again)
+        _judge_winner(session, stop, seconds_left, Finals(session, stop, asked=asked, again=again))
     if stop.reason is None:
-        tidy(recorder)
-        recorder.write("finished")
+        tidy(session.recorder)
+        session.recorder.write("finished")
     write_tables(results)
     page = stop.signal is None and _write_page(results.folder, say)
     _show_outcome(results, say)
     say(f"results in {results.folder}" + ("; the page is report.html there" if page else ""))
     if stop.reason is not None:
         _show_way_on(results, stop, say)
+    return _exit_code(results, stop)
+
+
+def _judge_winner(
+    session: Session, stop: StopRequest, seconds_left: float | None, finals: Finals
+) -> None:
+    """Write `best/`, and hold the finals or score it alone."""
+    checkpoint = _write_winner(session)
+    # A time budget buys an answer; what else stops a search leaves it to whoever goes on.
+    if checkpoint is None or stop.reason not in (None, TIME_BUDGET, ASKED_FOR):
+        return
+    if session.plan.finals.seeds:
+        finals.run(seconds_left)
+    else:
+        score_winner(session, checkpoint, again=finals.again)
+
+
+def _exit_code(results: Results, stop: StopRequest) -> int:
     if stop.signal is not None:
         return 128 + stop.signal
     if stop.error is not None:
@@ -98,21 +88,19 @@ def finish(
 def _show_way_on(results: Results, stop: StopRequest, say: Say) -> None:
     """How a search that was stopped can go on; the command is the last line."""
     cause = f"Stopped by {stop.reason}" if stop.signal is not None else f"Stopped: {stop.reason}"
-    if results.plan.search.scheduler == "bohb":
-        say(f"{cause}; everything reported is saved. The search can't go on: {NOT_RESUMABLE}")
-        return
     say(f"{cause}; everything reported is saved. Go on with:")
     say(resume_command(results.folder))
 
 
-def _write_winner(recorder: Recorder, data: SearchData, say: Say) -> Path | None:
+def _write_winner(session: Session) -> Path | None:
     """Write `best/`; its checkpoint, or none where there is no winner or it has none."""
-    if recorder.results.best() is None:
+    results, say, task = session.results, session.say, task_of(session.plan)
+    if results.best() is None:
         return None
-    # It imports torch, which costs seconds that the start and a stopped search do not have.
-    from cifar_tune.vision.best import write_best
-
-    checkpoint = write_best(recorder.results, data, say)
+    if not isinstance(task, Exports):
+        say(f"The task {task.name} keeps no model of the winner, so there is no test score.")
+        return None
+    checkpoint = task.write_best(results, session.data, say)
     if checkpoint is None:
         say("The winner has no checkpoint, so there is no best/ and no test score.")
     return checkpoint
@@ -137,13 +125,15 @@ def _show_outcome(results: Results, say: Say) -> None:
     )
     if winner is None:
         return
-    say(
-        f"winner {winner['trial_id']} (epoch {winner['epoch']}): validation accuracy"
-        f" {winner['val_accuracy']:.4f}, loss {winner['val_loss']:.4f}"
-    )
-    say(f"  {values_line(winner['config'])}")
+    say(f"winner {winner['trial_id']} (epoch {winner['epoch']}): {_figures(results, winner)}")
+    say(f"  {settings(winner['config'])}")
     for line in finals_lines(results):
         say(line)
+
+
+def _figures(results: Results, winner: Mapping[str, Any]) -> str:
+    known = [name for name in columns_of(results.plan) if winner[name] is not None]
+    return ", ".join(f"{in_words(name)} {winner[name]:.4f}" for name in known)
 
 
 def finals_lines(results: Results) -> list[str]:
@@ -151,22 +141,23 @@ def finals_lines(results: Results) -> list[str]:
     finals = finals_of(results)
     if finals is None:
         return []
-    lines = []
+    lines, metric = [], columns_of(results.plan)[0]
     if finals["confirm"]:
         lines.append(finals["confirm"]["statement"])
     if finals["optimism"] is not None:
         lines.append(
-            f"optimism of the search: {finals['optimism']:+.4f} (validation accuracy of the winner,"
-            " less the mean of its new trainings on the confirmation images)"
+            f"optimism of the search: {finals['optimism']:+.4f}, by which the winner's"
+            f" {in_words(metric)} exceeds the mean of its new trainings on fresh data: the best of"
+            " many looks better than it is"
         )
     if finals["mean"] is not None:
         lines.append(_test_line(results, finals))
-    return lines
+    return [*lines, finals["note"]] if finals["note"] else lines
 
 
 def _test_line(results: Results, finals: dict[str, Any]) -> str:
-    kind = " on the DRAWN set, not CIFAR-10" if results.drawn else ""
-    line = f"test accuracy {finals['mean']:.4f}{kind}"
+    kind = f" {results.caveat}" if results.caveat else ""
+    line = f"test {score_name(results.plan)} {finals['mean']:.4f}{kind}"
     count = len(finals["seeds"])
     if count > 1:
         line += f", mean of {count} seeds of {finals['trial_id']}'s configuration"
@@ -177,7 +168,7 @@ def _test_line(results: Results, finals: dict[str, Any]) -> str:
         line += f", standard deviation {finals['std']:.4f}"
     if finals["ci95"]:
         low, high = finals["ci95"]
-        line += f"; 95 % interval for a new training on new images: {low:.4f} to {high:.4f}"
+        line += f"; 95 % interval for a new training on new data: {low:.4f} to {high:.4f}"
     if finals["openings"] > 1:
         line += f"; the test split was opened {finals['openings']} times"
     return line
@@ -216,4 +207,5 @@ def way_on(results: Results) -> Iterator[str]:
             after = f"with what it took over in epoch {trial.inherited[0]}"
         gone = f"; damaged or gone: those of {', '.join(map(str, lost))}" if lost else ""
         yield f"{trial.trial_id} would go on {after}{gone}"
-    yield f"{max(0, number_of_trials(results.plan) - len(results.trials))} trials are still to come"
+    to_come = max(0, results.plan.search.num_samples - len(results.trials))
+    yield f"{to_come} trials are still to come"

@@ -8,7 +8,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
 from importlib import metadata
@@ -16,23 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from cifar_tune import __version__
-from cifar_tune.errors import ResultsError, StorageError
-from cifar_tune.finals.retraining import Workplace
-from cifar_tune.plan import preflight
-from cifar_tune.plan.config import Plan, budget_seconds
+from cifar_tune.errors import ResultsError
+from cifar_tune.plan.config import budget_seconds
 from cifar_tune.plan.machine import Machine, Share
 from cifar_tune.plan.preflight import Forecast
-from cifar_tune.record.journal import VERSION, Event, Journal
-from cifar_tune.record.results import Recorder, Results, Say
+from cifar_tune.plan.task import Data, Say, task_of
+from cifar_tune.record.journal import VERSION, Event, Journal, resume_command, storage_error
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.record.tables import TableWriter, write_settings
 from cifar_tune.record.warm_start import StartFrom
 from cifar_tune.report.progress import progress_for
 from cifar_tune.report.tensorboard import TensorBoardFiles
 from cifar_tune.report.writer import ReportWriter
 from cifar_tune.search.run import run_search
+from cifar_tune.search.session import Session
 from cifar_tune.search.trainable import Objective, fit_objective
-from cifar_tune.session.outcome import finish, resume_command
-from cifar_tune.vision.data import Dataset, SearchData, prepare, prepare_drawn, search_data
+from cifar_tune.session.outcome import finish
 
 # Of a pipe, of memory, of processes: the storage is not to blame.
 NO_STORAGE = (errno.EPIPE, errno.ENOMEM, errno.EAGAIN, errno.ECHILD)
@@ -57,7 +57,7 @@ def start_search(
         CifarTuneError: the data is damaged, the folder is taken, the storage is full, or no trial
             is usable.
     """
-    dataset, data = load_data(forecast.plan, say)
+    data = task_of(forecast.plan).open(forecast.plan, say)
     folder.mkdir(parents=True, exist_ok=True)
     with Journal(folder) as journal:
         if journal.records.events:
@@ -66,53 +66,30 @@ def start_search(
                 f" {resume_command(folder)}, or choose another --name"
             )
         recorder = Recorder(journal)
-        plan, environment = forecast.plan, _environment(machine, forecast.share)
+        plan, environment = data.settled(forecast.plan), _environment(machine, forecast.share)
         recorder.write(
             "search",
             version=VERSION,
             plan=plan.model_dump(mode="json"),
-            data=_describe_data(dataset, data, plan),
+            data=dict(data.facts),
             environment=environment,
         )
         if start_from is not None:
-            record_start_from(recorder, start_from, dataset, say)
-        return carry_out(recorder, dataset, data, machine, forecast.share, say, objective)
+            record_start_from(recorder, start_from, data, say)
+        with session_of(recorder, data, machine, forecast.share, say, objective) as session:
+            return carry_out(session)
 
 
-def record_start_from(
-    recorder: Recorder, start_from: StartFrom, dataset: Dataset, say: Say
-) -> None:
+def record_start_from(recorder: Recorder, start_from: StartFrom, data: Data, say: Say) -> None:
     """Write down what is known beforehand: the other search may be gone when this one goes on."""
     trials = list(start_from.trials)
-    if trials and start_from.fingerprint != dataset.fingerprint:
+    if trials and start_from.fingerprint != data.fingerprint:
         say(
             f"{start_from.source} was judged on other data: its points are tried, no more is learnt"
         )
         trials = []
     points = list(start_from.points)
     recorder.write("started_from", source=start_from.source, points=points, trials=trials)
-
-
-def load_data(plan: Plan, say: Say, *, drawn: bool = False) -> tuple[Dataset, SearchData]:
-    """The dataset; `drawn`: the search began on the drawn set, so nothing else will do."""
-    dataset = prepare_drawn(say) if drawn else prepare(plan.data, say)
-    data = search_data(dataset, plan.data)
-    preflight.check_sizes(plan, len(data.train_labels))
-    return dataset, data
-
-
-def _describe_data(dataset: Dataset, data: SearchData, plan: Plan) -> dict[str, Any]:
-    return {
-        "kind": dataset.kind,
-        "source": dataset.source,
-        "fingerprint": dataset.fingerprint,
-        "train": len(data.train_labels),
-        "val": len(data.val_labels),
-        "confirm": plan.data.confirm_size,
-        "test": dataset.test_size,
-        "classes": list(dataset.classes),
-        "notes": list(dataset.notes),
-    }
 
 
 def _environment(machine: Machine, share: Share) -> dict[str, Any]:
@@ -131,83 +108,72 @@ def _environment(machine: Machine, share: Share) -> dict[str, Any]:
     }
 
 
-def carry_out(
+@contextmanager
+def session_of(
     recorder: Recorder,
-    dataset: Dataset,
-    data: SearchData,
+    data: Data,
     machine: Machine,
     share: Share,
     say: Say,
     objective: Objective,
-    *,
-    only: Collection[str] | None = None,
-) -> int:
-    """Run what there is to run, write the outcome, and return the exit code.
-
-    Args:
-        recorder: of the folder, its plan settled for this machine.
-        dataset, data: as `load_data` gives them.
-        machine, share: where, and what each trial gets.
-        say: shows a line.
-        objective: what trains.
-        only: the trials to run; none: all that are unfinished, and new ones.
-    """
+) -> Iterator[Session]:
+    """All that this start works on and with; Ray ends with it, if it was started."""
     folder = recorder.journal.folder
-    environment = _environment(machine, share)
-    if environment != recorder.results.environment:  # a start that goes on
-        recorder.write("environment", environment=environment)
-    with storage_errors(folder):
-        write_settings(recorder.results)
-    began, budget = time.monotonic(), recorder.results.plan.search.time_budget
-    with workplace(folder, machine, share, say, objective) as place:
-        with _watching(recorder, folder / "tensorboard", say):
-            page = ReportWriter()
-            recorder.observers += [TableWriter(), ImportsAhead(), page]
-            stop = run_search(
-                recorder,
-                data,
-                machine,
-                share,
-                objective=objective,
-                resume_command=place.resume_command,
-                only=only,
-                ray_scope=place.ray_scope,
-            )
-        with storage_errors(folder), stop.on_signals():
-            page.close()
-            used = time.monotonic() - began
-            left = None if budget is None else budget_seconds(budget) - used
-            return finish(recorder, dataset, data, stop, say, place, seconds_left=left)
 
-
-@contextmanager
-def workplace(
-    folder: Path, machine: Machine, share: Share, say: Say, objective: Objective
-) -> Iterator[Workplace]:
-    """Where trainings of the search in `folder` run; Ray ends with it, if it was started."""
-
-    def watch(recorder: Recorder, title: str) -> AbstractContextManager[None]:
+    def watch(stage: Recorder, title: str, names: Sequence[str]) -> AbstractContextManager[None]:
         tensorboard = folder / "tensorboard" / f"finals-{title}"
-        return _watching(recorder, tensorboard, lambda line: say(f"{title}  {line}"), title)
+        return _watching(stage, tensorboard, lambda line: say(f"{title}  {line}"), title, names)
 
-    with ExitStack() as ray_scope:
-        yield Workplace(
+    with ExitStack() as ray:
+        yield Session(
+            recorder=recorder,
+            data=data,
             machine=machine,
             share=share,
+            say=say,
             objective=objective,
-            ray_scope=ray_scope,
+            ray=ray,
             resume_command=resume_command(folder),
             watch=watch,
         )
 
 
+def carry_out(session: Session, *, only: Collection[str] | None = None) -> int:
+    """Run what there is to run, write the outcome, and return the exit code.
+
+    Args:
+        session: of the search.
+        only: the trials to run; none: all that are unfinished, and new ones.
+    """
+    recorder, folder = session.recorder, session.folder
+    environment = _environment(session.machine, session.share)
+    if environment != session.results.environment:  # a start that goes on
+        recorder.write("environment", environment=environment)
+    with storage_errors(folder):
+        write_settings(session.results)
+    began, budget = time.monotonic(), session.plan.search.time_budget
+    with _watching(recorder, folder / "tensorboard", session.say):
+        page = ReportWriter()
+        recorder.observers += [TableWriter(), ImportsAhead(), page]
+        stop = run_search(session, session.data.part("search"), only=only)
+    with storage_errors(folder), stop.on_signals():
+        page.close()
+        used = time.monotonic() - began
+        left = None if budget is None else budget_seconds(budget) - used
+        return finish(session, stop, seconds_left=left)
+
+
 @contextmanager
 def _watching(
-    recorder: Recorder, tensorboard_folder: Path, say: Say, title: str = ""
+    recorder: Recorder,
+    tensorboard_folder: Path,
+    say: Say,
+    title: str = "",
+    names: Sequence[str] = (),
 ) -> Iterator[None]:
     """Show what is recorded: as a table or as lines, and in TensorBoard's files."""
     quiet = recorder.results.plan.tracking.quiet
-    progress = progress_for(say, sys.stdout, quiet=quiet, title=title)
+    progress = progress_for(say, sys.stdout, quiet=quiet, title=title, names=names)
     tensorboard = TensorBoardFiles(tensorboard_folder)
     recorder.observers = [progress, tensorboard]
     try:
@@ -223,16 +189,10 @@ def storage_errors(folder: Path) -> Iterator[None]:
     """Turn what the disk raises into a `StorageError` with the way on."""
     try:
         yield
-    except OSError as error:  # pyarrow's have a text alone
+    except OSError as error:
         if error.errno in NO_STORAGE:
             raise
-        file = str(error.filename or folder)
-        what = f"{folder} can't be written" if file.startswith(str(folder)) else f"{file} failed"
-        reason = f"{error.strerror}: {file}" if error.strerror else error
-        raise StorageError(
-            f"{what}: {reason}; free space or bring"
-            f" the storage back, then: {resume_command(folder)}"
-        ) from None
+        raise storage_error(folder, error) from None
 
 
 class ImportsAhead:
@@ -246,5 +206,6 @@ class ImportsAhead:
         all_created = len(results.trials) == results.plan.search.num_samples
         if event["event"] == "trial_ended" and all_created and not self._begun:
             self._begun = True
-            target, arguments = importlib.import_module, ("cifar_tune.vision.best",)
-            threading.Thread(target=target, args=arguments, daemon=True).start()
+            for name in task_of(results.plan).modules:
+                target = importlib.import_module
+                threading.Thread(target=target, args=(name,), daemon=True).start()

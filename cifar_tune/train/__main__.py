@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_tune.errors import PlanError, exit_code_of
 from cifar_tune.files import as_path
-from cifar_tune.plan.flags import add_flags, add_set, plan_of
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.flags import add_flags, add_set, overrides_of, plan_of
 from cifar_tune.plan.guard import guarded
 from cifar_tune.plan.parser import Parser
+from cifar_tune.plan.task import task_of
 from cifar_tune.process import end_on_signals, outlast_streams, say
-from cifar_tune.train.fit import FitResult, fit
+from cifar_tune.train.fit import figures_of, fit
 from cifar_tune.train.reproduce import read_trial
 
 if TYPE_CHECKING:  # torch and Lightning cost seconds, which --help must not
@@ -49,16 +52,17 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.like:
         return _train_like(arguments)
     plan = plan_of(arguments)
-    run = plan.with_values({}, seed=plan.seed)
     end_on_signals()
-
-    from cifar_tune.vision.data import prepare, search_data
-
-    data = search_data(prepare(run.data, on_note=say), run.data)
-    callbacks = _printing_and_saving(arguments.save)
-    with guarded(run.model.name):
-        result = fit(run, data, callbacks=callbacks, fast_dev_run=arguments.fast_dev_run)
-    return _show(result)
+    part = task_of(plan).open(plan, say).part("search")
+    watch = Watch(plan, save_to=arguments.save)
+    run = plan.with_values({}, seed=plan.seed)
+    with guarded(plan.task):
+        result = fit(run, part, callbacks=[watch.callback()], fast_dev_run=arguments.fast_dev_run)
+    if result.diverged:
+        say(f"diverged in epoch {result.metrics['epoch']:.0f}; give a lower learning rate")
+        return 4
+    say(f"best {plan.search.metric} {watch.best:.4f} in epoch {watch.best_epoch}")
+    return 0
 
 
 def _train_like(arguments: argparse.Namespace) -> int:
@@ -71,68 +75,68 @@ def _train_like(arguments: argparse.Namespace) -> int:
         )
     folder, trial_id = arguments.like
     path = as_path(folder).absolute()
-    data_path = plan_of(arguments).data.path  # absolute
-    recorded = read_trial(path, trial_id, data_path)
+    recorded = read_trial(path, trial_id, overrides_of(arguments))
+    plan = recorded.plan
     end_on_signals()
-
-    from cifar_tune.vision.data import prepare, prepare_drawn, search_data
-
-    run = recorded.run
-    dataset = prepare_drawn(say) if recorded.drawn else prepare(run.data, on_note=say)
-    recorded.check_data(dataset.fingerprint)
+    data = task_of(plan).open(plan, say, recorded=recorded.facts)
+    recorded.check_data(data.fingerprint)
     say(*recorded.introduce())
-    figures: list[dict[str, float]] = []
-    callbacks = _printing_and_saving(arguments.save)
-    callbacks.append(_collecting(figures, recorded.last_epoch))
-    with guarded(run.model.name):
-        fit(run, search_data(dataset, run.data), callbacks=callbacks)
-    say(*recorded.compare(figures))
+    watch = Watch(plan, save_to=arguments.save, last_epoch=recorded.last_epoch)
+    with guarded(plan.task):
+        fit(recorded.run, data.part("search"), callbacks=[watch.callback()])
+    say(*recorded.compare(watch.figures))
     return 0
 
 
-def _show(result: FitResult) -> int:
-    """Tell what a training came to; its exit code."""
-    if result.diverged:
-        say(f"diverged in epoch {result.metrics['epoch']:.0f}; give a lower optim.lr")
-        return 4
-    best = result.metrics.get("best_val_accuracy", 0.0)
-    say(f"best val_accuracy {best:.4f} in epoch {result.best_epoch}")
-    return 0
+class Watch:
+    """Prints each epoch of a training, keeps its figures, saves its best, and ends it in time.
 
+    Attributes:
+        figures: of each epoch.
+        best, best_epoch: the plan's metric at its best, and in which epoch (from 1) that was.
+    """
 
-def _collecting(figures: list[dict[str, float]], last_epoch: int) -> Callback:
-    """Keeps each epoch's figures, and ends the training after `last_epoch`."""
-    from lightning.pytorch.callbacks import LambdaCallback
+    def __init__(
+        self, plan: Plan, *, save_to: Path | None = None, last_epoch: int | None = None
+    ) -> None:
+        """Watch a training of `plan`.
 
-    def on_validation_end(trainer: Trainer, module: Any) -> None:
-        figures.append(dict(module.epoch_metrics))
-        if module.epoch_metrics["epoch"] >= last_epoch:
+        Args:
+            plan: has the metric.
+            save_to: gets a checkpoint of the best epoch.
+            last_epoch: where the training ends; none: where its own plan ends it.
+        """
+        self.figures: list[dict[str, float]] = []
+        self.best, self.best_epoch = math.nan, 0
+        self._plan = plan
+        self._save_to = save_to
+        self._last_epoch = last_epoch
+        self._began = time.perf_counter()
+
+    def callback(self) -> Callback:
+        """Lightning's callback that watches."""
+        from lightning.pytorch.callbacks import LambdaCallback
+
+        return LambdaCallback(on_validation_end=self._on_validation_end)
+
+    def _on_validation_end(self, trainer: Trainer, module: Any) -> None:
+        metrics = figures_of(trainer, module)
+        self.figures.append(metrics)
+        say(epoch_line(metrics, time.perf_counter() - self._began))
+        search, epoch = self._plan.search, int(metrics["epoch"])
+        value = metrics.get(search.metric, math.nan)
+        if not self.best_epoch or search.sign * value > search.sign * self.best:
+            self.best, self.best_epoch = value, epoch
+            if self._save_to is not None:
+                trainer.save_checkpoint(self._save_to)
+        if self._last_epoch is not None and epoch >= self._last_epoch:
             trainer.should_stop = True
 
-    return LambdaCallback(on_validation_end=on_validation_end)
 
-
-def _printing_and_saving(save_to: Path | None) -> list[Callback]:
-    from lightning.pytorch.callbacks import LambdaCallback
-
-    started = time.perf_counter()
-
-    def on_validation_end(trainer: Trainer, module: Any) -> None:
-        say(epoch_line(module.epoch_metrics, time.perf_counter() - started))
-        if save_to is not None and module.best_epoch == module.epoch_metrics["epoch"]:
-            trainer.save_checkpoint(save_to)
-
-    return [LambdaCallback(on_validation_end=on_validation_end)]
-
-
-def epoch_line(metrics: dict[str, float], seconds: float) -> str:
+def epoch_line(metrics: Mapping[str, float], seconds: float) -> str:
     """One epoch's figures in one line; `seconds` since the start."""
-    return (
-        f"epoch {metrics['epoch']:3.0f}  train_loss {metrics['train_loss']:.4f}"
-        f"  val_loss {metrics['val_loss']:.4f}  val_accuracy {metrics['val_accuracy']:.4f}"
-        f"  lr {metrics['lr']:.2e}  images/s {metrics['images_per_second']:6.0f}"
-        f"  {seconds:6.1f} s"
-    )
+    shown = [f"{name} {value:.4g}" for name, value in metrics.items() if name != "epoch"]
+    return "  ".join([f"epoch {metrics['epoch']:3.0f}", *shown, f"{seconds:6.1f} s"])
 
 
 if __name__ == "__main__":

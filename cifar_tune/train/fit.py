@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import signal
 import threading
@@ -14,23 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cifar_tune.errors import PlanError
-from cifar_tune.plan.config import DataConfig, RunConfig
 from cifar_tune.plan.machine import check_compiler, read_machine, settle
+from cifar_tune.plan.task import find_task
 
 if TYPE_CHECKING:  # torch and Lightning cost seconds, which --help must not
-    from lightning.pytorch import Callback, Trainer
-    from torch import nn
+    from lightning.pytorch import Callback, LightningModule, Trainer
 
     from cifar_tune.train.parallel import Member
-    from cifar_tune.vision.data import SearchData
-    from cifar_tune.vision.module import Classifier
 
 PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "32": "32-true",
     "bf16": "bf16-mixed",
     "16": "16-mixed",
 }
-INIT_IMAGES = 2000  # at most, that a network may start from
 MOST_VARIANTS = 256  # of a compiled network, in one process
 
 
@@ -39,23 +36,21 @@ class FitResult:
     """What a training came to.
 
     Attributes:
-        metrics: the figures of the last epoch (`Classifier.epoch_metrics`).
-        best_epoch: the epoch (from 1) of `metrics["best_val_accuracy"]`.
+        metrics: the figures of the last epoch (`figures_of`).
         diverged: whether it ended because a loss or a weight was not finite.
         module: the network as it was after the last epoch, on the CPU.
         run: the config that ran, with every `auto` settled.
     """
 
     metrics: dict[str, float]
-    best_epoch: int
     diverged: bool
-    module: Classifier
-    run: RunConfig
+    module: LightningModule
+    run: Any
 
 
 def fit(
-    run: RunConfig,
-    data: SearchData,
+    run: Any,
+    part: Any,
     *,
     callbacks: Sequence[Callback] = (),
     resume_from: Path | None = None,
@@ -69,11 +64,12 @@ def fit(
     before afterwards.
 
     Args:
-        run: what to train; `auto` in `run.train` is settled for this machine.
-        data: training and validation images.
+        run: what to train, of a task's `Config`; `auto` in `run.train` is settled for this
+            machine.
+        part: the data, as the task's `Data.part` gave it.
         callbacks: Lightning's; those that save use `trainer.save_checkpoint` in
-            `on_validation_end`, where `module.epoch_metrics` is ready. They may end the training
-            by raising SystemExit.
+            `on_validation_end`, where `figures_of` gives the epoch's figures. They may end the
+            training by raising SystemExit.
         resume_from: a checkpoint that was saved at a validation's end.
         fast_dev_run: one training and one validation step.
         member: which of several workers this process is (`workers.fit_with_workers` starts
@@ -92,88 +88,79 @@ def fit(
     _check(run, resume_from, gpu)
     with _quiet_lightning(), _numerics(run, gpu):
         if member is None:
-            return _fit(run, data, callbacks, resume_from, fast_dev_run, gpu)
+            return _fit(run, part, callbacks, resume_from, fast_dev_run, gpu)
         from cifar_tune.train.parallel import WeighShares, joined, trainer_options
 
         sync = run.train.sync_batchnorm
         more = trainer_options(member, gpu=gpu, sync_batchnorm=sync)
         with joined(member, gpu=gpu):
             callbacks = [WeighShares(), *callbacks]
-            return _fit(run, data, callbacks, resume_from, fast_dev_run, gpu, more)
+            return _fit(run, part, callbacks, resume_from, fast_dev_run, gpu, more)
 
 
 def _fit(
-    run: RunConfig,
-    data: SearchData,
+    run: Any,
+    part: Any,
     callbacks: Sequence[Callback],
     resume_from: Path | None,
     fast_dev_run: bool,
     gpu: bool,
     options: Mapping[str, Any] | None = None,
 ) -> FitResult:
-    from cifar_tune.vision.data.datamodule import CifarDataModule
-    from cifar_tune.vision.module import Classifier, run_values
-
-    channels_last = run.train.channels_last is True
-    datamodule = CifarDataModule(data, run.data, run.seed, channels_last=channels_last)
-    module = Classifier(
-        run=run_values(run),
-        classes=[str(name) for name in data.classes],
-        mean=[float(x) for x in data.mean],
-        std=[float(x) for x in data.std],
-    )
-    if resume_from is None:
-        init_from_images(module.model, data)
-    trainer = _trainer(run, callbacks, fast_dev_run, gpu, options or {})
-    with _keyboard_interrupts(), compiled(module.model) if run.train.compile else nullcontext():
+    task = find_task(run.task_name)
+    module, datamodule = task.build(run, part, fresh=resume_from is None)
+    options = {**task.trainer_options(run), **(options or _alone())}
+    trainer = _trainer(run, callbacks, fast_dev_run, gpu, options)
+    if getattr(datamodule, "on_device", False):
+        # Its batches are there already; Lightning would look for what to move each step.
+        vars(trainer.strategy)["batch_to_device"] = lambda batch, **_: batch
+    with _keyboard_interrupts(), compiled(module) if run.train.compile else nullcontext():
         trainer.fit(
             module,
             datamodule=datamodule,
             ckpt_path=resume_from,
             weights_only=True,  # nothing in a checkpoint is ever run
         )
+    metrics = figures_of(trainer, module)
     return FitResult(
-        metrics=dict(module.epoch_metrics),
-        best_epoch=module.best_epoch,
-        diverged=module.diverged,
-        module=module.cpu(),
-        run=run,
+        metrics=metrics, diverged=is_diverged(module, metrics), module=module.cpu(), run=run
     )
 
 
-def init_from_images(network: nn.Module, data: SearchData) -> None:
-    """Let a network that starts from data, such as a whitening layer, see training images.
+def figures_of(trainer: Trainer, module: LightningModule) -> dict[str, float]:
+    """The figures of the epoch that was validated just now, with `epoch`, from 1.
 
-    Such a network has a method `init_from_images(images)`, which gets normalised images, float
-    [n, 3, 32, 32], on the CPU, the same ones in every worker and whatever the seed. A resumed
-    training has its outcome in the checkpoint.
+    A module that keeps them itself has `epoch_metrics`, training figures included; of any other
+    they are the scalars that it logged.
     """
-    from cifar_tune.vision.data.augmentation import BatchMaker
-    from cifar_tune.vision.data.datamodule import as_tensor
+    own = getattr(module, "epoch_metrics", None)
+    if own is not None:
+        return dict(own)
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return {"epoch": float(trainer.current_epoch + 1), **logged}
 
-    init = getattr(network, "init_from_images", None)
-    if init is None:
-        return
-    # Spread over all of them: an image folder's come class by class.
-    step = -(-len(data.train_images) // INIT_IMAGES)
-    images = as_tensor(data.train_images[::step])
-    maker = BatchMaker(DataConfig(), data.mean, data.std, images.device, channels_last=False)
-    init(maker.plain(images))
+
+def is_diverged(module: LightningModule, metrics: Mapping[str, float]) -> bool:
+    """Whether a training has stopped making sense: a figure, or what the module itself saw."""
+    return bool(getattr(module, "diverged", False)) or not all(map(math.isfinite, metrics.values()))
 
 
 @contextmanager
-def compiled(network: nn.Module) -> Iterator[None]:
+def compiled(module: LightningModule) -> Iterator[None]:
     """The network's forward pass compiled; its names and its state are as ever, and so is it after.
+
+    The network is the module's `model`, if it has one.
 
     torch keeps compiled code with the class's own `forward` and looks it up by shapes and types,
     so that the next network of this architecture in this process takes it over.
     """
     import torch
 
+    network = getattr(module, "model", module)
     # Beyond its limit of 8 variants of a function (a batch size, a width, training or not: one
     # each), torch would go on without compiling.
     with torch._dynamo.config.patch(recompile_limit=MOST_VARIANTS):
-        network.forward = torch.compile(network.forward)
+        network.forward = torch.compile(network.forward)  # type: ignore[method-assign]
         try:
             yield
         finally:
@@ -181,7 +168,7 @@ def compiled(network: nn.Module) -> Iterator[None]:
 
 
 def _trainer(
-    run: RunConfig,
+    run: Any,
     callbacks: Sequence[Callback],
     fast_dev_run: bool,
     gpu: bool,
@@ -189,20 +176,15 @@ def _trainer(
 ) -> Trainer:
     """A Trainer that does nothing by itself but train: no logs, files, bars or summaries."""
     import lightning.pytorch as L
-    from lightning.pytorch.plugins.environments import (  # type: ignore[attr-defined]
-        LightningEnvironment,
-    )
     from lightning.pytorch.profilers import PassThroughProfiler
 
     profiler = PassThroughProfiler()
     nothing = nullcontext()  # Lightning makes 26 contexts a step to time nothing: 40 µs
     profiler.profile = lambda _: nothing  # type: ignore[assignment, method-assign, return-value]
-    alone = {"devices": 1, "plugins": [LightningEnvironment()]}  # or it takes over under SLURM
-    trainer = L.Trainer(
+    return L.Trainer(
         accelerator="gpu" if gpu else "cpu",
         precision=PRECISIONS[run.train.precision],
         max_epochs=run.train.max_epochs,
-        gradient_clip_val=run.optim.gradient_clip or None,
         callbacks=list(callbacks),
         profiler=profiler,
         fast_dev_run=fast_dev_run,
@@ -212,14 +194,20 @@ def _trainer(
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        **(options or alone),
+        **options,
     )
-    # Our data module makes batches on the device; Lightning would look for what to move each step.
-    trainer.strategy.batch_to_device = lambda batch, **_: batch  # type: ignore[method-assign]
-    return trainer
 
 
-def _check(run: RunConfig, resume_from: Path | None, gpu: bool) -> None:
+def _alone() -> dict[str, Any]:
+    """One worker; of Lightning's own environment, or it takes over under SLURM."""
+    from lightning.pytorch.plugins.environments import (  # type: ignore[attr-defined]
+        LightningEnvironment,
+    )
+
+    return {"devices": 1, "plugins": [LightningEnvironment()]}
+
+
+def _check(run: Any, resume_from: Path | None, gpu: bool) -> None:
     if run.train.compile:
         check_compiler(gpu=gpu)
     if run.train.precision == "16" and not gpu:
@@ -230,7 +218,7 @@ def _check(run: RunConfig, resume_from: Path | None, gpu: bool) -> None:
 
 
 @contextmanager
-def _numerics(run: RunConfig, gpu: bool) -> Iterator[None]:
+def _numerics(run: Any, gpu: bool) -> Iterator[None]:
     """Random state, threads and cuDNN as the run says, and afterwards as they were."""
     import numpy as np
     import torch

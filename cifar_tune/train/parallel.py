@@ -119,14 +119,16 @@ class _Strategy(DDPStrategy):
 class WeighShares(L.Callback):
     """Makes DDP's average over the workers the gradient of the whole batch's mean loss.
 
-    A batch that the workers can't share evenly gives some an image more than others.
+    A batch that the workers can't share evenly gives some an example more than others; a loader
+    whose batches may be such ones has `examples_in(batch_idx)`, their size over all workers.
     """
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        images = trainer.train_dataloader.images_in(batch_idx)  # type: ignore[union-attr]
-        pl_module.loss_weight = trainer.world_size * len(batch[1]) / images
+        count = getattr(trainer.train_dataloader, "examples_in", None)
+        if count is not None:
+            pl_module.loss_weight = trainer.world_size * len(batch[1]) / count(batch_idx)
 
 
 def add_up(*sums: Tensor) -> list[Tensor]:
@@ -168,7 +170,7 @@ class SyncBatchNormOnCpu(TorchSyncBatchNorm):
 
 
 class _SyncedForward:
-    """A BatchNorm's forward pass over the images of all workers."""
+    """A BatchNorm's forward pass over the batch of all workers."""
 
     def __init__(self, norm: nn.modules.batchnorm._BatchNorm) -> None:
         self._norm = norm

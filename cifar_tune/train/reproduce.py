@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
+from typing import Any
 
 from cifar_tune.errors import DataError, PlanError
-from cifar_tune.plan.config import Plan, RunConfig
+from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import plan_from
+from cifar_tune.plan.task import Facts, columns_of
 from cifar_tune.record.journal import Records, read_journal
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
 
-COMPARED = ("val_accuracy", "val_loss", "train_loss", "lr")
+MORE_COMPARED = ("train_loss", "lr")  # besides the plan's columns
 
 Metrics = Mapping[str, float]
 
@@ -26,20 +29,20 @@ class RecordedTrial:
     Attributes:
         trial_id: t0001 and so on.
         status, reason: how it ended.
+        plan: of the search.
         run: what it trained, with all that was settled for the machine of the search.
         epochs: its figures by epoch (from 1), as far as a training of `run` can repeat them.
-        drawn: whether the data was the built-in drawn set.
-        fingerprint: of the dataset.
+        facts: of the dataset, as the journal has them.
         note: what can't be repeated; empty if all can.
     """
 
     trial_id: str
     status: str
     reason: str
-    run: RunConfig
+    plan: Plan
+    run: Any
     epochs: Mapping[int, Metrics]
-    drawn: bool
-    fingerprint: str
+    facts: Facts
     note: str
 
     @property
@@ -60,10 +63,11 @@ class RecordedTrial:
         Raises:
             DataError: the fingerprints differ.
         """
-        if fingerprint != self.fingerprint:
+        recorded = self.facts.get("fingerprint", "")
+        if fingerprint != recorded:
             raise DataError(
                 f"the data has the fingerprint {fingerprint[:12]}, and {self.trial_id} was trained"
-                f" on {self.fingerprint[:12]}; give that data with --data-dir"
+                f" on {recorded[:12]}; give that data with --data-dir"
             )
 
     def compare(self, repeated: Sequence[Metrics]) -> list[str]:
@@ -71,34 +75,35 @@ class RecordedTrial:
         pairs = [(self.epochs[int(m["epoch"])], m) for m in repeated if m["epoch"] in self.epochs]
         if not pairs:
             return ["there is nothing to compare: no epoch was recorded and repeated"]
+        names = [*columns_of(self.plan), *MORE_COMPARED]
         different = [
-            (now["epoch"], name, then[name], now[name])
+            (now["epoch"], name, then.get(name, nan), now.get(name, nan))
             for then, now in pairs
-            for name in COMPARED
-            if then[name] != now[name]
+            for name in names
+            if then.get(name) != now.get(name)
         ]
         if not different:
-            return [f"equal in all of {len(pairs)} epochs: {', '.join(COMPARED)}, bit for bit"]
+            return [f"equal in all of {len(pairs)} epochs: {', '.join(names)}, bit for bit"]
         lines = ["epoch  figure        recorded      repeated      difference"]
         lines += [
             f"{epoch:5.0f}  {name:12}  {then:<12.6g}  {now:<12.6g}  {now - then:+.2e}"
             for epoch, name, then, now in different
         ]
-        worst = max(abs(now["val_accuracy"] - then["val_accuracy"]) for then, now in pairs)
+        worst = max(abs(now.get(names[0], nan) - then.get(names[0], nan)) for then, now in pairs)
         return [
             *lines,
-            f"differs from epoch {different[0][0]:.0f} on, by at most {worst:.4f} in val_accuracy:"
+            f"differs from epoch {different[0][0]:.0f} on, by at most {worst:.4f} in {names[0]}:"
             " another kind of machine, number of threads, or version rounds otherwise",
         ]
 
 
-def read_trial(folder: Path, trial_id: str, data_path: str | None = None) -> RecordedTrial:
+def read_trial(folder: Path, trial_id: str, changes: Iterable[str] = ()) -> RecordedTrial:
     """A trial of the search in `folder`.
 
     Args:
         folder: a results folder.
         trial_id: t0001 and so on.
-        data_path: where the data lies now, if not where it was.
+        changes: `key=value`, of fields that change no figure, such as where the data lies now.
 
     Raises:
         ResultsError, JournalError: as `journal.read_journal`.
@@ -108,9 +113,8 @@ def read_trial(folder: Path, trial_id: str, data_path: str | None = None) -> Rec
     results = Results.from_records(folder, records)
     trial = _find(results, trial_id)
     plan, limit = _before_extension(records, trial)
-    if data_path is not None:
-        data = plan.data.model_copy(update={"path": data_path})
-        plan = plan.model_copy(update={"data": data})
+    if changes:
+        plan = plan_from(plan.model_dump(mode="json"), "the recorded plan", changes)
     note = ""
     if trial.epochs > limit:
         note = (
@@ -120,10 +124,10 @@ def read_trial(folder: Path, trial_id: str, data_path: str | None = None) -> Rec
         trial_id=trial_id,
         status=trial.status,
         reason=trial.reason,
+        plan=plan,
         run=plan.run(trial.values, trial.index),
         epochs={epoch: metrics for epoch, metrics in trial.results.items() if epoch <= limit},
-        drawn=results.drawn,
-        fingerprint=results.data.get("fingerprint", ""),
+        facts=results.data,
         note=note,
     )
 

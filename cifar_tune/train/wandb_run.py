@@ -14,8 +14,9 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from cifar_tune.files import is_of_finals
-from cifar_tune.plan.config import RUN_SECTIONS, Plan, RunConfig
+from cifar_tune.plan.config import Plan, RunConfig
 from cifar_tune.plan.space import Value
+from cifar_tune.plan.task import find_task
 
 log = logging.getLogger(__name__)
 
@@ -58,18 +59,18 @@ def describe(
 ) -> Card:
     """The card of a trial of a search, or of its finals (`<search>/finals/confirm-1`).
 
-    The config is the whole run without the path of the data, which may tell whose machine it is;
-    no other field holds more than hyperparameters.
+    The config is the whole run without what may tell whose machine it is, such as a path.
     """
-    config = run.model_dump(mode="json")
-    del config["data"]["path"]
-    assert set(config) == {"seed", *RUN_SECTIONS}
+    config = run.as_values()
+    for field in find_task(run.task_name).private:
+        section, _, key = field.partition(".")
+        del config[section][key]
     config |= {"trial_id": trial_id, "searched": dict(values)}
     search, group, name, job = folder, folder.name, trial_id, "trial"
     if is_of_finals(folder):
         search, name = folder.parent.parent, f"{folder.name}-{trial_id}"
         group, job = f"{search.name}-finals", folder.name.rpartition("-")[0] or folder.name
-    tags = [plan.search.searcher, plan.search.scheduler, run.model.name]
+    tags = [plan.search.searcher, plan.search.scheduler, *find_task(run.task_name).tags(run)]
     arguments = {
         "project": plan.tracking.wandb,
         "id": plain_name(f"{search.name}-{name}"),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_tune.errors import CifarTuneError, PlanError
-from cifar_tune.plan.config import RunConfig
+from cifar_tune.plan.task import find_task
 from cifar_tune.process import current_directory
 from cifar_tune.train.fit import FitResult, fit
 
@@ -24,16 +24,10 @@ if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
     from cifar_tune.train.parallel import Member
-    from cifar_tune.vision.data import SearchData
 
 # Imported once in a process that then forks workers in milliseconds, also for later trials. Ray is
 # there because a child runs its parent's main file, and a trial's parent is Ray's.
-PRELOADED = [
-    "ray",
-    "cifar_tune.train.parallel",
-    "cifar_tune.vision.data.datamodule",
-    "cifar_tune.vision.module",
-]
+PRELOADED = ("ray", "cifar_tune.train.parallel")
 TOLD_SECONDS = 5.0  # for a worker's own error, when this process has noticed that it is gone
 NOTICED_SECONDS = 30.0  # for this process to notice it: nccl may wait for ever
 
@@ -43,8 +37,8 @@ class WorkerError(RuntimeError):
 
 
 def fit_with_workers(
-    run: RunConfig,
-    data: SearchData,
+    run: Any,
+    part: Any,
     *,
     workers: int,
     callbacks: Sequence[Callback] = (),
@@ -60,16 +54,16 @@ def fit_with_workers(
         PlanError, DataError: as `train.fit`.
     """
     if workers == 1:
-        return fit(run, data, callbacks=callbacks, resume_from=resume_from)
+        return fit(run, part, callbacks=callbacks, resume_from=resume_from)
     _check_gpus(workers)
     from cifar_tune.train.parallel import Member
 
     with tempfile.TemporaryDirectory(prefix="cifar_tune_") as folder:
         meeting = str(Path(folder, "meeting"))
         members = [Member(rank=r, workers=workers, meeting=meeting) for r in range(workers)]
-        others = _Others(members[1:], run, data, resume_from)
+        others = _Others(members[1:], run, part, resume_from)
         try:
-            return fit(run, data, callbacks=callbacks, resume_from=resume_from, member=members[0])
+            return fit(run, part, callbacks=callbacks, resume_from=resume_from, member=members[0])
         except CifarTuneError:
             raise
         except Exception as error:
@@ -105,12 +99,13 @@ class _Others:
     def __init__(
         self,
         members: Sequence[Member],
-        run: RunConfig,
-        data: SearchData,
+        run: Any,
+        part: Any,
         resume_from: Path | None,
     ) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
+        preloaded = [*PRELOADED, *find_task(run.task_name).modules]
+        context.set_forkserver_preload(preloaded)
         self._ended = threading.Event()
         self._processes = []
         self._links = []
@@ -118,7 +113,7 @@ class _Others:
         for member in members:
             ours, theirs = context.Pipe()
             process = context.Process(
-                target=_work, args=(member, run, data, resume_from, theirs, place), daemon=True
+                target=_work, args=(member, run, part, resume_from, theirs, place), daemon=True
             )
             process.start()
             theirs.close()  # or its end would not show here
@@ -165,8 +160,8 @@ class _Others:
 
 def _work(
     member: Member,
-    run: RunConfig,
-    data: SearchData,
+    run: Any,
+    part: Any,
     resume_from: Path | None,
     link: Connection,
     place: str | None,
@@ -177,7 +172,7 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # worker 0 decides
     threading.Thread(target=_end_with, args=(link,), daemon=True).start()
     try:
-        fit(run, data, resume_from=resume_from, member=member)
+        fit(run, part, resume_from=resume_from, member=member)
     except BaseException:
         link.send(traceback.format_exc())
         link.close()

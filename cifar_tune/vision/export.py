@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from cifar_tune.errors import DataError, ResultsError
 from cifar_tune.files import CARD, MODEL, is_packed, write_atomically
-from cifar_tune.plan.config import ModelConfig, Section
 from cifar_tune.plan.guard import guarded
+from cifar_tune.plan.section import Section
+from cifar_tune.vision.config import ModelConfig
 from cifar_tune.vision.data.dataset import IMAGE_SIDE
 from cifar_tune.vision.models import build_model, guarded_calls
 

@@ -12,15 +12,19 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from cifar_tune.plan.config import RUN_SECTIONS, RunConfig
 from cifar_tune.train.parallel import add_up, average_buffers
+from cifar_tune.vision.config import DataConfig, VisionRun
+from cifar_tune.vision.data import SearchData
+from cifar_tune.vision.data.augmentation import BatchMaker
+from cifar_tune.vision.data.datamodule import as_tensor
+from cifar_tune.vision.metrics import Validation
 from cifar_tune.vision.models import build_model
 from cifar_tune.vision.optim import apply_config, build_optimizer, build_schedule
 
-DIVERGED_LOSS = 1e9  # reported in place of a loss that is not finite
+INIT_IMAGES = 2000  # at most, that a network may start from
 STATE_KEY = "cifar_tune"  # ours among the entries of a checkpoint
 
 
@@ -38,21 +42,27 @@ class Classifier(L.LightningModule):
             `on_validation_end`: `epoch` (from 1), `val_loss` (cross entropy, no label smoothing),
             `val_accuracy`, `train_loss` (as optimised, mean over the epoch), `best_val_accuracy`,
             `lr` (of the epoch's last step), `images_per_second` (training alone) and, on a GPU,
-            `gpu_peak_bytes`. The same figures are in `trainer.callback_metrics`.
+            `gpu_peak_bytes`; and what `train.metrics` asks for. `trainer.callback_metrics` has them
+            too.
         best_epoch: the epoch (from 1) of `best_val_accuracy`, the first if several are equal.
-        diverged: whether a loss or a weight stopped being finite. Then the metrics say accuracy 0
-            and loss 1e9, once, and the trainer is told to stop.
+        diverged: whether a loss or a weight stopped being finite. Then the metrics have only what
+            is finite, once, and the trainer is told to stop.
         loss_weight: what the loss is multiplied by for its gradient; of several workers each has
             its part of a batch. The figures are those of all workers, and equal in them.
     """
 
     def __init__(
-        self, run: dict[str, Any], classes: list[str], mean: list[float], std: list[float]
+        self,
+        run: VisionRun | dict[str, Any],
+        classes: list[str],
+        mean: list[float],
+        std: list[float],
     ) -> None:
         """Build the network from torch's global random state.
 
         Args:
-            run: a `RunConfig` as plain values (`run_values`); `auto` fields count as off.
+            run: the config, or its plain values (`as_values`) as a checkpoint has them; `auto`
+                fields count as off.
             classes: names, in the order of the labels.
             mean: of each channel, in 0..1, that images were normalised with.
             std: the same.
@@ -61,8 +71,9 @@ class Classifier(L.LightningModule):
             PlanError: the model can't be built.
         """
         super().__init__()
-        self.save_hyperparameters()
-        self.run = RunConfig.model_validate(run)
+        self.run = run if isinstance(run, VisionRun) else VisionRun.model_validate(run)
+        values = {"run": self.run.as_values(), "classes": classes, "mean": mean, "std": std}
+        self.save_hyperparameters(values)
         self.classes, self.mean, self.std = tuple(classes), tuple(mean), tuple(std)
         self.model = build_model(self.run.model, len(classes))
         channels_last = self.run.train.channels_last is True
@@ -74,6 +85,7 @@ class Classifier(L.LightningModule):
         self.loss_weight = 1.0
         self._train = _Sums(self.device)
         self._val = _Sums(self.device)
+        self._validation = Validation(())
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning writes this word 46 times a step, and each time nn.Module would look whether
@@ -132,6 +144,7 @@ class Classifier(L.LightningModule):
         if self._workers > 1:
             average_buffers(self.model)
         self._val = _Sums(self.device)
+        self._validation = Validation(self.run.train.metrics)
 
     def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
         # Plain integer sums rather than torchmetrics: its accuracy is a float32, so 0.7 would be
@@ -141,10 +154,15 @@ class Classifier(L.LightningModule):
         self._val.loss += F.cross_entropy(logits, labels, reduction="sum")
         self._val.correct += (logits.argmax(dim=1) == labels).sum()
         self._val.images += len(labels)
+        self._validation.add(logits, labels)
 
     def on_validation_epoch_end(self) -> None:
         self._val.stop(self._workers)
-        figures = {"val_loss": self._val.mean_loss, "val_accuracy": self._val.accuracy}
+        figures = {
+            "val_loss": self._val.mean_loss,
+            "val_accuracy": self._val.accuracy,
+            **self._validation.figures(workers=self._workers),
+        }
         if self.trainer.state.fn == TrainerFn.FITTING:
             figures = self._finish_epoch(figures)
             self.epoch_metrics = figures
@@ -164,8 +182,7 @@ class Classifier(L.LightningModule):
         )
         if self.diverged:
             self.trainer.should_stop = True
-            figures = {"val_loss": DIVERGED_LOSS, "val_accuracy": 0.0}
-            train_loss = train_loss if math.isfinite(train_loss) else DIVERGED_LOSS
+            figures = {}
         elif figures["val_accuracy"] > best or not self.best_epoch:
             best, self.best_epoch = figures["val_accuracy"], self.current_epoch + 1
         figures = {
@@ -178,7 +195,7 @@ class Classifier(L.LightningModule):
         }
         if self.device.type == "cuda":
             figures["gpu_peak_bytes"] = float(torch.cuda.max_memory_allocated(self.device))
-        return figures
+        return {name: value for name, value in figures.items() if math.isfinite(value)}
 
     def _finite(self) -> bool:
         """Whether all weights and running statistics are finite; waits for the device once."""
@@ -221,10 +238,21 @@ class _Sums:
         self.seconds = time.perf_counter() - self._started
 
 
-def run_values(run: RunConfig) -> dict[str, Any]:
-    """A run as plain values; of a whole plan, the run in it."""
-    sections = {name: getattr(run, name).model_dump(mode="json") for name in RUN_SECTIONS}
-    return {"seed": run.seed, **sections}
+def init_from_images(network: nn.Module, data: SearchData) -> None:
+    """Let a network that starts from data, such as a whitening layer, see training images.
+
+    Such a network has a method `init_from_images(images)`, which gets normalised images, float
+    [n, 3, 32, 32], on the CPU, the same ones in every worker and whatever the seed. A resumed
+    training has its outcome in the checkpoint.
+    """
+    init = getattr(network, "init_from_images", None)
+    if init is None:
+        return
+    # Spread over all of them: an image folder's come class by class.
+    step = -(-len(data.train_images) // INIT_IMAGES)
+    images = as_tensor(data.train_images[::step])
+    maker = BatchMaker(DataConfig(), data.mean, data.std, images.device, channels_last=False)
+    init(maker.plain(images))
 
 
 def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:

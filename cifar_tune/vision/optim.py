@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from cifar_tune.errors import PlanError
-from cifar_tune.plan.config import OptimConfig
+from cifar_tune.vision.config import OptimConfig
 from cifar_tune.vision.muon import Muon
 
 MATRICES = (_ConvNd, nn.Linear)  # their weights are what Muon orthogonalises

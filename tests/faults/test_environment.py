@@ -15,7 +15,7 @@ from command_line import command
 
 from cifar_tune.files import inside, leads_out, name_of, parent
 from cifar_tune.record.results import Results
-from cifar_tune.search import ray_place
+from cifar_tune.search import ray_instance
 from cifar_tune.tune import main
 
 NAME = "größe 😀 #%?"
@@ -100,10 +100,10 @@ def test_row_32_a_temporary_folder_that_sockets_can_not_have_is_refused(
 def test_row_32_the_longest_temporary_folder_is_that_of_rays_own_rule() -> None:
     from ray._private.utils import validate_socket_filepath
 
-    longest = "/" + "x" * (ray_place.SOCKET_BYTES - len(ray_place.SOCKET) - 1)
-    validate_socket_filepath(longest + ray_place.SOCKET)
+    longest = "/" + "x" * (ray_instance.SOCKET_BYTES - len(ray_instance.SOCKET) - 1)
+    validate_socket_filepath(longest + ray_instance.SOCKET)
     with pytest.raises(OSError, match="cannot exceed"):
-        validate_socket_filepath(longest + "x" + ray_place.SOCKET)
+        validate_socket_filepath(longest + "x" + ray_instance.SOCKET)
 
 
 @pytest.mark.faults

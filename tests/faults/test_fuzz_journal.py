@@ -17,7 +17,8 @@ from report.searches import WrittenSearch
 from cifar_tune.errors import CifarTuneError, JournalError
 from cifar_tune.plan.load import load_plan
 from cifar_tune.record.journal import FILE_NAME, read_journal
-from cifar_tune.record.results import Results, ranked
+from cifar_tune.record.ranking import ranked
+from cifar_tune.record.results import Results
 from cifar_tune.record.tables import write_tables
 from cifar_tune.record.warm_start import read_start_from
 from cifar_tune.report.trials import trial_rows
@@ -66,7 +67,7 @@ def use_all(folder: Path) -> None:
     assert json.loads((folder / "summary.json").read_text())["trials"] == results.counts()
     assert standing(results)
     assert len(trial_rows(results)) == len(results.trials)
-    ranked(results.trials.values(), results.plan.search)
+    ranked(results.trials.values(), results.plan)
     failure_table(results), finals_lines(results), results.known_point(0)
     for trial_id in results.trials:
         try:

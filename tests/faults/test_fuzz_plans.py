@@ -14,16 +14,19 @@ from hypothesis import strategies as st
 
 from cifar_tune.errors import CifarTuneError, PlanError
 from cifar_tune.plan import preflight
-from cifar_tune.plan.config import Plan, dump_yaml, known_fields
-from cifar_tune.plan.flags import FLAGS, plan_of
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.flags import field_flags, plan_of
 from cifar_tune.plan.forecast import describe
-from cifar_tune.plan.load import NOT_SEARCHABLE, config_folder, load_plan
+from cifar_tune.plan.load import FIXED, config_folder, load_plan
 from cifar_tune.plan.machine import Machine
 from cifar_tune.plan.points import check_point, count_points, draw_random, lies_in
+from cifar_tune.plan.section import dump_yaml, known_fields
 from cifar_tune.plan.space import KINDS, SpaceError, parse_space
 from cifar_tune.plan.strict_yaml import parse_yaml
 from cifar_tune.session import folder as folders
 from cifar_tune.tune import _tune_parser
+from cifar_tune.vision.config import VisionPlan
+from cifar_tune.vision.task import VISION
 
 MACHINE = Machine(cpus=2, gpus=0, gpu_name=None, cpu_name="x", cpu_bf16=True, gpu_bf16=False)
 WORDS = [
@@ -33,8 +36,10 @@ WORDS = [
     "{choice: [1, 2]}", "{grid: [a]}", "[" * 30, "{a: " * 30, "%YAML 9.9", "a" * 2000,
 ]  # fmt: skip
 CONFIGS = [path.read_text() for path in sorted(config_folder().glob("*.yaml"))]
-DEFAULTS = Plan().model_dump(mode="json")
-SEARCHED = [name for name in known_fields() if "." in name and name not in NOT_SEARCHABLE]
+DEFAULTS = VisionPlan().model_dump(mode="json")
+SEARCHED = [
+    name for name in known_fields(VisionPlan) if "." in name and name not in FIXED | VISION.fixed
+]
 
 YAML_TEXT = st.one_of(
     *(damaged_text(text, WORDS) for text in CONFIGS),
@@ -61,7 +66,7 @@ def entries() -> st.SearchStrategy[Any]:
 
 
 SPACES = st.dictionaries(
-    st.sampled_from(SEARCHED[:8]) | st.sampled_from(known_fields()), entries(), max_size=5
+    st.sampled_from(SEARCHED[:8]) | st.sampled_from(known_fields(VisionPlan)), entries(), max_size=5
 )
 
 
@@ -72,7 +77,7 @@ def check_plan(plan: Plan, folder: Path) -> None:
     assert load_plan(path) == plan
     forecast = preflight.check(plan, [MACHINE])
     folders.check_folder(folders.results_folder(plan, None))
-    assert describe(forecast, preflight.check_data(plan), folder / "results", disk=False)
+    assert describe(forecast, VISION.find(plan), folder / "results", disk=False)
 
 
 @on_cases
@@ -106,7 +111,7 @@ def test_the_values_of_a_plan(cases: str, tmp_path: Path) -> None:
 @on_cases
 def test_the_words_of_set_and_of_the_flags(cases: str, tmp_path: Path) -> None:
     keys = st.sampled_from(
-        [*known_fields(), "search.space.optim.lr", "search.space.", "optim", "x", ""]
+        [*known_fields(VisionPlan), "search.space.optim.lr", "search.space.", "optim", "x", ""]
     )
     values = st.one_of(
         st.sampled_from(WORDS),
@@ -114,7 +119,7 @@ def test_the_words_of_set_and_of_the_flags(cases: str, tmp_path: Path) -> None:
         TREES.map(lambda tree: yaml.safe_dump(tree, default_flow_style=True, width=10**6)),
     )
     sets = st.tuples(keys, values).map(lambda pair: ["--set", f"{pair[0]}={pair[1]}"])
-    valued = [flag for flag, (_, metavar, _) in FLAGS.items() if metavar]
+    valued = [name for name, flag in field_flags(VisionPlan).items() if flag.metavar]
     flags = st.tuples(st.sampled_from(valued), values).map(lambda pair: [f"{pair[0]}={pair[1]}"])
 
     def check(given: list[list[str]]) -> None:

@@ -61,7 +61,7 @@ def search_of(
 def test_candidates_are_the_best_by_validation_best_first() -> None:
     results = search_of(0.5, 0.8, 0.7, 0.6)
     assert [one.trial_id for one in pick_candidates(results, 3)] == ["t0002", "t0003", "t0004"]
-    assert pick_candidates(results, 1)[0].val_accuracy == 0.8
+    assert pick_candidates(results, 1)[0].value == 0.8
 
 
 def test_a_configuration_enters_once() -> None:

@@ -22,8 +22,6 @@ from search import objectives
 from search.searching import stop_after
 
 from cifar_tune.errors import ResultsError
-from cifar_tune.finals import stages
-from cifar_tune.finals.opening import correct_on
 from cifar_tune.plan import preflight
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.flags import change_plan
@@ -35,6 +33,7 @@ from cifar_tune.session.resume import confirm_search, resume_search
 from cifar_tune.session.start import start_search
 from cifar_tune.train.fit import fit
 from cifar_tune.vision.data import prepare, search_data
+from cifar_tune.vision.task import Vision
 
 MACHINE = replace(read_machine(), cpus=2, gpus=0)
 SEEDS, CANDIDATES = 3, 2
@@ -45,6 +44,7 @@ class Story:
     """What happened: exit codes, lines, and how often each split's arrays were read."""
 
     folder: Path
+    objective: Any = None
     codes: list[int] = field(default_factory=list)
     lines: list[list[str]] = field(default_factory=list)
     events: list[int] = field(default_factory=list)
@@ -75,7 +75,7 @@ def story(
     story = Story(folder)
     models = tmp_path_factory.mktemp("models")
     train_two(plan, models)
-    objective = partial(objectives.saved, models=models)
+    story.objective = objective = partial(objectives.saved, models=models)
     opening = held_out.open_images
 
     def counting(dataset: Any, split: str) -> Any:
@@ -90,7 +90,7 @@ def story(
         story.note(start_search, *given, objective=objective)
         stopper.join()
         with pytest.MonkeyPatch.context() as stopping:
-            stopping.setattr(stages, "correct_on", signalling)
+            stopping.setattr(Vision, "score", signalling)
             story.note(resume_search, folder, MACHINE, objective=objective)
         story.note(resume_search, folder, MACHINE, objective=objective)
         story.note(resume_search, folder, MACHINE, objective=objective)
@@ -108,11 +108,14 @@ def train_two(plan: Plan, folder: Path) -> None:
         fit(plan.run({"train.max_epochs": 1}, seed), data, callbacks=[save])
 
 
+SCORE = Vision.score
+
+
 def signalling(*args: Any, **kwargs: Any) -> Any:
     """Compares as ever, after SIGTERM has come."""
     os.kill(os.getpid(), signal.SIGTERM)
-    stages.correct_on = correct_on  # the one signal is enough: a second leaves at once
-    return correct_on(*args, **kwargs)
+    Vision.score = SCORE  # type: ignore[method-assign] # a second signal leaves at once
+    return SCORE(*args, **kwargs)
 
 
 def test_finals_that_are_interrupted_save_and_name_the_command_to_go_on(story: Story) -> None:
@@ -207,12 +210,13 @@ def test_confirming_again_shows_what_is_known(story: Story) -> None:
     events = len(read_journal(story.folder).events)
     assert confirm_search(story.folder, MACHINE, lines.append) == 0
     assert any(line.startswith("test accuracy") for line in lines)
+    assert not any("know nothing" in line for line in lines)
     assert len(read_journal(story.folder).of("test_opened")) == 1
     assert len(read_journal(story.folder).events) - events == 1
 
 
 def test_finals_of_another_size_are_refused_once_the_test_split_was_opened(story: Story) -> None:
-    wanted = changed(story, "finals.seeds=4")
+    wanted = changed(story, "finals.candidates=3")
     before = (story.folder / "journal.jsonl").read_bytes()
     with pytest.raises(ResultsError, match=r"was opened for t000\d on .*--open-test-again"):
         confirm_search(story.folder, MACHINE, [].append, changes=wanted)
@@ -236,3 +240,64 @@ def test_another_look_scores_the_same_models_and_is_recorded(story: Story) -> No
     assert new is not None
     assert new["test_accuracy"] == old["test_accuracy"]
     assert any("the test split was opened 2 times" in line for line in lines)
+
+
+def test_more_seeds_are_added_to_the_trainings_that_are_done(story: Story) -> None:
+    before = Results.read(story.folder).confirmed[1]["confirm"]["candidates"]
+    looks = len(read_journal(story.folder).of("test_opened"))
+    lines = confirm_with(story, f"finals.seeds={SEEDS + 1}")
+    results = Results.read(story.folder)
+    added = Results.read(story.folder / "finals" / "confirm-2")
+    old = Results.read(story.folder / "finals" / "confirm-1")
+    assert added.counts()["completed"] == CANDIDATES
+    assert {t.seed for t in old.trials.values()}.isdisjoint(t.seed for t in added.trials.values())
+    assert results.finals[2]["continues"] == 1
+    for then, now in zip(before, results.confirmed[2]["confirm"]["candidates"], strict=True):
+        assert now["scores"][:SEEDS] == then["scores"]
+        assert len(now["scores"]) == len(now["seeds"]) == SEEDS + 1
+    assert len(read_journal(story.folder).of("test_opened")) == looks
+    assert any("stays the one that is taken, and its test score stands" in line for line in lines)
+    assert not list((story.folder / "finals").glob("*/ray"))
+
+
+def confirm_with(story: Story, override: str, *, again: bool = False) -> list[str]:
+    lines: list[str] = []
+    given = {"changes": changed(story, override), "again": again, "objective": story.objective}
+    assert confirm_search(story.folder, MACHINE, lines.append, **given) == 0
+    return lines
+
+
+def test_another_choice_among_the_same_trainings_trains_nothing(story: Story) -> None:
+    confirm_with(story, "finals.prefer=cheap")
+    results = Results.read(story.folder)
+    assert results.finals[3]["continues"] == 2
+    assert results.finals[3]["asked"]["prefer"] == "cheap"
+    assert (
+        results.confirmed[3]["confirm"]["candidates"]
+        == (results.confirmed[2]["confirm"]["candidates"])
+    )
+    assert not (story.folder / "finals" / "confirm-3" / "journal.jsonl").exists()
+
+
+def test_with_another_look_the_final_models_of_before_count_as_well(story: Story) -> None:
+    old = Results.read(story.folder).test_scored
+    assert old is not None
+    confirm_with(story, "finals.prefer=cheap", again=True)
+    new = Results.read(story.folder).test_scored
+    assert new is not None
+    assert new["number"] == 3
+    assert new["test_accuracy"][:SEEDS] == old["test_accuracy"]
+    assert len(set(new["seeds"])) == SEEDS + 1
+    added = Results.read(story.folder / "finals" / "final-3")
+    assert [t.seed for t in added.trials.values()] == new["seeds"][SEEDS:]
+    assert (story.folder / "finals" / f"seed-{SEEDS + 1}" / "model.ckpt").is_file()
+
+
+def test_figures_that_are_gone_are_trained_for_again_and_it_is_said(story: Story) -> None:
+    (story.folder / "finals" / "confirm-3" / "figures.npz").write_bytes(b"torn")
+    lines = confirm_with(story, f"finals.seeds={SEEDS + 2}", again=True)
+    results = Results.read(story.folder)
+    assert any("all candidates are trained anew" in line for line in lines)
+    assert results.finals[4]["continues"] == 0
+    added = Results.read(story.folder / "finals" / "confirm-4")
+    assert added.counts()["completed"] == CANDIDATES * (SEEDS + 2)

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from cifar_tune.errors import PlanError
-from cifar_tune.plan.config import Plan, budget_seconds, dump_yaml, known_fields
+from cifar_tune.plan.config import Plan, budget_seconds
 from cifar_tune.plan.load import find_config, load_plan, plan_from
+from cifar_tune.plan.section import dump_yaml, known_fields
+from cifar_tune.vision.config import VisionPlan
 
 
 @pytest.mark.parametrize(
@@ -186,7 +188,7 @@ def test_a_dumped_plan_reads_back_equal_and_states_every_field(name: str, tmp_pa
     path = tmp_path / "plan.yaml"
     path.write_text(dump_yaml(plan))
     assert load_plan(path) == plan
-    assert all(field.rpartition(".")[2] in path.read_text() for field in known_fields())
+    assert all(field.rpartition(".")[2] in path.read_text() for field in known_fields(VisionPlan))
 
 
 def test_a_plan_from_plain_values_is_the_same_plan() -> None:

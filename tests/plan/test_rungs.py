@@ -50,7 +50,7 @@ def test_the_brackets_are_those_of_rays_own_scheduler(epochs: int, grace: int, f
     assert [share for _, share in brackets(plan)] == pytest.approx(weights / weights.sum())
 
 
-@pytest.mark.parametrize("scheduler", ["none", "median", "pbt", "bohb"])
+@pytest.mark.parametrize("scheduler", ["none", "median", "pbt"])
 def test_other_schedulers_have_no_rung_and_run_everything(scheduler: str) -> None:
     plan = plan_of(scheduler)
     assert rung_epochs(plan) == ()

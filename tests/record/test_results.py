@@ -11,7 +11,9 @@ import pytest
 from cifar_tune.errors import ResultsError
 from cifar_tune.plan.load import load_plan
 from cifar_tune.record.journal import Journal
-from cifar_tune.record.results import Recorder, Results, best_epoch, pick_best
+from cifar_tune.record.ranking import best_epoch, pick_best
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.record.tables import summarise, trials_csv, write_tables
 from cifar_tune.record.trials import ENDED
 
@@ -101,7 +103,7 @@ def test_a_leader_that_fails_hands_over_to_the_next(tmp_path: Path, status: str)
     assert best is not None
     assert ended is not None
     assert (best.trial_id, ended.trial_id) == ("t0003", "t0001")
-    assert best is pick_best(results.trials.values(), results.plan.search)
+    assert best is pick_best(results.trials.values(), results.plan)
 
 
 def test_with_winner_by_last_a_leader_that_gets_worse_hands_over(tmp_path: Path) -> None:
@@ -133,9 +135,11 @@ def test_the_leaders_are_those_that_a_look_at_all_trials_finds(
             end(recorder, index, rng.choice(["completed", "stopped", "failed", "diverged"]))
         else:
             report(recorder, index, step + 1, rng.choice([0.1, 0.2, 0.3]), loss=rng.random())
-        every, search = results.trials.values(), results.plan.search
-        assert results.best() is pick_best(every, search)
-        assert results.best_ended() is pick_best((t for t in every if t.status in ENDED), search)
+        every = results.trials.values()
+        assert results.best() is pick_best(every, results.plan)
+        assert results.best_ended() is pick_best(
+            (t for t in every if t.status in ENDED), results.plan
+        )
     assert len(running) < trials / 2
 
 

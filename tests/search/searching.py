@@ -6,11 +6,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from search import objectives
 
 from cifar_tune.plan import preflight
@@ -18,18 +18,14 @@ from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.machine import read_machine
 from cifar_tune.record.journal import Event, Journal, read_journal
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.search.run import run_search
+from cifar_tune.search.session import Session
 from cifar_tune.search.stop import StopRequest
-from cifar_tune.vision.data import SearchData
 
 MACHINE = replace(read_machine(), cpus=2, gpus=0)
 Search = Callable[..., tuple[Results, StopRequest]]
-
-
-def no_data() -> SearchData:
-    images, labels = np.zeros((4, 32, 32, 3), np.uint8), np.zeros(4, np.int64)
-    return SearchData(images, labels, images, labels, ("a", "b"), (0.5,) * 3, (0.5,) * 3)
 
 
 def begin(recorder: Recorder, plan: Plan) -> None:
@@ -62,9 +58,16 @@ def searching(folder: Path) -> Search:
                 recorder.results.plan = forecast.plan
             for name in retry or ():
                 recorder.write("trial_retried", trial_id=name, kind="code", reason="", by_user=True)
-            stop = run_search(
-                recorder, no_data(), MACHINE, forecast.share, objective=objective, only=retry
-            )
+            with ExitStack() as ray:
+                session = Session(
+                    recorder=recorder,
+                    data=None,
+                    machine=MACHINE,
+                    share=forecast.share,
+                    objective=objective,
+                    ray=ray,
+                )
+                stop = run_search(session, None, only=retry)
             return recorder.results, stop
 
     return run

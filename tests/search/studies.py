@@ -17,9 +17,10 @@ from optuna.trial import FrozenTrial
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import Journal, read_journal
-from cifar_tune.record.results import Recorder
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.trials import id_of
+from cifar_tune.search.bohb import BohbStudy
 from cifar_tune.search.dashboard import FILE_NAME
-from cifar_tune.search.searchers import id_of
 from cifar_tune.search.study import OptunaStudy, sampler_of
 
 Values = dict[str, Value]
@@ -50,7 +51,8 @@ class ToldSearch:
     def told_again(self, folder: Path) -> OptunaStudy:
         """A fresh study, told all that is recorded, with its file in `folder`."""
         folder.mkdir(exist_ok=True)
-        study = OptunaStudy(self.plan, folder, self._sampler or sampler_of(self.plan))
+        kind = BohbStudy if self.plan.search.searcher == "bohb" else OptunaStudy
+        study = kind(self.plan, folder, self._sampler or sampler_of(self.plan))
         for event in read_journal(self.recorder.journal.folder).events:
             study.observe(event, self.recorder.results)
         return study

@@ -35,7 +35,7 @@ QUADRATIC = (
     "search.space={optim.lr: {loguniform: [1e-4, 10]}, optim.label_smoothing: {uniform: [0, 0.3]}}"
 )
 SIX_POINTS = "search.space={data.crop_padding: {int: [2, 4]}, model.l1: {pow2: [4, 8]}}"
-LEARNING = ("tpe", "gp", "cmaes")
+LEARNING = ("tpe", "gp", "cmaes", "bohb")
 
 
 class Noting(RandomSampler):
@@ -95,7 +95,8 @@ def points(count: int) -> list[dict[str, Any]]:
     ("searcher", "space", "trials"),
     [
         ("tpe", NUMBERS, 40), ("tpe", CONDITIONS, 40), ("cmaes", NUMBERS, 40),
-        ("cmaes", CONDITIONS, 40), ("gp", NUMBERS, 3),
+        ("cmaes", CONDITIONS, 40), ("gp", NUMBERS, 3), ("bohb", NUMBERS, 40),
+        ("bohb", CONDITIONS, 40),
     ],
 )  # fmt: skip
 def test_a_search_that_is_restarted_before_every_trial_suggests_what_an_unbroken_one_does(
@@ -103,7 +104,9 @@ def test_a_search_that_is_restarted_before_every_trial_suggests_what_an_unbroken
 ) -> None:
     earlier = {"source": "first", "points": [], "trials": points(12)}  # gp draws ten at random
     known = earlier if searcher == "gp" else None
-    search = ToldSearch(tmp_path / "a", f"search.searcher={searcher}", space, known=known)
+    scheduler = f"search.scheduler={'hyperband' if searcher == 'bohb' else 'none'}"
+    words = (f"search.searcher={searcher}", scheduler, space)
+    search = ToldSearch(tmp_path / "a", *words, known=known)
     rng, running = random.Random(3), []
     statuses = set()
     for index in range(trials):
@@ -242,7 +245,7 @@ def extend(search: ToldSearch, epochs: int) -> None:
     search.write("extended", plan=plan)
 
 
-@pytest.mark.parametrize("searcher", ["tpe", "cmaes"])
+@pytest.mark.parametrize("searcher", ["tpe", "cmaes", "bohb"])
 def test_suggestions_after_an_extension_are_those_of_a_fresh_start(
     searcher: str, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -25,9 +26,12 @@ from told import story as story_told
 
 from cifar_tune.errors import EndedError, StorageError
 from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.machine import Share, read_machine
 from cifar_tune.record.journal import FILE_NAME, read_journal
-from cifar_tune.record.results import Results, best_epoch
+from cifar_tune.record.ranking import best_epoch
+from cifar_tune.record.results import Results
 from cifar_tune.search.configurations import Configurations
+from cifar_tune.search.session import Session
 from cifar_tune.search.stop import StopRequest
 from cifar_tune.session.outcome import finish
 from cifar_tune.session.start import storage_errors
@@ -204,7 +208,9 @@ def test_the_same_name_without_resume_is_refused(story: Story) -> None:
     arguments = [word for word in story.arguments if word not in ("--resume", "auto")]
     refused = run(*arguments)
     assert refused.returncode == 2
-    assert "holds a search already; go on with it: cifar-tune resume" in refused.stderr
+    assert (
+        "holds a search already; go on with it: python -m cifar_tune.tune resume" in refused.stderr
+    )
 
 
 def test_another_plan_for_the_same_search_is_refused_with_the_difference(story: Story) -> None:
@@ -269,9 +275,12 @@ def test_a_search_that_ray_ends_by_itself_did_not_go_well(tmp_path: Path) -> Non
     with story_told(tmp_path) as told:
         told.begin()
         told.end(told.create({"optim.lr": 0.1}), "interrupted")
-        stop, nothing = StopRequest(None, ""), cast(Any, None)
+        session = Session(
+            recorder=told.recorder, data=None, machine=read_machine(), say=said.append,
+            share=Share(cpus=1, gpus=0, slots=1), objective=cast(Any, None), ray=ExitStack(),
+        )  # fmt: skip
         with pytest.raises(EndedError, match=r"^Ray ended the search by itself.*go on with") as end:
-            finish(told.recorder, nothing, nothing, stop, said.append, nothing)
+            finish(session, StopRequest(None, ""))
     assert end.value.exit_code == 1
     assert said[-1] == f"python -m cifar_tune.tune resume {tmp_path}"
     assert not told.recorder.results.finished

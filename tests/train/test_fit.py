@@ -23,10 +23,11 @@ from torch._dynamo.utils import counters
 from toy_images import toy_data, toy_run
 
 from cifar_tune.errors import DataError, PlanError
-from cifar_tune.plan.config import ModelConfig, RunConfig
 from cifar_tune.train.__main__ import epoch_line, main
-from cifar_tune.train.fit import FitResult, fit, init_from_images
+from cifar_tune.train.fit import FitResult, fit
+from cifar_tune.vision.config import ModelConfig, VisionRun
 from cifar_tune.vision.models import MODEL_NAMES
+from cifar_tune.vision.module import init_from_images
 
 
 def dropout_net(config: ModelConfig, num_classes: int) -> nn.Module:
@@ -58,7 +59,7 @@ def outcome(result: FitResult) -> tuple[Any, ...]:
     figures = {name: x for name, x in result.metrics.items() if name != "images_per_second"}
     figures.pop("gpu_peak_bytes", None)
     state = {name: x.numpy().tobytes() for name, x in result.module.state_dict().items()}
-    return state, figures, result.best_epoch
+    return state, figures, result.module.best_epoch
 
 
 RUNS = {
@@ -72,7 +73,7 @@ RUNS = {
         train__channels_last=True,
     ),
     "dropout, adamw, cosine, clipped": toy_run(
-        model__name="test_train:dropout_net",
+        model__name="test_fit:dropout_net",
         optim__name="adamw",
         optim__lr=0.01,
         optim__schedule="cosine",
@@ -85,7 +86,7 @@ RUNS = {
 
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 def test_a_training_repeats_itself_and_resumes_from_any_epoch_bit_for_bit(
-    run: RunConfig, tmp_path: Path
+    run: VisionRun, tmp_path: Path
 ) -> None:
     data = toy_data()
     unbroken = outcome(fit(run, data, callbacks=[saving(tmp_path)]))
@@ -232,7 +233,7 @@ def centred(config: ModelConfig, num_classes: int) -> nn.Module:
 
 def test_a_network_may_start_from_training_images_and_does_so_once(tmp_path: Path) -> None:
     data = toy_data()
-    run = toy_run(model__name="test_train:centred")
+    run = toy_run(model__name="test_fit:centred")
     network = fit(run, data, callbacks=[saving(tmp_path)]).module.model
     images = torch.from_numpy(data.train_images).permute(0, 3, 1, 2).float() / 255
     torch.testing.assert_close(network.mean, ((images - 0.5) / 0.25).mean(dim=0))
@@ -262,7 +263,7 @@ def test_a_compiled_network_is_compiled_once_for_all_trainings_of_a_process(
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     data = toy_data()
-    values = {"model__name": "test_train:dropout_net", "data__cutout": 8}
+    values = {"model__name": "test_fit:dropout_net", "data__cutout": 8}
     plain = fit(toy_run(**values), data)
     graphs = counters["stats"]["unique_graphs"]
     first = fit(toy_run(train__compile=True, **values), data, callbacks=[saving(tmp_path)])

@@ -167,7 +167,7 @@ def test_the_summary_is_that_of_the_best_epoch(tmp_path: Path) -> None:
     result = fit(toy_run(max_epochs=4, optim__lr=0.5), toy_data(), callbacks=trackers)
     told, rows = summary(tmp_path), history(tmp_path)
     best = max(rows, key=lambda row: row["val_accuracy"])
-    assert told["best_epoch"] == result.best_epoch == best["epoch"]
+    assert told["best_epoch"] == result.module.best_epoch == best["epoch"]
     assert told["best_val_accuracy"] == best["val_accuracy"]
 
 

@@ -14,9 +14,9 @@ from torch import nn
 from toy_images import toy_data, toy_run
 
 from cifar_tune.errors import DataError
-from cifar_tune.plan.config import ModelConfig, RunConfig
 from cifar_tune.train.fit import FitResult
 from cifar_tune.train.workers import WorkerError, fit_with_workers
+from cifar_tune.vision.config import ModelConfig, VisionRun
 
 DATA = toy_data(100, 33)
 # The last batch has 7 images and the validation 33: no two workers can share these evenly.
@@ -24,7 +24,7 @@ UNEVEN = {"data__batch_size": 31, "data__drop_last": False, "optim__lr": 0.01}
 
 
 def figures(
-    run: RunConfig, workers: int, folder: Path, resume_from: Path | None = None
+    run: VisionRun, workers: int, folder: Path, resume_from: Path | None = None
 ) -> tuple[FitResult, list[dict[str, float]]]:
     """What a training came to, and each epoch's figures; it leaves `<epoch>.ckpt` in `folder`."""
     epochs: list[dict[str, float]] = []

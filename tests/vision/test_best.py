@@ -11,14 +11,14 @@ from saved_models import begin_search, report_trial, save_model
 from toy_images import toy_data
 
 from cifar_tune.errors import ResultsError
-from cifar_tune.plan.config import Plan, SearchConfig, TrainConfig
 from cifar_tune.record.journal import Journal
-from cifar_tune.record.results import Recorder
+from cifar_tune.record.recorder import Recorder
 from cifar_tune.vision.best import write_best
+from cifar_tune.vision.config import VisionPlan, VisionSearch, VisionTrain
 from cifar_tune.vision.export import load_portable
 
 DATA = toy_data(32, 16)
-PLAN = Plan(train=TrainConfig(max_epochs=1), search=SearchConfig(num_samples=3))
+PLAN = VisionPlan(train=VisionTrain(max_epochs=1), search=VisionSearch(num_samples=3))
 FILES = {
     "config.yaml", "metrics.json", "model.ckpt", "model.json", "model.pt2", "model.safetensors",
     "validation_predictions.npz",
@@ -142,7 +142,7 @@ def test_a_folder_of_another_winner_is_not_taken_for_one_whose_checkpoint_is_gon
 
 
 def test_what_could_not_be_written_is_told(recorder: Recorder, tmp_path: Path) -> None:
-    path = save_model(tmp_path / "own.ckpt", model__name="test_portable:branching")
+    path = save_model(tmp_path / "own.ckpt", model__name="test_export:branching")
     add_trial(recorder, 1, 0.6, path.read_bytes())
     notes: list[str] = []
     assert write_best(recorder.results, DATA, notes.append) is not None

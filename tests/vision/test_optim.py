@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cifar_tune.errors import PlanError
-from cifar_tune.plan.config import OptimConfig
+from cifar_tune.vision.config import OptimConfig
 from cifar_tune.vision.optim import apply_config, build_optimizer, build_schedule
 
 

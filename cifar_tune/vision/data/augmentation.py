@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cifar_tune.plan.config import DataConfig
+from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.dataset import IMAGE_SIDE
 
 ROW_BYTES = 3 * IMAGE_SIDE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cifar_tune.plan.config import DataConfig
+from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.dataset import Dataset, Images
 from cifar_tune.vision.data.splits import split_indices
 from cifar_tune.vision.data.stored import open_images

@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from cifar_tune.errors import PlanError
-from cifar_tune.plan.config import ModelConfig
 from cifar_tune.plan.own_code import OwnCode, current_directory_importable, nearest
+from cifar_tune.vision.config import ModelConfig
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,7 +11,7 @@ import pytest
 from local_server import Server
 from small_sets import image_members, write_tree
 
-from cifar_tune.plan.config import DataConfig
+from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.cache import CACHE_VARIABLE
 from cifar_tune.vision.data.dataset import SearchData
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cifar_tune.plan.config import DataConfig
+from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.augmentation import BatchMaker, Choices, plan_epoch, reflected_windows
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from cifar_tune.errors import PlanError
-from cifar_tune.plan.config import ModelConfig
+from cifar_tune.vision.config import ModelConfig
 from cifar_tune.vision.models import MODEL_NAMES, build_model, check_model_name
 
 OWN = """

@@ -1,0 +1,119 @@
+"""The first stage of the finals: the candidates are trained anew, compared, and one is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cifar_tune.files import at_hand
+from cifar_tune.finals.candidates import Candidate
+from cifar_tune.finals.confirmation import Confirmed, Cost, choose, gather, joined
+from cifar_tune.finals.figures import read_figures, write_figures
+from cifar_tune.finals.opening import scoring
+from cifar_tune.finals.retraining import Stage, newest_checkpoint
+from cifar_tune.finals.rounds import Round
+from cifar_tune.finals.uncertainty import Figures
+from cifar_tune.plan.forecast import compares
+from cifar_tune.plan.task import Costs, task_of
+from cifar_tune.record.results import Results
+
+
+@dataclass(frozen=True)
+class Confirming(Stage):
+    """The comparison of a round's candidates; what is recorded is not done twice."""
+
+    def confirm(self, current: Round) -> Candidate | None:
+        """The candidate to train for good; none if this was interrupted."""
+        candidates = current.candidates
+        done = self.session.results.confirmed.get(current.number)
+        if done is not None:
+            return next(one for one in candidates if one.trial_id == done["trial_id"])
+        if len(candidates) < 2 or not compares(self.session.plan):
+            return candidates[0]
+        confirmed = self._trained(current)
+        if confirmed is None or self.interrupted:
+            return None
+        chosen = self._write_confirmed(current, list(confirmed.values()))
+        self.drop_checkpoints("confirm", current)
+        return chosen
+
+    def _trained(self, current: Round) -> dict[str, Confirmed] | None:
+        """What became of all trainings that count, by candidate; none if this was interrupted."""
+        kept = read_figures(self.session.results, current.number)
+        if kept:
+            return kept
+        before = next(iter(current.earlier(self.session.results)), None)
+        earlier = {} if before is None else self._trained(before)
+        if earlier is None:
+            return None
+        planned = 0 if before is None else before.seeds
+        fresh = self._compared(current, planned) if current.seeds > planned else {}
+        if fresh is None:
+            return None
+        both = {name: joined(earlier[name], fresh[name]) for name in earlier.keys() & fresh.keys()}
+        return {**earlier, **fresh, **both}
+
+    def _compared(self, current: Round, planned: int) -> dict[str, Confirmed] | None:
+        """The trainings that this round adds to those planned earlier."""
+        candidates, fresh = current.candidates, current.seeds - planned
+        self.session.say(
+            f"Finals, 1 of 2: the best {len(candidates)} are trained with {fresh}"
+            f" {'more' if planned else 'fresh'} seeds each and compared on data that the search"
+            " never saw."
+        )
+        points = [one.values for one in candidates] * fresh
+        before = planned * len(candidates)
+        trainings = self.retrain("confirm", current, points, before=before)
+        if trainings is None:
+            return None
+        gathered = gather(candidates, trainings, self._figures(trainings))
+        return {
+            name: replace(one, cost=self._cost(one.candidate)) for name, one in gathered.items()
+        }
+
+    def _figures(self, trainings: Results) -> dict[str, Figures]:
+        """The figures of each completed training, by its id: [examples].
+
+        Here a task without a score will have those that its trainings logged.
+        """
+        task, plan, figures = scoring(self.session.plan), trainings.plan, dict[str, Figures]()
+        examples = task.held_out(self.session.data, "confirm", plan)
+        for name, trial in trainings.trials.items():
+            if trial.status == "completed":
+                with at_hand(newest_checkpoint(trainings, trial)) as checkpoint:
+                    figures[name] = task.score(checkpoint, examples, plan)
+        return figures
+
+    def _cost(self, candidate: Candidate) -> Cost | None:
+        """What a candidate costs on any machine; none where that can't be counted."""
+        plan = self.session.plan
+        task = task_of(plan)
+        if not isinstance(task, Costs):
+            return None
+        try:
+            return task.cost(plan.run(candidate.values, 0), self.session.data)
+        except Exception as error:  # code of the user's own raises what it likes
+            self.session.say(f"What {candidate.trial_id} costs can't be counted: {error}")
+            return None
+
+    def _write_confirmed(self, current: Round, confirmed: Sequence[Confirmed]) -> Candidate:
+        winner = chosen = current.candidates[0]
+        comparison: dict[str, Any] | None = None
+        if confirmed:
+            write_figures(self.session.results, current.number, confirmed)
+            best, comparison = choose(confirmed, self.session.plan.finals)
+            chosen = best.candidate
+        else:
+            self.session.say("No candidate could be trained again; the search's winner is taken.")
+        mean = next((one.mean for one in confirmed if one.candidate == winner), None)
+        self.session.recorder.write(
+            "confirmed",
+            number=current.number,
+            trial_id=chosen.trial_id,
+            epoch=chosen.epoch,
+            # By how much the best of many looks better than it is.
+            optimism=None if mean is None else winner.value - mean,
+            confirm=comparison,
+        )
+        return chosen

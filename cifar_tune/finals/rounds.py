@@ -1,0 +1,119 @@
+"""Rounds of finals: which is held now, and which earlier trainings count in it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from cifar_tune.finals.candidates import Candidate, fitting, pick_candidates
+from cifar_tune.finals.figures import read_figures
+from cifar_tune.plan.config import FinalsConfig
+from cifar_tune.plan.task import columns_of
+from cifar_tune.record.journal import Event
+from cifar_tune.record.results import Results
+from cifar_tune.search.session import Session
+
+ASKED = ("candidates", "seeds", "prefer", "margin")  # what makes another round
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One holding of the finals; a search gets another when its best change, or is asked for one.
+
+    Attributes:
+        number: from 1.
+        candidates: best first.
+        seeds: of each candidate, and of the final trainings, all in all.
+        continues: the round whose trainings count in this one; 0: none's.
+    """
+
+    number: int
+    candidates: list[Candidate]
+    seeds: int
+    continues: int = 0
+
+    def earlier(self, results: Results) -> list[Round]:
+        """The rounds whose trainings count in this one, the newest first."""
+        if not self.continues:
+            return []
+        before = _recorded(results, results.finals[self.continues])
+        return [before, *before.earlier(results)]
+
+
+def _recorded(results: Results, began: Event) -> Round:
+    metric = columns_of(results.plan)[0]
+    return Round(
+        number=began["number"],
+        candidates=[Candidate.from_event(one, metric) for one in began["candidates"]],
+        seeds=began["seeds"],
+        continues=began.get("continues", 0),
+    )
+
+
+def current_round(session: Session, seconds_left: float | None) -> Round | None:
+    """The round to hold: the newest, if it is what is asked for, or else another.
+
+    Args:
+        session: of the search; is told what is given up for the time, and what can't be counted.
+        seconds_left: of a time budget; none: as long as it takes.
+
+    Returns:
+        None if the time is too short for any.
+    """
+    results = session.results
+    began = next(reversed(results.finals.values()), None)
+    newest = None if began is None else _recorded(results, began)
+    if newest is not None and _is_asked_for(results, newest):
+        return newest
+    size: FinalsConfig | None = results.plan.finals
+    if seconds_left is not None:
+        size = fitting(results, seconds_left, session.share.slots)
+        _say_size(session, size, seconds_left)
+    if size is None:
+        return None
+    candidates = pick_candidates(results, size.candidates)
+    counts = newest is not None and _counts(session, newest, candidates, size.seeds)
+    return Round(
+        number=max(results.finals, default=0) + 1,
+        candidates=candidates,
+        seeds=size.seeds,
+        continues=newest.number if newest is not None and counts else 0,
+    )
+
+
+def _is_asked_for(results: Results, newest: Round) -> bool:
+    """Whether a round is of what the plan of now asks for, and of the candidates of now."""
+    then, now = results.finals[newest.number]["asked"], results.plan.finals
+    fields = FinalsConfig.model_fields
+    if any(then.get(name, fields[name].default) != getattr(now, name) for name in ASKED):
+        return False
+    return newest.candidates == pick_candidates(results, len(newest.candidates))
+
+
+def _counts(session: Session, newest: Round, candidates: list[Candidate], seeds: int) -> bool:
+    """Whether the trainings of the newest round count in another of these candidates."""
+    if newest.candidates != candidates or newest.seeds > seeds:
+        return False
+    compared = session.results.confirmed.get(newest.number)
+    if compared and compared["confirm"] and not read_figures(session.results, newest.number):
+        session.say(
+            f"What the trainings of round {newest.number} came to is not there any more, or was"
+            " never kept (earlier versions): all candidates are trained anew."
+        )
+        return False
+    return True
+
+
+def _say_size(session: Session, size: FinalsConfig | None, seconds_left: float) -> None:
+    wanted = session.plan.finals
+    if size == wanted:
+        return
+    left = f"The time budget leaves {max(0.0, seconds_left):.0f} s for the finals"
+    if size is None:
+        folder = shlex.quote(str(session.folder))
+        session.say(f"{left}, which is too little for any; later: cifar-tune confirm {folder}")
+    else:
+        session.say(
+            f"{left}: {size.candidates} of {wanted.candidates} candidates, with"
+            f" {size.seeds} of {wanted.seeds} seeds"
+        )

@@ -1,0 +1,272 @@
+"""The task seam: what the engine asks of whatever it tunes, and where a plan's task is found."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+from cifar_tune.errors import PlanError
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.own_code import OwnCode, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from lightning.pytorch import LightningDataModule, LightningModule
+    from numpy.typing import NDArray
+
+# Found by name, as a user's own is, so that nothing in the engine imports them.
+TASKS = {"vision": "cifar_tune.vision.task:VISION"}
+
+Say = Callable[[str], None]
+"""Shows a line to whoever gave the command."""
+Facts = Mapping[str, Any]
+"""What a dataset is, in plain values, as the journal keeps it."""
+
+
+class Found(NamedTuple):
+    """What is known of the data before it is opened: in sentences, the first of which says what it
+    is, and a plan in which what depends on it is settled."""
+
+    sentences: Sequence[str]
+    plan: Any
+
+
+class Data(Protocol):
+    """A dataset that is open.
+
+    Attributes:
+        fingerprint: equal for equal content, wherever it came from.
+        facts: plain values for the journal: at least `kind`, `source`, `fingerprint`, `notes`, and
+            the number of examples as `train`, `val`, `confirm`, `test`.
+    """
+
+    fingerprint: str
+    facts: Facts
+
+    def part(self, name: Literal["search", "final"]) -> Any:
+        """What trainings get: all that a search may see, or all but the test split.
+
+        It is pickled once and shared by the trainings of a node; no road leads from it to what is
+        held out.
+        """
+
+    def settled(self, plan: Any) -> Any:
+        """The plan with values for what depends on the data, so that a resume has the same."""
+
+
+class Task(Protocol):
+    """What is tuned: its sections of the plan, its data, its trainings.
+
+    Importing a task costs neither torch nor Ray.
+
+    Attributes:
+        name: as a plan has it.
+        Plan: the class of its plans, which adds the task's sections; each of their fields may be
+            searched save the `fixed` ones. Sections of ours may have the task's own defaults.
+        fixed: fields that would make trials incomparable, or that nothing depends on.
+        free: fields that may differ when a search goes on: they change no figure.
+        private: fields that no tracker is told, since they may say whose machine it is.
+        mutable: fields that a population may change on the way.
+        main_loss: tells equal trials apart, the lower the better.
+        modules: what a training imports, by name, for processes that get ready for one.
+    """
+
+    name: str
+    Plan: type[Plan]
+    fixed: frozenset[str]
+    free: frozenset[str]
+    private: frozenset[str]
+    mutable: tuple[str, ...]
+    main_loss: str
+    modules: tuple[str, ...]
+
+    def check(self, plan: Any, *, workers: int) -> Sequence[str]:
+        """Check what the plan says in the task's sections; notes on it. It is cheap.
+
+        Args:
+            plan: settled.
+            workers: processes that share each training.
+
+        Raises:
+            PlanError: with value, rule and remedy.
+        """
+
+    def find(self, plan: Any, *, recorded: Facts | None = None) -> Found:
+        """Say what the data is, without opening it; check what depends on it.
+
+        Args:
+            plan: settled.
+            recorded: the facts of a search that goes on.
+
+        Raises:
+            DataError: it is not there, or can't be read.
+            PlanError: it does not go with the plan.
+        """
+
+    def holds_out(self, plan: Any) -> bool:
+        """Whether there is data that no trial sees, on which candidates can be compared."""
+
+    def open(self, plan: Any, say: Say, *, recorded: Facts | None = None) -> Data:
+        """Open the data.
+
+        Args:
+            plan: settled.
+            say: is told what a user should know.
+            recorded: the facts of a search that goes on: nothing else will do.
+
+        Raises:
+            DataError, PlanError: as `find`.
+        """
+
+    def columns(self, plan: Any) -> Sequence[str]:
+        """Metrics of tables and lines, what matters most first."""
+
+    def caveat(self, facts: Facts) -> str:
+        """What must be said beside each score on such data; empty if nothing must."""
+
+    def tags(self, run: Any) -> list[str]:
+        """Words by which a tracker may find runs of this kind."""
+
+    def trainer_options(self, run: Any) -> dict[str, Any]:
+        """Arguments of Lightning's Trainer that the task's sections settle."""
+
+    def build(
+        self, run: Any, part: Any, *, fresh: bool
+    ) -> tuple[LightningModule, LightningDataModule]:
+        """One training: built from torch's global random state, which is seeded.
+
+        Args:
+            run: a `Config` with every `auto` settled.
+            part: as `Data.part` gave it.
+            fresh: whether it begins anew, not from a checkpoint.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """A task's own part of the page.
+
+    Attributes:
+        name: in a link to it.
+        title: above it.
+        caption: what it shows, or why there is nothing to show.
+        figure: a plotly figure, or none.
+        height: of the figure, in pixels.
+        gallery: a picture (PNG, base64) and its caption each.
+    """
+
+    name: str
+    title: str
+    caption: str
+    figure: Any = None
+    height: int = 380
+    gallery: tuple[tuple[str, str], ...] = ()
+
+
+@runtime_checkable
+class Costs(Protocol):
+    """A task that can tell what its models cost on any machine."""
+
+    def cost(self, run: Any, data: Any) -> dict[str, int]:
+        """`multiply_adds` of an example, and `parameters`; it may raise anything."""
+
+
+@runtime_checkable
+class Exports(Protocol):
+    """A task whose models can be taken away."""
+
+    def checkpoint_bytes(self, plan: Any) -> int:
+        """Size of the largest checkpoint of a plan; it may take seconds (torch)."""
+
+    def write_best(self, results: Any, data: Any, say: Say) -> Path | None:
+        """Fill `best/` with the winner of a search's `Results`; its checkpoint, or none without.
+
+        Raises:
+            ResultsError: the winner's checkpoint is damaged; `best/` is as before.
+        """
+
+
+@runtime_checkable
+class Panels(Protocol):
+    """A task that has something of its own to show on the page."""
+
+    def panels(self, results: Any) -> list[Panel]:
+        """Its parts of the page of a search's `Results`."""
+
+
+@runtime_checkable
+class Scores(Protocol):
+    """A task whose models can be scored example by example on what is held out."""
+
+    score_name: str
+    """What the mean of the figures is called; more of it is better."""
+
+    def held_out(self, data: Any, split: Literal["confirm", "test"], plan: Any) -> Any:
+        """Open examples that no search sees; that it happens once is the caller's promise."""
+
+    def score(self, checkpoint: Path, examples: Any, plan: Any) -> NDArray[np.generic]:
+        """A figure of each example, [examples] bool or float; more of it is better."""
+
+
+@cache
+def find_task(name: str) -> Task:
+    """The task that a plan names.
+
+    Raises:
+        PlanError: there is no such task, or it is none.
+    """
+    place = TASKS.get(name, name)
+    if ":" not in place:
+        raise PlanError(
+            f"task is {name!r}; it must be {' or '.join(TASKS)}, or your own as"
+            f" package.module:Task{nearest(name, TASKS)}"
+        )
+    if name in TASKS:
+        module, _, attribute = place.partition(":")
+        task: Task = getattr(importlib.import_module(module), attribute)
+        return task
+    own = OwnCode(kind="task", field="task", name=name, function="Task", parameters=())
+    make = own.load()
+    with own.guarded("making it"):
+        made: Task = _kept_in(make(), own)
+    missing = [part for part in Task.__annotations__ if not hasattr(made, part)]
+    if missing:
+        raise own.error(f", which has no {missing[0]}; a task has all of cifar_tune.plan.task.Task")
+    made.Plan.run_class().task_name = name
+    return made
+
+
+def _kept_in(task: Any, own: OwnCode) -> Any:
+    """The user's own task, whose methods may raise anything, or try to leave: that is told."""
+    for name in dir(task):
+        method = getattr(task, name)
+        if inspect.isroutine(method) and not name.startswith("_"):
+            setattr(task, name, own.guarded(f"its {name}")(method))
+    return task
+
+
+def task_of(plan: Plan) -> Task:
+    """The task of a checked plan."""
+    return find_task(plan.task)
+
+
+def columns_of(plan: Plan) -> tuple[str, ...]:
+    """The metrics of tables and lines: the plan's own first, unless the task lists it anyway."""
+    columns, metric = tuple(task_of(plan).columns(plan)), plan.search.metric
+    return columns if metric in columns else (metric, *columns)
+
+
+def score_name(plan: Plan) -> str:
+    """What scores on held-out data are called: the task's own score, else the plan's metric."""
+    task = task_of(plan)
+    return task.score_name if isinstance(task, Scores) else plan.search.metric
+
+
+def in_words(metric: str) -> str:
+    """A metric's name for people: `val_f1` is validation f1."""
+    return metric.replace("val_", "validation ", 1).replace("_", " ")

@@ -1,0 +1,206 @@
+"""The driver's side of a trial: every report into the journal before Ray acknowledges it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from cifar_tune.errors import StorageError
+from cifar_tune.files import MODEL, inside, locate
+from cifar_tune.record.journal import storage_error
+from cifar_tune.record.recorder import PicklesAsNothing, Recorder
+from cifar_tune.record.trials import (
+    CODE,
+    DISK_FULL,
+    ENDED,
+    HUNG,
+    LOST_NODE,
+    LOST_PROCESS,
+    STORAGE,
+    Trial,
+    kind_of,
+    may_retry,
+)
+from cifar_tune.search.checkpoints import drop_checkpoints
+from cifar_tune.search.cluster import is_gone
+from cifar_tune.search.pbt import is_exchange
+from cifar_tune.search.queue import TrialQueue
+from cifar_tune.search.stop import StopRequest
+from cifar_tune.search.trainable import METRICS
+
+STORAGE_PAUSE_SECONDS = 1.0  # before a trial tries again to write to a storage that is gone
+
+
+class JournalCallback(PicklesAsNothing, tune.Callback):
+    """Writes what happens to trials; keeps the checkpoints that are needed and deletes the rest.
+
+    Ray calls `on_trial_result` before the trial's `report` returns, when the scheduler has decided
+    (`result["done"]`) and the checkpoint lies in the storage already.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        queue: TrialQueue,
+        hung: Mapping[str, str],
+        stop: StopRequest,
+        start: int,
+    ) -> None:
+        """Record what happens in start number `start`.
+
+        Args:
+            recorder: of the search.
+            queue: is told which trials to hand out again.
+            hung: what to say of each trial whose process was killed because it hung, by Ray's id.
+            stop: is told when a failed trial ends the search.
+            start: number of this start.
+        """
+        self._recorder = recorder
+        self._queue = queue
+        self._hung = hung
+        self._stop = stop
+        self._start = start
+        self._search = recorder.results.plan.search
+        self._on_cluster = recorder.results.plan.resources.address is not None
+        self._shares: dict[Any, Any] = {}  # Ray makes one for each trial; equal ones are one here
+
+    def write(self, event: str, **values: Any) -> None:
+        """Record an event; a journal that can't be written ends the search."""
+        try:
+            self._recorder.write(event, **values)
+        except StorageError as error:
+            self._stop.fail(error)  # Ray wraps or swallows what is raised here
+            raise
+
+    def on_trial_start(self, *, trial: Any, **_: Any) -> None:
+        """A trial has its process."""
+        share = trial.placement_group_factory
+        trial.placement_group_factory = self._shares.setdefault(share, share)
+        name = trial.config["trial_id"]
+        self.write("trial_started", trial_id=name, start=self._start)
+
+    def on_trial_result(self, *, trial: Any, result: dict[str, Any], **_: Any) -> None:
+        """One report, with the decision on it."""
+        name = trial.config["trial_id"]
+        done, diverged = bool(result.get("done", False)), bool(result["diverged"])
+        paused = done and not diverged and is_exchange(self._recorder.results.plan, result["epoch"])
+        self.write(
+            "result",
+            trial_id=name,
+            metrics=dict(result[METRICS]),
+            checkpoint=self._checkpoint_of(trial, result),
+            done=done,
+            diverged=diverged,
+            **({"paused": True} if paused else {}),
+        )
+        drop_checkpoints(self._recorder, self._recorder.results.trials[name])
+
+    def _checkpoint_of(self, trial: Any, result: dict[str, Any]) -> str | None:
+        folder = result.get("checkpoint_dir_name")
+        if folder is None:
+            return None
+        storage = self._recorder.results.starts[-1].storage
+        return inside(storage, trial.storage.trial_dir_name, folder, MODEL)
+
+    def on_trial_complete(self, *, trial: Any, **_: Any) -> None:
+        """The scheduler ended a trial, or it ended by itself."""
+        _forget(trial)
+        record = self._recorder.results.trials[trial.config["trial_id"]]
+        if record.status == "pending":  # at an exchange of its population
+            self._queue.again(record)
+            return
+        status, reason = self._judge(record)
+        more = {"kind": CODE} if status == "failed" else {}
+        self.write("trial_ended", trial_id=record.trial_id, status=status, reason=reason, **more)
+        drop_checkpoints(self._recorder, record)
+        self._stop_if_asked(record)
+
+    def _judge(self, record: Trial) -> tuple[str, str]:
+        if record.status in ENDED:  # the last result decided it
+            return record.status, "" if record.status == "completed" else _reason(record)
+        if not record.results:
+            return "failed", "it ended without a report"
+        return "stopped", f"it ended by itself after epoch {record.epochs}"
+
+    def on_trial_error(self, *, trial: Any, **_: Any) -> None:
+        """A trial crashed: it is tried again, or failed."""
+        try:
+            self._record_error(trial)
+        finally:
+            _forget(trial)
+
+    def _record_error(self, trial: Any) -> None:
+        if self._stop.reason is not None:
+            return  # what stops the search may well be what ended it, and it goes on later
+        record = self._recorder.results.trials[trial.config["trial_id"]]
+        if record.status in ENDED:
+            return  # it had ended, and Ray failed at what comes after
+        kind, reason, traceback = self._failure(trial)
+        told = {"trial_id": record.trial_id, "kind": kind, "reason": reason, "traceback": traceback}
+        retried = may_retry([*record.failures, kind], self._search)
+        if kind in (DISK_FULL, STORAGE) and not retried:
+            self._give_up_storage(reason)  # the trial stays as it is, and goes on later
+            return
+        if kind == STORAGE:
+            time.sleep(STORAGE_PAUSE_SECONDS)
+        if retried:
+            self.write("trial_retried", **told)
+            self._queue.again(record)
+            return
+        self.write("trial_ended", status="failed", **told)
+        drop_checkpoints(self._recorder, record)
+        self._stop_if_asked(record)
+
+    def _give_up_storage(self, reason: str) -> None:
+        what = f"a checkpoint can't be written: {reason}"
+        self._stop.fail(storage_error(self._recorder.journal.folder, what))
+
+    def _failure(self, trial: Any) -> tuple[str, str, str]:
+        """Kind, the error in a line, and the end of its traceback."""
+        if trial.trial_id in self._hung:
+            return HUNG, self._hung[trial.trial_id], ""
+        # Ray's own copy in the storage comes later; this file lies in its session's folder.
+        path = Path(trial.error_file or "")
+        text = path.read_text(errors="replace") if path.is_file() else "RayActorError: it is gone"
+        text = text.rpartition("Failure # ")[2]  # the newest of several
+        kind = kind_of(text)
+        if kind == CODE and self._storage() in _last_line(text):
+            kind = STORAGE  # such as a permission that was taken away
+        if kind == LOST_PROCESS and self._on_cluster and is_gone(trial.last_result.get("node_ip")):
+            kind = LOST_NODE  # Ray itself knows it only after 15 s
+        return kind, _last_line(text), text[-4000:]
+
+    def _storage(self) -> str:
+        """Where checkpoints of this start lie."""
+        results = self._recorder.results
+        return locate(results.folder, results.starts[-1].storage)
+
+    def _stop_if_asked(self, record: Trial) -> None:
+        if record.status == "failed" and self._search.fail_fast:
+            self._stop.ask(f"{record.trial_id} failed, and --fail-fast was given")
+
+
+def _forget(trial: Any) -> None:
+    """Drop what Ray would keep until the search ends: 33 kB of statistics, 11 kB of reports."""
+    metadata = trial.run_metadata
+    metadata.metric_analysis, metadata.metric_n_steps = {}, {}
+    # Ray looks at it once more, and prints a line of its own where it is empty.
+    metadata.last_result = {k: v for k, v in metadata.last_result.items() if k == "epoch"}
+    trial._default_result_or_future = None  # an object of Ray's, never asked for
+    checkpoints = metadata.checkpoint_manager  # has the report that came with each
+    metadata.checkpoint_manager = type(checkpoints)(checkpoints.checkpoint_config)
+
+
+def _reason(record: Trial) -> str:
+    if record.status == "diverged":
+        return f"loss was not finite in epoch {record.epochs}"
+    return f"early stopping at epoch {record.epochs}"
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:500] if lines else ""

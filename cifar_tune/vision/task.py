@@ -1,0 +1,198 @@
+"""The vision task: what the engine asks of a task, answered for image classifiers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cifar_tune.errors import PlanError
+from cifar_tune.plan.points import possible_values
+from cifar_tune.plan.rungs import rung_epochs, rungs_below
+from cifar_tune.plan.task import Found
+from cifar_tune.vision.config import VisionPlan, VisionRun, batch_sizes
+
+if TYPE_CHECKING:  # torch, Lightning and plotly cost seconds
+    import numpy as np
+    from lightning.pytorch import LightningDataModule, LightningModule
+    from numpy.typing import NDArray
+
+    from cifar_tune.plan.task import Facts, Panel, Say
+    from cifar_tune.vision.data import Images, SearchData
+    from cifar_tune.vision.opened import VisionData
+
+
+class Vision:
+    """Image classifiers on CIFAR-10 or on folders of images."""
+
+    name = "vision"
+    Plan = VisionPlan
+    # The images that trials are judged on, and what changes no figure.
+    fixed = frozenset({
+        "data.path", "data.fallback", "data.train_size", "data.val_size", "data.confirm_size",
+        "data.split_seed", "data.eval_batch_size", "train.metrics",
+    })  # fmt: skip
+    free = frozenset({"data.path", "data.fallback", "data.eval_batch_size"})
+    private = frozenset({"data.path"})
+    mutable = (
+        "optim.lr", "optim.adamw_lr", "optim.momentum", "optim.weight_decay",
+        "optim.label_smoothing", "optim.gradient_clip", "data.crop_padding", "data.flip",
+        "data.cutout",
+    )  # fmt: skip
+    main_loss = "val_loss"
+    modules = ("cifar_tune.vision.data.datamodule", "cifar_tune.vision.module")
+    score_name = "accuracy"
+
+    def check(self, plan: VisionPlan, *, workers: int) -> Sequence[str]:
+        """Names of models, batches that workers share, and rungs within the warm-up."""
+        from cifar_tune.vision.models import check_model_name
+
+        for name in possible_values(plan, "model.name"):
+            check_model_name(str(name))
+        check_share("batch_size", min(batch_sizes(plan)), workers)
+        check_share("val_size", plan.data.val_size, workers)
+        return _early_rung(plan)
+
+    def find(self, plan: VisionPlan, *, recorded: Facts | None = None) -> Found:
+        """What the images are; a model of the user's own is built once, for their classes."""
+        from cifar_tune.vision.data import describe, few_steps
+        from cifar_tune.vision.models import build_model
+
+        if _is_drawn(recorded):
+            return Found(["the built-in drawn set, which is drawn anew"], plan)
+        found = describe(plan.data)
+        check_share("val_size", found.config.val_size, plan.workers)
+        batch, epochs = max(batch_sizes(plan)), plan.train.max_epochs
+        few = few_steps(found.train_size, batch, epochs, drop_last=plan.data.drop_last)
+        # A mistake in it shows here, not in each trial.
+        for name in possible_values(plan, "model.name"):
+            if ":" in str(name):
+                build_model(plan.model.model_copy(update={"name": name}), found.num_classes)
+        sentences = [*found.sentences, *few]
+        return Found(sentences, plan.model_copy(update={"data": found.config}))
+
+    def holds_out(self, plan: VisionPlan) -> bool:
+        """Whether there are confirmation images."""
+        return plan.data.confirm_size != 0
+
+    def open(self, plan: VisionPlan, say: Say, *, recorded: Facts | None = None) -> VisionData:
+        """Decode the images into the cache, or find them there."""
+        from cifar_tune.vision.opened import open_images
+
+        return open_images(plan, say, drawn=_is_drawn(recorded))
+
+    def columns(self, plan: VisionPlan) -> Sequence[str]:
+        """Accuracy and loss, then what else was asked for."""
+        return plan.measured
+
+    def caveat(self, facts: Facts) -> str:
+        """Of the built-in set, that it is not CIFAR-10."""
+        return "on the DRAWN set, not CIFAR-10" if facts.get("kind") == "drawn" else ""
+
+    def tags(self, run: VisionRun) -> list[str]:
+        """The kind of network."""
+        return [run.model.name]
+
+    def trainer_options(self, run: VisionRun) -> dict[str, Any]:
+        """Gradient clipping."""
+        return {"gradient_clip_val": run.optim.gradient_clip or None}
+
+    def build(
+        self, run: VisionRun, part: SearchData, *, fresh: bool
+    ) -> tuple[LightningModule, LightningDataModule]:
+        """The network and the batches of one training."""
+        from cifar_tune.vision.data.datamodule import CifarDataModule
+        from cifar_tune.vision.module import Classifier, init_from_images
+
+        channels_last = run.train.channels_last is True
+        module = Classifier(
+            run=run,
+            classes=[str(name) for name in part.classes],
+            mean=[float(x) for x in part.mean],
+            std=[float(x) for x in part.std],
+        )
+        if fresh:
+            init_from_images(module.model, part)
+        return module, CifarDataModule(part, run.data, run.seed, channels_last=channels_last)
+
+    def checkpoint_bytes(self, plan: VisionPlan) -> int:
+        """Weights and the optimizer's state of the largest network that can be drawn."""
+        from cifar_tune.vision.data import describe
+        from cifar_tune.vision.models.sizes import checkpoint_bytes
+
+        return checkpoint_bytes(plan, describe(plan.data).num_classes)
+
+    def write_best(self, results: Any, data: VisionData, say: Say) -> Path | None:
+        """The winner's model in all its forms."""
+        from cifar_tune.vision.best import write_best
+
+        return write_best(results, data.search, say)
+
+    def cost(self, run: VisionRun, data: VisionData) -> dict[str, int]:
+        """Multiply-adds of an image, and parameters."""
+        from cifar_tune.vision.cost import cost_of
+
+        return dict(cost_of(run.model, len(data.dataset.classes)))
+
+    def held_out(
+        self, data: VisionData, split: Literal["confirm", "test"], plan: VisionPlan
+    ) -> Images:
+        """Images that no search sees."""
+        from cifar_tune.vision.data.held_out import open_confirm_split, open_test_split
+
+        if split == "test":
+            return open_test_split(data.dataset)
+        return open_confirm_split(data.dataset, data.config)
+
+    def score(self, checkpoint: Path, examples: Images, plan: VisionPlan) -> NDArray[np.bool_]:
+        """Which images a model gets right: [images]; on all CPUs, since no trial runs meanwhile."""
+        from cifar_tune.plan.machine import read_machine
+        from cifar_tune.vision.evaluate import predict_logits
+
+        logits = predict_logits(
+            checkpoint,
+            examples,
+            gpu=plan.on_gpu,
+            flip_averaging=plan.finals.flip_averaging,
+            threads=read_machine().cpus,
+        )
+        right: NDArray[np.bool_] = logits.argmax(dim=1).numpy() == examples.labels
+        return right
+
+    def panels(self, results: Any) -> list[Panel]:
+        """The confusion matrix, and the most confident mistakes."""
+        from cifar_tune.vision.panels import panels
+
+        return panels(results)
+
+
+VISION = Vision()
+
+
+def _is_drawn(recorded: Facts | None) -> bool:
+    """Whether a search that goes on began on the drawn set."""
+    return recorded is not None and recorded.get("kind") == "drawn"
+
+
+def check_share(name: str, size: int | float | str, workers: int) -> None:
+    """Every worker of a trial needs images of every batch, and of the validation."""
+    if isinstance(size, int) and size < workers:
+        raise PlanError(
+            f"data.{name} can be {size}, shared by {workers} workers (--workers-per-trial); it"
+            f" must be at least one image each: raise it, or pass {size} or fewer"
+        )
+
+
+def _early_rung(plan: VisionPlan) -> list[str]:
+    """A note where trials are judged before they have learnt much: on recorded curves, a first rung
+    in epoch 1 cost 3 points with asha and 12 with halving (benchmarks/early_stopping.py)."""
+    optim, epochs, rungs = plan.optim, plan.train.max_epochs, rung_epochs(plan)
+    warm = optim.warmup_fraction * epochs
+    if optim.schedule == "constant" or not rungs_below(rungs, epochs) or rungs[0] >= warm:
+        return []
+    return [
+        f"the first rung is epoch {rungs[0]}, and the learning rate rises until epoch {warm:.1f}"
+        " (optim.warmup_fraction): what is stopped there has hardly learnt; a search.grace_period"
+        f" of {min(epochs, math.ceil(warm))} is safer and takes more epochs"
+    ]
