@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.data import pictures
 from cifar_tune.vision.data.dataset import (
     Dataset,
     Decoded,
@@ -22,6 +21,7 @@ from cifar_tune.vision.data.dataset import (
     Statistics,
     Uint8Array,
 )
+from cifar_tune.vision.data.pictures import VERSION
 
 FORMAT = 1  # raise it when the files change their meaning; older entries are then decoded anew
 META_NAME = "meta.json"
@@ -80,7 +80,7 @@ def write_dataset(decoded: Decoded, source: str, listing: str, folder: Path) -> 
         shapes={name: array.shape for name, array in arrays.items()},
         digests=digests,
         fingerprint=_fingerprint(decoded.classes, digests),
-        decoder=pictures.VERSION,
+        decoder=VERSION,
         sizes=decoded.sizes,
     )
     (folder / META_NAME).write_text(meta.model_dump_json(indent=1), encoding="utf-8")
@@ -101,7 +101,7 @@ def read_meta(folder: Path) -> Meta:
         raise DamagedEntryError(f"{META_NAME} is of another format")
     if meta.fingerprint != _fingerprint(meta.classes, meta.digests):
         raise DamagedEntryError(f"{META_NAME} does not fit its own fingerprint")
-    if meta.kind == "images" and meta.decoder != pictures.VERSION:
+    if meta.kind == "images" and meta.decoder != VERSION:
         raise OutdatedEntryError("an earlier version read image files in another way")
     return meta
 
