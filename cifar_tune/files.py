@@ -27,6 +27,8 @@ def is_of_finals(folder: Path) -> bool:
     return folder.parent.name == FINALS
 
 
+LONGEST_NAME = 255  # bytes of a folder's or a file's
+ROOM_BELOW = 256  # bytes of the longest path below a results folder, and some to spare
 # What pyarrow raises for a URI that it can't open, or a file system that does not answer, are
 # subclasses of these.
 FAULTS = (OSError, ValueError, ImportError)
@@ -274,6 +276,26 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     with draft.open("xb") as file:  # never through a link that somebody put there
         file.write(content.encode() if isinstance(content, str) else content)
     draft.replace(path)
+
+
+def check_depth(folder: str, setting: str) -> None:
+    """Check that the paths of all that a search makes below a folder are not too long.
+
+    Raises:
+        ResultsError: they are.
+    """
+    most = os.pathconf(os.path.sep, "PC_PATH_MAX") - ROOM_BELOW
+    size = len(os.fsencode(folder))
+    if size > most:
+        raise ResultsError(
+            f"{folder[:100]}... lies too deep: its path has {size} bytes, and at most {most} leave"
+            f" room for what a search makes below it; choose another {setting}"
+        )
+
+
+def as_path(given: str | Path) -> Path:
+    """The path as it is given; `~` is a home, where that can be found."""
+    return Path(os.path.expanduser(given))
 
 
 def nearest_folder(path: Path) -> Path:

@@ -11,6 +11,7 @@ from torch import Tensor
 from cifar_tune.vision.data import Images
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import EvalLoader, as_tensor
+from cifar_tune.vision.models import guarded_calls
 from cifar_tune.vision.module import Classifier
 
 AUTOCAST = {"bf16": torch.bfloat16, "16": torch.float16}
@@ -60,8 +61,9 @@ def predict_logits(
     )
     own = before if run.train.threads == "auto" else run.train.threads
     torch.set_num_threads(own if threads is None else threads)
+    calls = guarded_calls(run.model)
     try:
-        with torch.inference_mode(), _autocast(run.train.precision, device):
+        with torch.inference_mode(), _autocast(run.train.precision, device), calls:
             return torch.cat([_logits(module, batch, flip_averaging) for batch, _ in loader])
     finally:
         torch.set_num_threads(before)

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from cifar_tune.errors import DataError, ResultsError
 from cifar_tune.files import CARD, MODEL, is_packed, write_atomically
+from cifar_tune.plan.guard import guarded
 from cifar_tune.plan.section import Section
 from cifar_tune.vision.config import ModelConfig
 from cifar_tune.vision.data.dataset import IMAGE_SIDE
-from cifar_tune.vision.models import build_model
+from cifar_tune.vision.models import build_model, guarded_calls
 
 WEIGHTS = "model.safetensors"
 PROGRAM = "model.pt2"
@@ -109,7 +110,7 @@ class ImageClassifier(nn.Module):
         return torch.cat(chunks).softmax(dim=1)
 
     def _averaged(self, pixels: Tensor, flip_averaging: bool) -> Tensor:
-        with torch.inference_mode():
+        with torch.inference_mode(), guarded_calls(self.card.model):
             pixels = pixels.to(self.scale.device)
             logits = self(pixels)
             if flip_averaging:
@@ -189,7 +190,7 @@ def _as_program(classifier: ImageClassifier, card: Card) -> bytes:
     batch = torch.export.Dim("batch")
     content = io.BytesIO()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), guarded(card.model.name):
             program = torch.export.export(
                 classifier, (example,), dynamic_shapes=({0: batch},), strict=False
             )
@@ -292,7 +293,8 @@ def _build(card: Card, weights: Mapping[str, Any], path: Path, own_code: bool) -
         network = build_model(card.model, len(card.classes))
     plain = {k: v.contiguous() if isinstance(v, Tensor) else v for k, v in weights.items()}
     try:
-        network.load_state_dict(plain, assign=True)
+        with guarded(card.model.name):
+            network.load_state_dict(plain, assign=True)
     except Exception as error:  # RuntimeError, or what the user's own code raises
         raise _damaged(path, error) from error
     return ImageClassifier(card, network)
