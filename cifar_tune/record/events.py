@@ -148,6 +148,15 @@ class _Confirmed(_Judged):
     confirm: _Comparison | None
 
 
+class _Model(_Shape):
+    kind: str
+    file: str
+    sha256: str
+    seed: Count | None
+    score: Finite
+    ci95: Pair | None
+
+
 class _TestScored(_Judged):
     number: Count = 0
     seeds: list[Count]
@@ -155,6 +164,12 @@ class _TestScored(_Judged):
     std: Finite | None = None
     ci95: Pair | None = None
     lost: dict[str, Count] | None = None
+    model: _Model | None = None
+
+
+class _HandedOver(_Shape):
+    number: Number
+    model: _Model
 
 
 SHAPES: dict[str, type[BaseModel]] = {
@@ -176,6 +191,7 @@ SHAPES: dict[str, type[BaseModel]] = {
     "confirmed": _Confirmed,
     "test_opened": _Judged,
     "test_scored": _TestScored,
+    "handed_over": _HandedOver,
 }
 
 

@@ -44,6 +44,7 @@ class Results:
     test_openings: int = 0
     test_opened: Event | None = None
     test_scored: Event | None = None
+    handed_over: Event | None = None
     finished: bool = False
     events: int = 0
     _plan_values: dict[str, Any] | None = None
@@ -238,6 +239,8 @@ class Results:
         self.confirmed[event["number"]] = event
 
     def _on_test_opened(self, event: Event) -> None:
+        for model in event.get("models", ()):
+            self._check_place(model["file"])
         self.test_opened = event
         self.test_openings += 1
 

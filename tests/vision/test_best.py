@@ -15,7 +15,7 @@ from cifar_tune.record.journal import Journal
 from cifar_tune.record.results import Recorder
 from cifar_tune.vision.best import write_best
 from cifar_tune.vision.config import VisionPlan, VisionSearch, VisionTrain
-from cifar_tune.vision.export import load_portable
+from cifar_tune.vision.portable import load_portable
 
 DATA = toy_data(32, 16)
 PLAN = VisionPlan(train=VisionTrain(max_epochs=1), search=VisionSearch(num_samples=3))

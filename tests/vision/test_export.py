@@ -17,7 +17,8 @@ from cifar_tune.errors import DataError, ResultsError
 from cifar_tune.vision.config import DataConfig, ModelConfig
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.evaluate import load_classifier
-from cifar_tune.vision.export import load_checkpoint, load_portable, write_portable
+from cifar_tune.vision.export import write_portable
+from cifar_tune.vision.portable import load_checkpoint, load_portable
 
 PIXELS = torch.randint(256, (5, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator())
 
