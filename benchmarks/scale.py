@@ -39,7 +39,7 @@ from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.machine import Machine, read_machine
 from cifar_tune.record.journal import FILE_NAME, Journal, read_journal
-from cifar_tune.record.results import Recorder
+from cifar_tune.record.recorder import Recorder
 
 OUTCOME = "outcome.json"
 FIRST_STEPS = "first-steps"

@@ -10,7 +10,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from cifar_tune.errors import PlanError
-from cifar_tune.plan.config import Mode, Plan, RunConfig, SearchConfig, Section
+from cifar_tune.plan.config import Plan, RunConfig, SearchConfig
+from cifar_tune.plan.section import Mode, Section
 
 NAME = "analytic_task:Bowl"
 

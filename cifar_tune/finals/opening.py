@@ -21,7 +21,8 @@ from cifar_tune.finals.uncertainty import (
 )
 from cifar_tune.plan.config import FinalsConfig, Plan
 from cifar_tune.plan.task import Scores, task_of
-from cifar_tune.record.results import Results, best_epoch
+from cifar_tune.record.ranking import best_epoch
+from cifar_tune.record.results import Results
 from cifar_tune.search.session import Session
 
 Subject = dict[str, Any]

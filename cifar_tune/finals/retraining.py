@@ -14,7 +14,8 @@ from cifar_tune.finals.rounds import Round
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import VERSION, Journal
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
 from cifar_tune.search.checkpoints import drop_all
 from cifar_tune.search.run import run_search

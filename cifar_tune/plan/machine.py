@@ -167,7 +167,7 @@ class Share:
     notes: tuple[str, ...] = ()
 
 
-def share_of(config: ResourcesConfig, nodes: Sequence[Machine], where: str = HERE) -> Share:
+def share_on(config: ResourcesConfig, nodes: Sequence[Machine], where: str = HERE) -> Share:
     """Divide nodes among trials.
 
     Args:

@@ -121,7 +121,7 @@ class Journal:
     """The one writer of a results folder; holds the folder's lock as long as it is open.
 
     Use it as a context manager. A second process that opens the same folder is refused.
-    `records` is what it held when it was opened: what is appended is not kept in memory.
+    `records` is what it holds, until it lets go of them: from then on none is kept in memory.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -130,6 +130,7 @@ class Journal:
         try:
             self.records = read_journal(folder) if (folder / FILE_NAME).exists() else Records()
             self._file = _open_plain(folder / FILE_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            self._keeps = True
             self._torn = self.records.torn_lines > 0
             self._last = len(self.records.events)
             self.size_bytes = self.records.good_bytes
@@ -166,7 +167,17 @@ class Journal:
                 time.sleep(pause_seconds)
         self._last += 1
         self.size_bytes += len(line)
+        if self._keeps:
+            self.records.events.append(event)
         return event
+
+    def let_go(self) -> list[Event]:
+        """All events so far, for the last time without reading the file again."""
+        if not self._keeps:
+            return read_journal(self.folder).events
+        self._keeps = False
+        events, self.records.events = self.records.events, []
+        return events
 
     def _write(self, line: bytes) -> None:
         if self._torn:  # whoever only looks and goes away leaves the file as it is
@@ -185,14 +196,19 @@ class Journal:
             os.ftruncate(self._file, self.size_bytes)
 
 
-def way_back(folder: Path) -> str:
-    """The command that goes on with the search in a results folder, as errors name it."""
-    return f"cifar-tune resume {shlex.quote(str(folder))}"
+def resume_command(folder: Path) -> str:
+    """The command that goes on with the search in a results folder."""
+    return f"python -m cifar_tune.tune resume {shlex.quote(str(folder))}"
 
 
-def storage_error(folder: Path, what: str) -> StorageError:
+def storage_error(folder: Path, fault: OSError | str) -> StorageError:
     """Why a search ends that can't write any more, and how it goes on."""
-    return StorageError(f"{what}; free space or bring the storage back, then: {way_back(folder)}")
+    if isinstance(fault, OSError):
+        where = f": {fault.filename}" if fault.filename else ""
+        # pyarrow's have a text alone
+        fault = f"{folder} can't be written: {fault.strerror or fault}{where}"
+    back = "free space or bring the storage back, then"
+    return StorageError(f"{fault}; {back}: {resume_command(folder)}")
 
 
 @contextlib.contextmanager
@@ -227,7 +243,7 @@ def _take_lock(folder: Path) -> int:
         os.close(lock)
         raise ResultsError(
             f"{folder} is in use by process {owner or 'unknown'}; wait for it, or choose another"
-            f" --name; if it is stopped: {way_back(folder)}"
+            f" --name; if it is stopped: {resume_command(folder)}"
         )
     # The kernel drops the lock when the process dies, so a stale process id does no harm.
     os.ftruncate(lock, 0)

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from cifar_tune.plan.config import SearchConfig
 from cifar_tune.plan.space import FRACTIONS, LISTS, Dimension, Space, Value
 from cifar_tune.record.journal import Event
-from cifar_tune.record.results import best_epoch
+from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.trials import Trial
 
 
@@ -98,7 +98,7 @@ def steps_of(trial: Trial, metric: str) -> dict[int, float]:
     return trial.curve(metric)
 
 
-def value_of(trial: Trial, search: SearchConfig) -> float | None:
+def optuna_value(trial: Trial, search: SearchConfig) -> float | None:
     """What Optuna judges a trial by: our judgement, or of a pruned one its newest report."""
     state, steps = state_of(trial), steps_of(trial, search.metric)
     if state is TrialState.COMPLETE:

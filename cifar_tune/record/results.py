@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cifar_tune.errors import JournalError
 from cifar_tune.files import RAY, leads_out
-from cifar_tune.plan.config import Plan, SearchConfig
+from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import plan_from
 from cifar_tune.plan.space import Value
 from cifar_tune.plan.task import columns_of, score_name, task_of
 from cifar_tune.record.events import what_is_wrong
-from cifar_tune.record.journal import FILE_NAME, VERSION, Event, Journal, Records, read_journal
+from cifar_tune.record.journal import FILE_NAME, VERSION, Event, Records, read_journal
+from cifar_tune.record.ranking import Rank, best_epoch, pick_best, rank_of
 from cifar_tune.record.trials import CODE, ENDED, STATUSES, UNFINISHED, Start, Trial
 
-log = logging.getLogger(__name__)
-
-Rank = tuple[float, float, int]
 Leader = tuple[Rank, Trial]  # how good it was when last looked at
 
 
@@ -354,67 +351,3 @@ class Results:
             "epochs_run": self.epochs_run,
             "epochs_without_stopping": len(self.trials) * self.plan.train.max_epochs,
         }
-
-
-Observer = Callable[[Event, Results], None]
-
-
-class PicklesAsNothing:
-    """What lives in the driver alone: Ray pickles a Tuner with its parts, and nobody reads it."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
-
-
-class Recorder(PicklesAsNothing):
-    """The one way to add to a search: the journal first, then the results, then who looks on."""
-
-    def __init__(self, journal: Journal, observers: Sequence[Observer] = ()) -> None:
-        self.journal = journal
-        self.observers = list(observers)
-        self.results = Results.from_records(journal.folder, journal.records)
-
-    def write(self, event: str, **values: Any) -> None:
-        """Append one event; it is on the disk when this returns.
-
-        Raises:
-            StorageError: as `Journal.append`.
-        """
-        written = self.journal.append(event, **values)
-        self.results.apply(written)
-        for observer in list(self.observers):
-            try:
-                observer(written, self.results)
-            except Exception as error:  # what is shown must not cost what is recorded
-                self.observers.remove(observer)
-                name = getattr(observer, "__qualname__", type(observer).__name__)
-                log.warning("%s is off from here on: %s", name, error)
-
-
-def best_epoch(trial: Trial, search: SearchConfig) -> int:
-    """The epoch that a trial is judged by: its best, the earliest of equals, or its last."""
-    epochs = trial.judged or list(trial.results)
-    curve = trial.curve(search.metric)
-    known = curve.keys() & epochs
-    if search.winner_by == "last" or not known:  # it diverged in the first
-        return max(epochs)
-    return max(known, key=lambda epoch: (search.sign * curve[epoch], -epoch))
-
-
-def pick_best(trials: Iterable[Trial], plan: Plan) -> Trial | None:
-    """The best usable trial by the plan's metric, or none."""
-    return next(iter(ranked(trials, plan)), None)
-
-
-def ranked(trials: Iterable[Trial], plan: Plan) -> list[Trial]:
-    """The usable trials, best first."""
-    usable = (trial for trial in trials if trial.usable)
-    return sorted(usable, key=lambda trial: rank_of(trial, plan), reverse=True)
-
-
-def rank_of(trial: Trial, plan: Plan) -> Rank:
-    """What a usable trial is compared by: higher is better; loss and age tell equals apart."""
-    metrics = trial.results[best_epoch(trial, plan.search)]
-    loss = metrics.get(task_of(plan).main_loss, 0.0)
-    return plan.search.sign * metrics[plan.search.metric], -loss, -trial.index

@@ -15,7 +15,8 @@ from cifar_tune.record.optuna_trials import (
     parameters_of,
     steps_of,
 )
-from cifar_tune.record.results import Results, best_epoch
+from cifar_tune.record.ranking import best_epoch
+from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
 
 # What a diverged trial reports in place of its loss; no finite loss comes near.

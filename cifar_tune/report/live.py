@@ -17,7 +17,8 @@ from cifar_tune.plan.config import budget_seconds
 from cifar_tune.plan.preflight import number_of_trials
 from cifar_tune.plan.rungs import expected_epochs
 from cifar_tune.record.journal import Event
-from cifar_tune.record.results import PicklesAsNothing, Results
+from cifar_tune.record.recorder import PicklesAsNothing
+from cifar_tune.record.results import Results
 from cifar_tune.record.trials import ENDED, Trial
 from cifar_tune.report.progress import clock, news, short
 

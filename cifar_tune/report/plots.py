@@ -23,7 +23,8 @@ from optuna.visualization import (
 from plotly.colors import sample_colorscale
 
 from cifar_tune.record.optuna_trials import Parameter
-from cifar_tune.record.results import Results, best_epoch, pick_best
+from cifar_tune.record.ranking import best_epoch, pick_best
+from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
 from cifar_tune.report.judged import judged_trials, study_of, value_of, varied
 from cifar_tune.report.style import (

@@ -30,7 +30,7 @@ from cifar_tune.files import (
     write_probe,
 )
 from cifar_tune.plan.config import Plan
-from cifar_tune.plan.machine import CLUSTER, Machine, read_machine, share_of
+from cifar_tune.plan.machine import CLUSTER, Machine, read_machine, share_on
 from cifar_tune.plan.preflight import check_search
 from cifar_tune.plan.task import Say
 from cifar_tune.search.ray_instance import check_place, ray_for
@@ -63,7 +63,7 @@ def nodes_for(
         yield [machine]
         return
     check_search(plan)  # what no cluster can mend comes first; one may be waited for
-    share_of(plan.resources, [unseen(PLENTY)], CLUSTER)
+    share_on(plan.resources, [unseen(PLENTY)], CLUSTER)
     with ray_for(plan, machine):
         if wait:
             with _ended_by_sigterm():
@@ -72,7 +72,7 @@ def nodes_for(
         nodes = [node for node in live_nodes() if node.cpus]
         if not nodes:
             raise ResourceError("the cluster has no CPUs; start nodes, or --wait-for-resources")
-        share_of(plan.resources, [unseen(node) for node in nodes], CLUSTER)  # refused at once
+        share_on(plan.resources, [unseen(node) for node in nodes], CLUSTER)  # refused at once
         yield _survey(nodes)
 
 
@@ -129,7 +129,7 @@ def _wait_for_room(plan: Plan, say: Say) -> None:
         nodes = [unseen(node) for node in live_nodes() if node.cpus]
         try:
             if nodes:
-                share_of(plan.resources, nodes, CLUSTER)
+                share_on(plan.resources, nodes, CLUSTER)
                 return
             lacking = "the cluster has no CPUs yet"
         except ResourceError as error:

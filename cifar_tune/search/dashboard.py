@@ -24,10 +24,10 @@ from cifar_tune.record.optuna_trials import (
     direction_of,
     earlier_trials,
     optuna_trial,
+    optuna_value,
     parameters_of,
     state_of,
     steps_of,
-    value_of,
 )
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
@@ -70,8 +70,7 @@ class StudyFile:
         self._path = folder / FILE_NAME
         self._storage: JournalStorage | None = None
         self._study_id = 0
-        self._ids: dict[str, int] = {}  # our trial id: Optuna's
-        self._closed: dict[str, TrialState] = {}  # our ids of those finished in the file
+        self._drawn: dict[str, tuple[int, TrialState]] = {}  # by our trial id: Optuna's, and state
         self._off = False
         # Optuna tells its users of each trial, on stderr.
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -92,8 +91,14 @@ class StudyFile:
         try:
             if self._storage is None:
                 self._begin(results)
-            else:
-                self._update(event, results)
+            elif event["event"] == "started_from":
+                self._add_earlier(results)
+            elif event["event"] == "extended":
+                self._describe(results.plan)
+                for trial in results.trials.values():
+                    self._update(trial)
+            elif "trial_id" in event:
+                self._update(results.trials[event["trial_id"]], event)
         except Exception as error:  # the file may be damaged in any way while it is written
             self._give_up(error)
 
@@ -145,16 +150,15 @@ class StudyFile:
         assert self._storage is not None
         attributes = {"trial_id": trial.trial_id, **trial.values, **attributes, **_end(trial)}
         frozen = self._frozen(trial, attributes)
-        self._ids[trial.trial_id] = self._storage.create_new_trial(self._study_id, frozen)
-        if frozen.state.is_finished():
-            self._closed[trial.trial_id] = frozen.state
+        optuna_id = self._storage.create_new_trial(self._study_id, frozen)
+        self._drawn[trial.trial_id] = optuna_id, frozen.state
 
     def _frozen(self, trial: Trial, attributes: dict[str, Any]) -> FrozenTrial:
         frozen = optuna_trial(
             self._parameters,
             trial.values,
             state_of(trial),
-            value_of(trial, self._search),
+            optuna_value(trial, self._search),
             steps_of(trial, self._search.metric),
             attributes,
         )
@@ -163,54 +167,39 @@ class StudyFile:
             frozen.datetime_complete = datetime.fromtimestamp(trial.ended or trial.created)
         return frozen
 
-    def _update(self, event: Event, results: Results) -> None:
-        if event["event"] == "started_from":
-            self._add_earlier(results)
-        if event["event"] == "extended":
-            self._describe(results.plan)
-            for trial in results.trials.values():
-                self._reopen(trial)
-        trial_id = event.get("trial_id")
-        if trial_id is None:
-            return
-        trial = results.trials[trial_id]
-        if event["event"] == "trial_created":
+    def _update(self, trial: Trial, event: Event | None = None) -> None:
+        """Draw what is new of a trial.
+
+        One that goes on after its end, or ended otherwise, is added once more: Optuna can't reopen
+        its own.
+        """
+        state = state_of(trial)
+        optuna_id, drawn = self._drawn.get(trial.trial_id, (0, None))
+        if drawn is None:
             self._add(trial)
-            return
-        self._reopen(trial)
-        if trial_id in self._closed:
-            return
-        if event["event"] == "result":
-            self._report(event)
-        if event["event"] in ("result", "trial_ended"):
-            self._close(trial)
+        elif drawn.is_finished():
+            if drawn is not state:
+                self._add(trial, continues="an earlier trial of the same trial_id")
+        else:
+            if event is not None and event["event"] == "result":
+                self._report(optuna_id, event)
+            if state is not TrialState.RUNNING:  # an interrupted one goes on
+                self._close(optuna_id, trial)
 
-    def _reopen(self, trial: Trial) -> None:
-        """Add a trial that goes on, or ended otherwise, once more: Optuna can't reopen its own."""
-        if self._closed.get(trial.trial_id, state_of(trial)) is not state_of(trial):
-            del self._closed[trial.trial_id]
-            self._add(trial, continues="an earlier trial of the same trial_id")
-
-    def _report(self, event: Event) -> None:
-        if event["diverged"]:
-            return  # its figures are stand-ins
+    def _report(self, optuna_id: int, event: Event) -> None:
         assert self._storage is not None
         metrics = event["metrics"]
-        self._storage.set_trial_intermediate_value(
-            self._ids[event["trial_id"]], metrics["epoch"], metrics[self._search.metric]
-        )
+        if not event["diverged"]:
+            value = metrics[self._search.metric]
+            self._storage.set_trial_intermediate_value(optuna_id, metrics["epoch"], value)
 
-    def _close(self, trial: Trial) -> None:
-        """Finish a trial that ended, by its last result or later; an interrupted one goes on."""
-        state, value = state_of(trial), value_of(trial, self._search)
-        if state is TrialState.RUNNING:
-            return
+    def _close(self, optuna_id: int, trial: Trial) -> None:
         assert self._storage is not None
-        optuna_id = self._ids[trial.trial_id]
+        state, value = state_of(trial), optuna_value(trial, self._search)
         for key, word in _end(trial).items():
             self._storage.set_trial_user_attr(optuna_id, key, word)
         self._storage.set_trial_state_values(optuna_id, state, None if value is None else [value])
-        self._closed[trial.trial_id] = state
+        self._drawn[trial.trial_id] = optuna_id, state
 
 
 def _end(trial: Trial) -> dict[str, str]:

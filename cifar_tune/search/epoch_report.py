@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,9 +12,8 @@ from ray import tune
 from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
 
 from cifar_tune.files import MODEL
-from cifar_tune.record.journal import now
+from cifar_tune.plan.config import Plan
 from cifar_tune.search.pbt import is_exchange
-from cifar_tune.search.trainable import Reporter
 from cifar_tune.train.fit import figures_of, is_diverged
 
 
@@ -25,17 +24,16 @@ class EpochReport(TuneReportCheckpointCallback):
     itself the training's too, which `trainer.callback_metrics` has not at this point of an epoch.
     """
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, plan: Plan, begin: Callable[[], None], report: Callable[..., None]) -> None:
+        """`begin` and `report` are those of the trial's `Reporter`."""
         super().__init__(filename=MODEL, on="validation_end")
-        self._reporter = reporter
-        self._plan = reporter.plan
+        self._plan, self._begin, self._report = plan, begin, report
         self._best: float | None = None
         self._wants_checkpoint = False
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Notes when training really begins."""
-        if self._reporter.first_step_at is None:
-            self._reporter.first_step_at = now()
+        self._begin()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reports; this may be the last that runs in the trial, since Ray ends it from inside."""
@@ -45,7 +43,7 @@ class EpochReport(TuneReportCheckpointCallback):
         diverged = is_diverged(pl_module, metrics)
         self._wants_checkpoint = not diverged and self._is_due(metrics)
         with self._get_checkpoint(trainer) as checkpoint:
-            self._reporter.report(metrics, diverged=diverged, checkpoint=checkpoint)
+            self._report(metrics, diverged=diverged, checkpoint=checkpoint)
 
     def _is_due(self, metrics: Mapping[str, float]) -> bool:
         """Every so many epochs, at the last, and whenever the trial may be judged by this epoch."""

@@ -8,11 +8,11 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from cifar_tune.errors import CifarTuneError, PlanError, StorageError
+from cifar_tune.errors import CifarTuneError, PlanError
 from cifar_tune.plan.own_code import told
-from cifar_tune.plan.preflight import number_of_trials
 from cifar_tune.plan.space import Value
-from cifar_tune.record.results import PicklesAsNothing, Recorder
+from cifar_tune.record.journal import storage_error
+from cifar_tune.record.recorder import PicklesAsNothing, Recorder
 from cifar_tune.record.trials import Trial, id_of, runs_alone
 from cifar_tune.search.pbt import due_exchange, hold_exchange, waits
 from cifar_tune.search.suggester import NotNow, Suggester
@@ -56,7 +56,7 @@ class TrialQueue(PicklesAsNothing, Searcher):
         trials = recorder.results.trials
         self._only = set(trials) if only is None else set(only)
         self._next = len(trials)  # trials are created in the order of their index
-        self._count = number_of_trials(plan) if only is None else 0
+        self._count = plan.search.num_samples if only is None else 0
         self._by_population = plan.search.scheduler == "pbt"
         for trial in self._unfinished():
             self.again(trial)
@@ -85,11 +85,7 @@ class TrialQueue(PicklesAsNothing, Searcher):
             self.failure = error  # Ray wraps what is raised here; run_search raises this one
             raise
         except OSError as error:
-            # The journal's own errors are StorageErrors already.
-            self.failure = StorageError(
-                f"{error.filename or self._recorder.journal.folder} can't be written:"
-                f" {error.strerror}"
-            )
+            self.failure = storage_error(self._recorder.journal.folder, error)
             raise self.failure from None
 
     def _next_trial(self) -> Trial | None:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from ray import tune
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import ConcurrencyLimiter
 
 from cifar_tune.errors import PlanError
@@ -19,9 +20,9 @@ from cifar_tune.files import RAY, inside, is_of_finals, locate, name_of, parent
 from cifar_tune.plan.config import Plan, budget_seconds
 from cifar_tune.plan.machine import Share
 from cifar_tune.plan.own_code import told
-from cifar_tune.plan.preflight import number_of_trials
-from cifar_tune.record.journal import Event, read_journal
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.journal import Event
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.search.callbacks import JournalCallback
 from cifar_tune.search.checkpoints import to_go_on_from
 from cifar_tune.search.processes import NodeWatch, ProcessWatch
@@ -55,7 +56,7 @@ def run_search(session: Session, part: Any, *, only: Collection[str] | None = No
     stop = StopRequest(_search_seconds(plan), session.resume_command)
     if not _more_to_do(session.results, only):
         return stop
-    suggester = build_suggester(recorder)
+    suggester, scheduler = _told_all(recorder)
     queue = TrialQueue(recorder, suggester, partial(to_go_on_from, recorder), only=only)
     learning = _Learning(suggester, stop, plan)
     recorder.observers.append(learning)
@@ -75,12 +76,23 @@ def run_search(session: Session, part: Any, *, only: Collection[str] | None = No
             train_trial, objective=session.objective, plan=plan, folder=session.folder, part=part
         )
         trainable = tune.with_resources(trainable, {"cpu": share.cpus, "gpu": share.gpus})
-        _run_tuner(recorder, queue, trainable, share, stop)
+        _run_tuner(recorder, queue, scheduler, trainable, share, stop)
     recorder.observers.remove(learning)
     if only is not None and _more_to_do(session.results):
         stop.ask("only the failed trials were tried again")
     _settle(recorder, stop)
     return stop
+
+
+def _told_all(recorder: Recorder) -> tuple[Suggester, TrialScheduler]:
+    """Suggester and scheduler of the plan, at the point where its journal ends."""
+    results, events = recorder.results, recorder.journal.let_go()
+    suggester = build_suggester(results.plan, results.folder)
+    for event in events:
+        suggester.observe(event, results)
+    scheduler = build_scheduler(results.plan, results.exchanges)
+    refill(scheduler, results.plan, (one for one in events if one["event"] == "result"))
+    return suggester, scheduler
 
 
 def _storage(recorder: Recorder, number: int) -> str:
@@ -127,13 +139,12 @@ class _Learning:
 def _run_tuner(
     recorder: Recorder,
     queue: TrialQueue,
+    scheduler: TrialScheduler,
     trainable: Any,
     share: Share,
     stop: StopRequest,
 ) -> None:
     plan, number = recorder.results.plan, recorder.results.starts[-1].number
-    scheduler = build_scheduler(plan, recorder.results.exchanges)
-    refill(scheduler, plan, read_journal(recorder.journal.folder).of("result"))
     timeout = plan.search.trial_timeout
     watch = ProcessWatch(stop, None if timeout is None else budget_seconds(timeout))
     journal = JournalCallback(recorder, queue, watch.hung, stop, number)
@@ -196,7 +207,7 @@ def _more_to_do(results: Results, only: Collection[str] | None = None) -> bool:
     unfinished = results.unfinished()
     if only is not None:
         return any(trial.trial_id in only for trial in unfinished)
-    return bool(unfinished) or len(results.trials) < number_of_trials(results.plan)
+    return bool(unfinished) or len(results.trials) < results.plan.search.num_samples
 
 
 def _settle(recorder: Recorder, stop: StopRequest) -> None:

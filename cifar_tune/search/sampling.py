@@ -5,21 +5,14 @@ from __future__ import annotations
 import copy
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.storages import InMemoryStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.points import MAX_GRID_POINTS, count_points, grid_points
@@ -55,8 +48,7 @@ class Sampling:
         self._space = plan.search.parsed_space
         self._parameters = parameters_of(self._space)
         self._make_sampler = make_sampler
-        self._guide = _Guide(self._sampler(0, 0))
-        self._study = _Study(plan, self._guide)
+        self._study = _Study(plan, self._sampler(0, 0))
         self._running: dict[str, optuna.Trial] = {}
         self._asked: tuple[int, optuna.Trial] | None = None  # not created yet: index and trial
         self._seen: set[_Key] = set()
@@ -113,11 +105,9 @@ class Sampling:
         TPE does with conditions: what a running trial would have in the branches it did not take.
         Such a sampler is asked again in a rebuild; the others' asking would be time lost.
         """
-        sampler = self._guide.sampler
-        conditional = any(dimension.when for dimension in self._space)
-        if isinstance(sampler, TPESampler):
-            return conditional
-        return not isinstance(sampler, GPSampler)
+        if isinstance(self._study.sampler, TPESampler):
+            return any(dimension.when for dimension in self._space)
+        return not isinstance(self._study.sampler, GPSampler)
 
     def end(self, trial: Trial, end: End) -> None:
         """Tell how a trial ended."""
@@ -127,22 +117,25 @@ class Sampling:
         self._study.tell(running, end.value, end.state)
 
     def _ask(self, index: int) -> optuna.Trial:
-        self._guide.sampler = self._sampler(index, 0)
+        self._study.sampler = self._sampler(index, 0)
         return self._study.ask()
 
     def _unseen(self, index: int, fixed: Mapping[str, Value]) -> dict[str, Value] | None:
         """What the sampler suggests for the trial just asked for, if no trial had it before."""
         for attempt in range(ATTEMPTS):
             if attempt:
-                self._guide.sampler = self._sampler(index, attempt)
+                self._study.sampler = self._sampler(index, attempt)
             values = self._draw(fixed)
             if _key(values) not in self._seen:
                 return values
         return None
 
     def _draw(self, fixed: Mapping[str, Value]) -> dict[str, Value]:
-        """Values as Optuna's `Trial.suggest_...` would give them, but these can be drawn again."""
-        sampler, study = self._guide.sampler, self._study
+        """Values as Optuna's `Trial.suggest_...` would give them, but these can be drawn again.
+
+        Optuna asks a sampler once for each trial; an attempt of ours costs none.
+        """
+        sampler, study = self._study.sampler, self._study
         # The newest trial, as samplers are given it; this copy will hold what is drawn so far.
         trial = copy.deepcopy(study.get_trials(deepcopy=False)[-1])
         together = sampler.infer_relative_search_space(study, trial)
@@ -184,8 +177,7 @@ class Sampling:
         """Let Optuna's trial have these values."""
         for one in self._parameters:
             if one.dimension.field in values:
-                self._guide.params[one.name] = one.encode(values[one.dimension.field])
-                _suggest(trial, one)
+                self._study.give(trial, one, values[one.dimension.field])
 
 
 _Key = tuple[tuple[str, bool, Value], ...]
@@ -206,18 +198,8 @@ def _all_points(space: Space) -> list[dict[str, Value]]:
     return grid_points(tuple(whole))
 
 
-def _suggest(trial: optuna.Trial, parameter: Parameter) -> None:
-    name, distribution = parameter.name, parameter.distribution
-    if isinstance(distribution, CategoricalDistribution):
-        trial.suggest_categorical(name, distribution.choices)
-    elif isinstance(distribution, IntDistribution):
-        trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
-    elif isinstance(distribution, FloatDistribution):
-        trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
-
-
 class _Study(optuna.Study):
-    """A study in memory whose sampler may say that there is no more to try."""
+    """A study in memory: its trials get what was chosen for them, its sampler may be at the end."""
 
     def __init__(self, plan: Plan, sampler: BaseSampler) -> None:
         storage, name = InMemoryStorage(), "search"
@@ -225,54 +207,13 @@ class _Study(optuna.Study):
         super().__init__(name, storage, sampler, NopPruner())
         self.exhausted = False
 
+    def give(self, trial: optuna.Trial, parameter: Parameter, value: Value) -> None:
+        """Let a trial have this value."""
+        number, distribution = trial.number, parameter.distribution
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        internal = distribution.to_internal_repr(parameter.encode(value))
+        self._storage.set_trial_param(trial_id, parameter.name, internal, distribution)
+
     def stop(self) -> None:
         """Note it, where Optuna would end its own loop."""
         self.exhausted = True
-
-
-class _Guide(BaseSampler):
-    """Stands between Optuna's trial and its sampler: the trial gets what was chosen for it.
-
-    Optuna asks a sampler once for each trial. Here it may be asked again, until it suggests what
-    was not there before, without a trial for every attempt.
-    """
-
-    def __init__(self, sampler: BaseSampler) -> None:
-        self.sampler = sampler
-        self.params: dict[str, Any] = {}
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Let the sampler know."""
-        self.sampler.before_trial(study, trial)
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """None: each parameter is given by itself."""
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """None, as above."""
-        return {}
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """The value that was chosen."""
-        return self.params[param_name]
-
-    def after_trial(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        """Let the sampler know."""
-        self.sampler.after_trial(study, trial, state, values)

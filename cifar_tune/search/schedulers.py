@@ -120,7 +120,7 @@ class JournalledHalving(FIFOScheduler):
         """Rungs by the plan's epochs."""
         super().__init__()
         self._metric = plan.search.metric
-        self._sign = 1.0 if plan.search.mode == "max" else -1.0
+        self._sign = plan.search.sign
         self._factor = plan.search.reduction_factor
         self._max_epochs = plan.train.max_epochs
         rungs = rungs_below(rung_epochs(plan), self._max_epochs)

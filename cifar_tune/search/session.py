@@ -11,7 +11,8 @@ from typing import Any
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import Machine, Share
 from cifar_tune.plan.task import Say
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.search.trainable import Objective
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from cifar_tune.plan.compatibility import STARTUP_TRIALS, reports_to_learn
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.space import Space, Value
 from cifar_tune.record.journal import Event
-from cifar_tune.record.optuna_trials import earlier_trials, parameters_of, state_of, value_of
+from cifar_tune.record.optuna_trials import earlier_trials, optuna_value, parameters_of, state_of
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
 from cifar_tune.search.dashboard import StudyFile
@@ -79,7 +79,7 @@ class OptunaStudy:
         A result may end a trial without `trial_ended`, if the driver died between the two.
         """
         known, now = self._ends.get(trial.trial_id), self._end_of(trial)
-        if (known and (known.status, known.epochs)) == (now and (now.status, now.epochs)):
+        if (known and replace(known, value=None)) == (now and replace(now, value=None)):
             return
         if known is not None:
             if self._learns_step_by_step and known.state is TrialState.COMPLETE:
@@ -96,21 +96,21 @@ class OptunaStudy:
         if state is TrialState.RUNNING:
             return None
         if state is TrialState.COMPLETE:
-            value = value_of(trial, self._plan.search)
+            value = optuna_value(trial, self._plan.search)
         elif trial.status == "diverged" and not self._learns_from_pruned:
             value = self._worst()
             state = TrialState.FAIL if value is None else TrialState.COMPLETE
         return End(trial.status, trial.epochs, state, value)
 
     def _worst(self) -> float | None:
-        """The worst value that a trial was judged by: the 1e9 of a loss would ruin any scale."""
+        """The worst value that a trial was judged by: any stand-in would ruin the scale."""
         search = self._plan.search
         earlier = earlier_trials(self._told.started_from, search.metric)
         completed = [t for t in earlier if t.status == "completed"]
-        values = [value_of(trial, search) for trial in completed]
+        values = [optuna_value(trial, search) for trial in completed]
         values += [end.value for end in self._ends.values()]
         known = [value for value in values if value is not None]
-        return (min if search.mode == "max" else max)(known, default=None)
+        return min(known, key=lambda value: search.sign * value, default=None)
 
     def _catch_up(self) -> Sampling:
         """The study in memory, after all that was told."""

@@ -1,9 +1,10 @@
-"""The ways to search: one word of the plan gives a `Suggester`, told all that is recorded."""
+"""The ways to search: one word of the plan gives a `Suggester`."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -15,8 +16,8 @@ from cifar_tune.plan.config import Plan
 from cifar_tune.plan.points import draw_random, lies_in
 from cifar_tune.plan.space import Value
 from cifar_tune.plan.task import columns_of
-from cifar_tune.record.journal import Event, read_journal
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.journal import Event
+from cifar_tune.record.results import Results
 from cifar_tune.record.trials import ENDED, Trial, id_of
 from cifar_tune.record.warm_start import trial_record
 from cifar_tune.search.configurations import Configurations
@@ -52,25 +53,17 @@ class Suggester(Protocol):
         """Learn from one event; `results` has taken it in already."""
 
 
-def build_suggester(recorder: Recorder) -> Suggester:
-    """The suggester of the recorder's plan, at the point where its journal ends.
+def build_suggester(plan: Plan, folder: Path) -> Suggester:
+    """The suggester of a plan, with nothing told; `folder`: of the search's results.
 
     Raises:
         PlanError: a searcher of the user's own can't be used.
     """
-    suggester = _fresh(recorder)
-    for event in read_journal(recorder.journal.folder).events:
-        suggester.observe(event, recorder.results)
-    return suggester
-
-
-def _fresh(recorder: Recorder) -> Suggester:
-    plan, folder = recorder.results.plan, recorder.journal.folder
     searcher = plan.search.searcher
     if searcher in ("grid", "random", "sobol"):
         return Configurations(plan)
     if ":" in searcher:
-        return _users_own(plan, load_factory(searcher)(plan), recorder)
+        return _users_own(plan, folder, load_factory(searcher)(plan))
     # Optuna costs a second of imports, which the ways above can do without.
     from cifar_tune.search.bohb import BohbStudy
     from cifar_tune.search.study import OptunaStudy, sampler_of
@@ -79,14 +72,14 @@ def _fresh(recorder: Recorder) -> Suggester:
     return kind(plan, folder, sampler_of(plan))
 
 
-def _users_own(plan: Plan, made: Any, recorder: Recorder) -> Suggester:
+def _users_own(plan: Plan, folder: Path, made: Any) -> Suggester:
     """What a user's factory made: an Optuna sampler, a Ray searcher, or a suggester."""
     from optuna.samplers import BaseSampler
 
     from cifar_tune.search.study import OptunaStudy
 
     if isinstance(made, BaseSampler):
-        return OptunaStudy(plan, recorder.journal.folder, lambda _: made)
+        return OptunaStudy(plan, folder, lambda _: made)
     if isinstance(made, Searcher):
         return RaySearcherSuggester(plan, made)
     if hasattr(made, "suggest") and hasattr(made, "observe"):
@@ -124,9 +117,9 @@ class RaySearcherSuggester:
 
     def _check_goal(self) -> None:
         metric, mode, search = self._searcher.metric, self._searcher.mode, self._plan.search
-        known = {search.metric, *columns_of(self._plan)}
+        known = sorted({search.metric, *columns_of(self._plan)})
         if metric is not None and metric not in known:
-            raise self._error(f"goes by {metric!r}; it must be one of {', '.join(sorted(known))}")
+            raise self._error(f"goes by {metric!r}; it must be one of {', '.join(known)}")
         if metric == search.metric and mode != search.mode:
             raise self._error(f"has mode {mode!r} for {metric}; give it mode {search.mode!r}")
 

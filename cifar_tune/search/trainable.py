@@ -44,6 +44,11 @@ class Reporter:
         self.values = dict(values)
         self.first_step_at: float | None = None
 
+    def begin(self) -> None:
+        """Note when training begins, unless it has."""
+        if self.first_step_at is None:
+            self.first_step_at = now()
+
     def report(
         self,
         metrics: Mapping[str, float],
@@ -58,11 +63,9 @@ class Reporter:
             diverged: whether this is the last; what is not finite is left out then.
             checkpoint: what the trial can go on from.
         """
-        reported_at = now()
-        if self.first_step_at is None:
-            self.first_step_at = reported_at
+        self.begin()
         values = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
-        clock = {"first_step_at": self.first_step_at, "reported_at": reported_at}
+        clock = {"first_step_at": self.first_step_at, "reported_at": now()}
         search = self.plan.search
         tune.report(
             {
@@ -97,12 +100,13 @@ def fit_objective(run: Any, part: Any, reporter: Reporter, resume_from: Path | N
     from cifar_tune.train.workers import fit_with_workers
 
     plan = reporter.plan
+    report = EpochReport(plan, reporter.begin, reporter.report)
     trackers = trial_trackers(plan, reporter.folder, reporter.trial_id, reporter.values, run)
     fit_with_workers(
         run,
         part,
         workers=plan.workers,
-        callbacks=[*trackers, EpochReport(reporter)],  # the report last: Ray ends a trial inside
+        callbacks=[*trackers, report],  # the report last: Ray ends a trial inside
         resume_from=resume_from,
     )
 

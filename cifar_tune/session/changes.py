@@ -42,7 +42,7 @@ def grown(recorded: Plan, wanted: Plan) -> Plan:
         },
         "the extended plan",
     )
-    more = preflight.number_of_trials(plan) > preflight.number_of_trials(recorded)
+    more = preflight.number_of_trials(plan) > recorded.search.num_samples
     if not more and epochs == recorded.train.max_epochs:
         raise PlanError(
             "nothing would grow; give --num-samples +20 or a larger --max-epochs"

@@ -9,7 +9,7 @@ from pathlib import Path
 from cifar_tune.errors import ResultsError
 from cifar_tune.files import nearest_folder
 from cifar_tune.plan.config import Plan
-from cifar_tune.record.journal import FILE_NAME, LOCK_NAME, is_running, read_journal, way_back
+from cifar_tune.record.journal import FILE_NAME, LOCK_NAME, is_running, read_journal, resume_command
 from cifar_tune.record.results import Results
 
 DEFAULT_STEM = "asha"  # without a config, the plan is that of configs/asha.yaml
@@ -64,10 +64,10 @@ def check_folder(folder: Path) -> None:
         if is_running(folder):
             raise ResultsError(
                 f"{folder} is in use by a search that is running; choose another --name, or wait;"
-                f" if it is stopped: {way_back(folder)}"
+                f" if it is stopped: {resume_command(folder)}"
             )
         raise ResultsError(
-            f"{folder} holds a search already; go on with it: {way_back(folder)}, or"
+            f"{folder} holds a search already; go on with it: {resume_command(folder)}, or"
             " choose another --name"
         )
     try:

@@ -11,19 +11,14 @@ from cifar_tune.errors import NoUsableTrialError
 from cifar_tune.files import BEST
 from cifar_tune.finals.opening import score_winner
 from cifar_tune.finals.stages import Finals
-from cifar_tune.plan.preflight import number_of_trials
 from cifar_tune.plan.task import Exports, Say, columns_of, in_words, score_name, task_of
+from cifar_tune.record.journal import resume_command
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import failures, finals_of, model_in_words, write_tables
 from cifar_tune.report.writer import write_in_process
 from cifar_tune.search.checkpoints import damaged, tidy
 from cifar_tune.search.session import Session
 from cifar_tune.search.stop import ASKED_FOR, TIME_BUDGET, StopRequest
-
-
-def resume_command(folder: Path) -> str:
-    """The command that goes on with the search in `folder`."""
-    return f"python -m cifar_tune.tune resume {shlex.quote(str(folder))}"
 
 
 def finish(
@@ -219,4 +214,5 @@ def way_on(results: Results) -> Iterator[str]:
             after = f"with what it took over in epoch {trial.inherited[0]}"
         gone = f"; damaged or gone: those of {', '.join(map(str, lost))}" if lost else ""
         yield f"{trial.trial_id} would go on {after}{gone}"
-    yield f"{max(0, number_of_trials(results.plan) - len(results.trials))} trials are still to come"
+    to_come = max(0, results.plan.search.num_samples - len(results.trials))
+    yield f"{to_come} trials are still to come"

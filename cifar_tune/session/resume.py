@@ -12,15 +12,22 @@ from cifar_tune.plan import preflight
 from cifar_tune.plan.config import Plan, budget_seconds
 from cifar_tune.plan.machine import Machine, Share
 from cifar_tune.plan.task import Data, Say, task_of
-from cifar_tune.record.journal import Journal, Records, is_running, read_journal
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.journal import (
+    Journal,
+    Records,
+    is_running,
+    read_journal,
+    resume_command,
+)
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.record.warm_start import read_start_from
 from cifar_tune.search.cluster import check_storage, nodes_for
 from cifar_tune.search.session import Session
 from cifar_tune.search.stop import ASKED_FOR, StopRequest
 from cifar_tune.search.trainable import Objective, fit_objective
 from cifar_tune.session.changes import grown, with_changes
-from cifar_tune.session.outcome import finish, resume_command, standing, way_on
+from cifar_tune.session.outcome import finish, standing, way_on
 from cifar_tune.session.start import (
     carry_out,
     record_start_from,

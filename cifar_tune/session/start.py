@@ -20,8 +20,9 @@ from cifar_tune.plan.config import budget_seconds
 from cifar_tune.plan.machine import Machine, Share
 from cifar_tune.plan.preflight import Forecast
 from cifar_tune.plan.task import Data, Say, task_of
-from cifar_tune.record.journal import VERSION, Event, Journal, storage_error
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.journal import VERSION, Event, Journal, resume_command, storage_error
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.record.tables import TableWriter, write_settings
 from cifar_tune.record.warm_start import StartFrom
 from cifar_tune.report.progress import progress_for
@@ -30,7 +31,7 @@ from cifar_tune.report.writer import ReportWriter
 from cifar_tune.search.run import run_search
 from cifar_tune.search.session import Session
 from cifar_tune.search.trainable import Objective, fit_objective
-from cifar_tune.session.outcome import finish, resume_command
+from cifar_tune.session.outcome import finish
 
 PACKAGES = (
     "lightning", "numpy", "optuna", "ray", "tensorboardX", "torch", "torchmetrics", "torchvision",
@@ -181,9 +182,8 @@ def storage_errors(folder: Path) -> Iterator[None]:
     """Turn what the disk raises into a `StorageError` with the way on."""
     try:
         yield
-    except OSError as error:  # pyarrow's have a text alone
-        reason = f"{error.strerror}: {error.filename}" if error.strerror else error
-        raise storage_error(folder, f"{folder} can't be written: {reason}") from None
+    except OSError as error:
+        raise storage_error(folder, error) from None
 
 
 class ImportsAhead:

@@ -21,8 +21,9 @@ from cifar_tune.files import (
     locate,
     write_atomically,
 )
-from cifar_tune.plan.config import dump_yaml
-from cifar_tune.record.results import Results, best_epoch
+from cifar_tune.plan.section import dump_yaml
+from cifar_tune.record.ranking import best_epoch
+from cifar_tune.record.results import Results
 from cifar_tune.record.tables import model_in_words
 from cifar_tune.record.trials import Trial
 from cifar_tune.vision.data import Images, SearchData

@@ -7,25 +7,21 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from cifar_tune.plan.config import (
+from cifar_tune.plan.config import FinalsConfig, Plan, RunConfig, SearchConfig, TrainConfig
+from cifar_tune.plan.own_code import nearest
+from cifar_tune.plan.points import possible_values
+from cifar_tune.plan.section import (
     Absolute,
     Count,
-    FinalsConfig,
     Flag,
     Fraction,
     Mode,
     NotNegative,
-    Plan,
     Positive,
     PositiveInt,
-    RunConfig,
-    SearchConfig,
     Section,
     Seed,
-    TrainConfig,
 )
-from cifar_tune.plan.own_code import nearest
-from cifar_tune.plan.points import possible_values
 from cifar_tune.plan.space import Value
 
 Size = Annotated[int, Field(ge=1, le=1_000_000)]  # of a layer: beyond it torch itself overflows

@@ -132,7 +132,7 @@ def test_row_22_a_journal_that_stays_away_is_a_storage_error(tmp_path: Path) -> 
         (folder / FILE_NAME).unlink()
         began = time.monotonic()
         with pytest.raises(
-            StorageError, match=r"can't be written: No such file.*cifar-tune resume"
+            StorageError, match=r"can't be written: No such file.*cifar_tune\.tune resume"
         ):
             journal.append("result", number=0)
         assert time.monotonic() - began < 10

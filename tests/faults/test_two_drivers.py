@@ -31,5 +31,5 @@ def test_row_24_of_two_drivers_with_the_same_name_the_second_is_refused(
     content = (folder / FILE_NAME).read_bytes()
     third = run(*arguments)
     assert third.returncode == 2
-    assert f"cifar-tune resume {folder}" in third.stderr
+    assert f"cifar_tune.tune resume {folder}" in third.stderr
     assert (folder / FILE_NAME).read_bytes() == content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from lightning.pytorch.callbacks import LambdaCallback
 from cifar_tune.errors import ResultsError
 from cifar_tune.finals.opening import score_models, score_winner
 from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.machine import Share, read_machine
 from cifar_tune.record.journal import Journal, read_journal
-from cifar_tune.record.results import Recorder
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.search.session import Session
 from cifar_tune.train.fit import fit
 from cifar_tune.vision.data import Dataset, Images, prepare_drawn, search_data
 from cifar_tune.vision.data.held_out import open_test_split
@@ -97,25 +100,40 @@ def begin_look(recorder: Recorder, models: list[dict[str, Any]]) -> None:
 SUBJECT = {"trial_id": "t0002", "epoch": 1, "number": 1}
 
 
+def session(recorder: Recorder, drawn: Dataset, say: Any = print) -> Session:
+    """A start of that search, which trains nothing."""
+    share = Share(cpus=1, gpus=0, slots=1)
+    data = VisionData(drawn, PLAN.data)
+    return Session(
+        recorder=recorder,
+        data=data,
+        machine=read_machine(),
+        share=share,
+        say=say,
+        objective=print,
+        ray=ExitStack(),
+    )  # type: ignore[arg-type]
+
+
 def test_the_winner_is_scored_on_all_test_images_and_once(
     recorder: Recorder, drawn: Dataset, checkpoint: Path
 ) -> None:
-    score_winner(recorder, VisionData(drawn, PLAN.data), checkpoint, refuse)
+    score_winner(session(recorder, drawn, refuse), checkpoint)
     test, scored = open_test_split(drawn), recorder.results.test_scored
     assert scored is not None
     assert scored["test_accuracy"] == [accuracy(predict_logits(checkpoint, test, gpu=False), test)]
     assert (scored["trial_id"], scored["std"], scored["ci95"]) == ("t0002", None, None)
-    score_winner(recorder, VisionData(drawn, PLAN.data), checkpoint, refuse)
+    score_winner(session(recorder, drawn, refuse), checkpoint)
     assert openings(recorder) == ["test_opened", "test_scored"]
 
 
 def test_the_test_split_stays_closed_for_another_winner_and_it_is_said(
     recorder: Recorder, drawn: Dataset, checkpoint: Path
 ) -> None:
-    score_winner(recorder, VisionData(drawn, PLAN.data), checkpoint, refuse)
+    score_winner(session(recorder, drawn, refuse), checkpoint)
     report(recorder, "t0001", 0.9)
     said: list[str] = []
-    score_winner(recorder, VisionData(drawn, PLAN.data), checkpoint, said.append)
+    score_winner(session(recorder, drawn, said.append), checkpoint)
     assert openings(recorder) == ["test_opened", "test_scored"]
     assert "was opened for t0002" in said[0]
     assert "--open-test-again" in said[0]
@@ -124,9 +142,9 @@ def test_the_test_split_stays_closed_for_another_winner_and_it_is_said(
 def test_another_look_that_was_asked_for_is_recorded(
     recorder: Recorder, drawn: Dataset, checkpoint: Path
 ) -> None:
-    score_winner(recorder, VisionData(drawn, PLAN.data), checkpoint, refuse)
+    score_winner(session(recorder, drawn, refuse), checkpoint)
     report(recorder, "t0001", 0.9)
-    score_winner(recorder, VisionData(drawn, PLAN.data), checkpoint, refuse, again=True)
+    score_winner(session(recorder, drawn, refuse), checkpoint, again=True)
     opened = read_journal(recorder.journal.folder).of("test_opened")
     assert [event["again"] for event in opened] == [False, True]
     assert recorder.results.test_openings == 2
@@ -143,7 +161,7 @@ def test_all_models_are_scored_in_one_opening(
 
     monkeypatch.setattr("cifar_tune.vision.data.held_out.open_images", counting)
     models = [model_of(recorder, checkpoint, f"seed-{n}", n) for n in (1, 2, 3)]
-    score_models(recorder, VisionData(drawn, PLAN.data), SUBJECT, models, lost={})
+    score_models(session(recorder, drawn), SUBJECT, models, lost={})
     assert reads == ["test"]
     scored = recorder.results.test_scored
     assert scored is not None
@@ -161,7 +179,7 @@ def test_an_opening_that_was_interrupted_is_finished_as_the_same_opening(
 ) -> None:
     models = [model_of(recorder, checkpoint, "seed-1", 1)]
     begin_look(recorder, models)
-    score_models(recorder, VisionData(drawn, PLAN.data), SUBJECT, models, lost={})
+    score_models(session(recorder, drawn), SUBJECT, models, lost={})
     assert openings(recorder) == ["test_opened", "test_scored"]
     scored = recorder.results.test_scored
     assert scored is not None
@@ -175,7 +193,7 @@ def test_an_interrupted_opening_is_not_finished_with_other_models(
     begin_look(recorder, models)
     others = [model_of(recorder, checkpoint, "seed-2", 2)]
     with pytest.raises(ResultsError, match=r"was opened for t0002 on .* stays closed"):
-        score_models(recorder, VisionData(drawn, PLAN.data), SUBJECT, others, lost={})
+        score_models(session(recorder, drawn), SUBJECT, others, lost={})
     assert openings(recorder) == ["test_opened"]
 
 
@@ -185,7 +203,7 @@ def test_a_model_that_was_changed_is_not_scored(
     models = [model_of(recorder, checkpoint, "seed-1", 1)]
     (recorder.journal.folder / models[0]["file"]).write_bytes(b"another")
     with pytest.raises(ResultsError, match=r"seed-1/model.ckpt is gone or not the model"):
-        score_models(recorder, VisionData(drawn, PLAN.data), SUBJECT, models, lost={})
+        score_models(session(recorder, drawn), SUBJECT, models, lost={})
     assert openings(recorder) == []
 
 

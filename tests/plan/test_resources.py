@@ -6,7 +6,7 @@ import pytest
 
 from cifar_tune.errors import ResourceError
 from cifar_tune.plan.config import ResourcesConfig
-from cifar_tune.plan.machine import Machine, Share, share_of
+from cifar_tune.plan.machine import Machine, Share, share_on
 
 
 def machine(cpus: int, gpus: int = 0) -> Machine:
@@ -16,7 +16,7 @@ def machine(cpus: int, gpus: int = 0) -> Machine:
 
 
 def share(node: Machine, **fields: Any) -> Share:
-    return share_of(ResourcesConfig(**fields), [node])
+    return share_on(ResourcesConfig(**fields), [node])
 
 
 def test_without_a_gpu_a_trial_gets_one_cpu_and_all_cpus_are_used() -> None:

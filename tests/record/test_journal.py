@@ -30,6 +30,19 @@ def test_what_is_appended_is_read_back_in_order(tmp_path: Path) -> None:
     assert records.torn_lines == 0
 
 
+def test_a_writer_hands_over_what_it_has_read_and_keeps_nothing_from_then_on(
+    tmp_path: Path,
+) -> None:
+    with Journal(tmp_path) as journal:
+        journal.append("search", version=1)
+    with Journal(tmp_path) as journal:
+        journal.append("result", number=1)
+        assert [event["seq"] for event in journal.let_go()] == [1, 2]
+        journal.append("result", number=2)
+        assert journal.records.events == []
+        assert [event["seq"] for event in journal.let_go()] == [1, 2, 3]
+
+
 def test_every_line_is_json(tmp_path: Path) -> None:
     lines = write_three(tmp_path).splitlines()
     assert [json.loads(line)["seq"] for line in lines] == [1, 2, 3]
@@ -115,7 +128,7 @@ def test_a_full_disk_is_a_storage_error_and_leaves_whole_lines(tmp_path: Path) -
         journal.append("result", number=0)
         resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
         try:
-            with pytest.raises(StorageError, match=r"can't be written: .*cifar-tune resume"):
+            with pytest.raises(StorageError, match=r"can't be written: .*cifar_tune\.tune resume"):
                 journal.append("result", text="x" * 1000)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

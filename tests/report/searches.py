@@ -12,7 +12,8 @@ import numpy as np
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import Journal
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 
 CLASSES = ("cat", "dog", "frog")
 DATA = {

@@ -270,7 +270,7 @@ def test_a_suggestion_that_can_not_be_trained_is_refused(suggestion: Any, messag
 @pytest.mark.parametrize(
     ("metric", "mode", "message"),
     [
-        ("mean_loss", "min", r"goes by 'mean_loss', which trials don't report; they report epoch,"),
+        ("mean_loss", "min", r"goes by 'mean_loss'; it must be one of val_accuracy, val_loss"),
         (["val_loss", "epoch"], ["min", "min"], r"goes by \['val_loss', 'epoch'\]"),
         ("val_accuracy", "min", r"has mode 'min' for val_accuracy; give it mode 'max'"),
     ],

@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from cifar_tune.record.journal import FILE_NAME, Event, read_journal
+from cifar_tune.errors import PlanError
+from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.machine import read_machine
+from cifar_tune.record.journal import FILE_NAME, Event, Journal, read_journal
 from cifar_tune.record.results import Results
+from cifar_tune.session.resume import judge_search
 
 OWN_MODEL = """
 from pathlib import Path
@@ -183,3 +187,15 @@ def test_the_summary_has_no_failures_left(story: Story) -> None:
     summary = json.loads((story.folder / "summary.json").read_text())
     assert summary["failures"] == []
     assert summary["trials"]["completed"] == 6
+
+
+def test_a_search_by_the_bohb_of_earlier_versions_is_read_and_not_gone_on_with(
+    tmp_path: Path,
+) -> None:
+    plan = load_plan(None, ["search.searcher=bohb", "search.scheduler=bohb"])
+    with Journal(tmp_path) as journal:
+        values = plan.model_dump(mode="json")
+        journal.append("search", version=1, plan=values, data={}, environment={})
+    assert Results.read(tmp_path).plan == plan
+    with pytest.raises(PlanError, match=r"scheduler is 'bohb', which is gone .* --scheduler hyper"):
+        judge_search(tmp_path, read_machine(), print)

@@ -21,7 +21,8 @@ from command_line import command, run, wait_for_results
 from cifar_tune.errors import StorageError
 from cifar_tune.plan.load import load_plan
 from cifar_tune.record.journal import FILE_NAME, read_journal
-from cifar_tune.record.results import Results, best_epoch
+from cifar_tune.record.ranking import best_epoch
+from cifar_tune.record.results import Results
 from cifar_tune.search.configurations import Configurations
 from cifar_tune.session.start import storage_errors
 
@@ -197,7 +198,9 @@ def test_the_same_name_without_resume_is_refused(story: Story) -> None:
     arguments = [word for word in story.arguments if word not in ("--resume", "auto")]
     refused = run(*arguments)
     assert refused.returncode == 2
-    assert "holds a search already; go on with it: cifar-tune resume" in refused.stderr
+    assert (
+        "holds a search already; go on with it: python -m cifar_tune.tune resume" in refused.stderr
+    )
 
 
 def test_another_plan_for_the_same_search_is_refused_with_the_difference(story: Story) -> None:

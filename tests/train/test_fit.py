@@ -73,7 +73,7 @@ RUNS = {
         train__channels_last=True,
     ),
     "dropout, adamw, cosine, clipped": toy_run(
-        model__name="test_train:dropout_net",
+        model__name="test_fit:dropout_net",
         optim__name="adamw",
         optim__lr=0.01,
         optim__schedule="cosine",
@@ -233,7 +233,7 @@ def centred(config: ModelConfig, num_classes: int) -> nn.Module:
 
 def test_a_network_may_start_from_training_images_and_does_so_once(tmp_path: Path) -> None:
     data = toy_data()
-    run = toy_run(model__name="test_train:centred")
+    run = toy_run(model__name="test_fit:centred")
     network = fit(run, data, callbacks=[saving(tmp_path)]).module.model
     images = torch.from_numpy(data.train_images).permute(0, 3, 1, 2).float() / 255
     torch.testing.assert_close(network.mean, ((images - 0.5) / 0.25).mean(dim=0))
@@ -263,7 +263,7 @@ def test_a_compiled_network_is_compiled_once_for_all_trainings_of_a_process(
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     data = toy_data()
-    values = {"model__name": "test_train:dropout_net", "data__cutout": 8}
+    values = {"model__name": "test_fit:dropout_net", "data__cutout": 8}
     plain = fit(toy_run(**values), data)
     graphs = counters["stats"]["unique_graphs"]
     first = fit(toy_run(train__compile=True, **values), data, callbacks=[saving(tmp_path)])

@@ -12,7 +12,7 @@ from toy_images import toy_data
 
 from cifar_tune.errors import ResultsError
 from cifar_tune.record.journal import Journal
-from cifar_tune.record.results import Recorder
+from cifar_tune.record.recorder import Recorder
 from cifar_tune.vision.best import write_best
 from cifar_tune.vision.config import VisionPlan, VisionSearch, VisionTrain
 from cifar_tune.vision.portable import load_portable
@@ -142,7 +142,7 @@ def test_a_folder_of_another_winner_is_not_taken_for_one_whose_checkpoint_is_gon
 
 
 def test_what_could_not_be_written_is_told(recorder: Recorder, tmp_path: Path) -> None:
-    path = save_model(tmp_path / "own.ckpt", model__name="test_portable:branching")
+    path = save_model(tmp_path / "own.ckpt", model__name="test_export:branching")
     add_trial(recorder, 1, 0.6, path.read_bytes())
     notes: list[str] = []
     assert write_best(recorder.results, DATA, notes.append) is not None

@@ -84,7 +84,7 @@ MODELS = {
         "model__width": 2, "train__precision": "bf16", "train__channels_last": True,
     },
     "resnet18": {"model__name": "resnet18"},
-    "own, tied weights": {"model__name": "test_portable:tied"},
+    "own, tied weights": {"model__name": "test_export:tied"},
 }  # fmt: skip
 
 
@@ -157,7 +157,7 @@ def test_the_program_carries_its_description(best: Path) -> None:
 def test_what_a_network_of_ones_own_does_not_allow_is_left_out_and_said(
     name: str, missing: str, note: str, tmp_path: Path
 ) -> None:
-    checkpoint = save_model(tmp_path / "model.ckpt", model__name=f"test_portable:{name}")
+    checkpoint = save_model(tmp_path / "model.ckpt", model__name=f"test_export:{name}")
     if name == "remembering":
         content = torch.load(checkpoint, weights_only=True)
         content["state_dict"]["model._extra_state"] = {"word": "kept"}
@@ -176,10 +176,10 @@ def test_what_a_network_of_ones_own_does_not_allow_is_left_out_and_said(
 
 
 def test_code_that_a_file_names_is_only_run_if_that_is_asked_for(tmp_path: Path) -> None:
-    save_model(tmp_path / "model.ckpt", model__name="test_portable:tied")
+    save_model(tmp_path / "model.ckpt", model__name="test_export:tied")
     write_portable(tmp_path)
     for load, path in ((load_portable, tmp_path), (load_checkpoint, tmp_path / "model.ckpt")):
-        with pytest.raises(ResultsError, match=r"test_portable:tied, code of your own.*--own-code"):
+        with pytest.raises(ResultsError, match=r"test_export:tied, code of your own.*--own-code"):
             load(path)
 
 
