@@ -173,7 +173,8 @@ def _note(results: Results, winner: Mapping[str, Any], told: Event, confirmed: E
     trials, epochs = results.known_to.get(newest, (len(results.trials), results.epochs_run))
     newer = len(results.trials) - trials, results.epochs_run - epochs
     if newest and any(newer):
-        what = f"{newer[0]} trials" if newer[0] else f"{newer[1]} epochs"
+        count, noun = (newer[0], "trial") if newer[0] else (newer[1], "epoch")
+        what = f"{count} {noun}{'' if count == 1 else 's'}"
         return (
             f"The finals know nothing of {what} that came after them; {winner['trial_id']} leads"
             f" the search now. To compare anew: {command}"

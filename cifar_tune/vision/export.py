@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from cifar_tune.errors import ResultsError
 from cifar_tune.files import CARD, MODEL, write_atomically
 from cifar_tune.vision.data.dataset import IMAGE_SIDE
 from cifar_tune.vision.portable import (
@@ -33,12 +34,11 @@ def onnx_is_installed() -> bool:
 
 
 def has_all_forms(folder: Path) -> bool:
-    """Whether all forms of a model are there that could be written here and now.
-
-    Raises:
-        ResultsError: `model.json` is damaged.
-    """
-    card = read_card(folder)
+    """Whether all forms of a model are there that could be written here and now."""
+    try:
+        card = read_card(folder)
+    except ResultsError:  # it is damaged
+        return False
     if card is None:
         return False
     tried = card.onnx is not None or any(note.startswith(ONNX) for note in card.notes)

@@ -1,3 +1,5 @@
+"""What is got wrong is counted, named and shown, or it is said why not."""
+
 from __future__ import annotations
 
 import base64
@@ -8,17 +10,13 @@ import numpy as np
 from PIL import Image
 from report.searches import WrittenSearch, usual, write_predictions
 
-from cifar_tune.report import pictures
+from cifar_tune.record.results import Results
 from cifar_tune.report.style import caption_of
-from cifar_tune.vision import best
+from cifar_tune.vision import panels as pictures
 from cifar_tune.vision.data import prepare_drawn, search_data
 
 SIZES = ("data.val_size=60", "data.confirm_size=40", "data.train_size=100")
 LABELS = np.arange(60) % 3
-
-
-def test_the_names_of_files_are_those_that_are_written() -> None:
-    assert (pictures.FOLDER, pictures.PREDICTIONS) == (best.FOLDER, best.PREDICTIONS)
 
 
 def test_the_confusion_matrix_counts_and_names_the_most_frequent_mistake(tmp_path: Path) -> None:
@@ -62,12 +60,21 @@ def test_the_surest_mistakes_come_first_with_the_images_of_the_cache(tmp_path: P
 
 def test_images_are_left_out_with_a_reason(tmp_path: Path) -> None:
     results = usual(tmp_path).results
-    assert "does not hold this search's dataset" in str(pictures.validation_images(results, LABELS))
+    assert "does not hold this search's dataset" in shown(results, LABELS)
     dataset = prepare_drawn(lambda _: None, 400, 100)
     other = WrittenSearch(tmp_path / "other", *SIZES, fingerprint=dataset.fingerprint).results
-    assert "not of this plan's" in str(pictures.validation_images(other, LABELS[:5]))
+    assert "not of this plan's" in shown(other, LABELS[:5])
     large = WrittenSearch(tmp_path / "large", fingerprint=dataset.fingerprint).results
-    assert "can't be shown" in str(pictures.validation_images(large, LABELS))
+    assert "can't be shown" in shown(large, LABELS)
+
+
+def shown(results: Results, labels: np.ndarray) -> str:
+    """Why the images of predictions with these labels are left out."""
+    predictions = pictures.Predictions(
+        probabilities=np.zeros((len(labels), 3)), labels=labels, classes=("a", "b", "c"), of="",
+        split="val",
+    )  # fmt: skip
+    return str(pictures.shown_images(results, predictions))
 
 
 def test_a_model_without_a_mistake_has_none_to_show(tmp_path: Path) -> None:

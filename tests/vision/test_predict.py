@@ -19,7 +19,7 @@ from toy_images import CLASSES, toy_data
 
 from cifar_tune.errors import DataError, ResourceError, ResultsError
 from cifar_tune.record.journal import Journal
-from cifar_tune.vision.best import write_best
+from cifar_tune.vision.best import write_winner
 from cifar_tune.vision.config import VisionPlan, VisionSearch, VisionTrain
 from cifar_tune.vision.data.archives import Member
 from cifar_tune.vision.data.image_files import ImageFiles
@@ -38,7 +38,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Journal(folder) as journal:
         recorder = begin_search(journal, plan)
         report_trial(recorder, 0, 0.5, "ray/model.ckpt")
-        assert write_best(recorder.results, toy_data(16, 16)) is not None
+        assert write_winner(recorder.results, toy_data(16, 16)) is not None
     return folder
 
 
