@@ -134,7 +134,7 @@ def _run_ours(
     arguments: argparse.Namespace, machine: Machine, plan: Plan
 ) -> tuple[list[tuple[float, float]], dict[str, float]]:
     from cifar_tune.record.tables import TableWriter
-    from cifar_tune.report.progress import ProgressLines
+    from cifar_tune.report.lines import ProgressLines
     from cifar_tune.report.tensorboard import TensorBoardFiles
     from cifar_tune.report.writer import ReportWriter
     from cifar_tune.search.run import run_search

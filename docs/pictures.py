@@ -22,8 +22,8 @@ from rich.console import Console
 
 from cifar_tune.record.journal import read_journal
 from cifar_tune.record.results import Results
-from cifar_tune.report.live import picture
 from cifar_tune.report.page import write_report
+from cifar_tune.report.picture import picture
 
 PAGE, LIVE = "page.png", "live.svg"
 PAGE_WIDTH, PAGE_HEIGHT = 1280, 1500  # pixels: the answer, its models and the first plots
@@ -62,7 +62,7 @@ def live_table(folder: Path) -> str:
     """The live table as an SVG, as it stood when the search was about half done."""
     results, elapsed = half_way(folder)
     console = Console(record=True, width=TABLE_WIDTH, file=io.StringIO())
-    console.print(picture(results, "", elapsed, width=TABLE_WIDTH, height=TABLE_HEIGHT))
+    console.print(picture(results, elapsed, width=TABLE_WIDTH, height=TABLE_HEIGHT))
     drawn = console.export_svg(title="cifar-tune tune", unique_id="live")
     return re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)  # they lie on a server
 

@@ -49,21 +49,15 @@ def allowed_for(room: str) -> set[str]:
     return {room, *below, *(name for name, users in USERS.items() if room in users)}
 
 
-NOT_YET = {
-    "report/page.py",
-    "vision/panels.py",
-    *(p.relative_to(ROOM).as_posix() for p in (ROOM / "report").glob("*.py")),
-}  # until the page asks the task for its panels
-
-
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOM)))
 def test_imports_go_one_way(path: Path) -> None:
     allowed = allowed_for(room_of(path))
     for name in imports(path):
         parts = name.split(".")
         if parts[0] == "cifar_tune" and len(parts) > 1 and parts[1] != "__version__":
-            fits = parts[1] in allowed or path.relative_to(ROOM).as_posix() in NOT_YET
-            assert fits, f"{path} imports {name}, which stands above it or beside the way"
+            assert parts[1] in allowed, (
+                f"{path} imports {name}, which stands above it or beside the way"
+            )
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOM)))
@@ -92,7 +86,7 @@ ENGINE = ("plan", "record", "search", "finals", "report", "session")
 def test_the_engine_knows_nothing_of_a_task(path: Path) -> None:
     lines = enumerate(path.read_text().splitlines(), 1)
     found = {n: line for n, line in lines if OF_A_TASK.search(OTHERWISE.sub("", line))}
-    assert not found or path.relative_to(ROOM).as_posix() in NOT_YET
+    assert not found
 
 
 def test_a_search_can_not_reach_the_test_split() -> None:

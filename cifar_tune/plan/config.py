@@ -187,6 +187,9 @@ class TrackingConfig(Section):
     """Weights & Biases project; none: off. The key comes from the environment or wandb's login."""
     quiet: Annotated[bool, Flag()] = False
     """Whether only warnings and the outcome are printed, and no progress."""
+    columns: dict[str, str] = Field(default={})
+    """What a line of progress shows of a report, as `figure: its name there`; empty: the epoch and
+    what the task is judged by."""
     watch: bool = False
     """Whether wandb records histograms of the gradients."""
 

@@ -66,7 +66,6 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         self._start = start
         self._search = recorder.results.plan.search
         self._on_cluster = recorder.results.plan.resources.address is not None
-        self.failure: StorageError | None = None
         self._shares: dict[Any, Any] = {}  # Ray makes one for each trial; equal ones are one here
 
     def write(self, event: str, **values: Any) -> None:
@@ -74,9 +73,7 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         try:
             self._recorder.write(event, **values)
         except StorageError as error:
-            # Ray wraps or swallows what is raised here; run_search raises this one.
-            self.failure = error
-            self._stop.ask("the journal can't be written")
+            self._stop.fail(error)  # Ray wraps or swallows what is raised here
             raise
 
     def on_trial_start(self, *, trial: Any, **_: Any) -> None:
@@ -160,8 +157,7 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
 
     def _give_up_storage(self, reason: str) -> None:
         what = f"a checkpoint can't be written: {reason}"
-        self.failure = storage_error(self._recorder.journal.folder, what)
-        self._stop.ask("the storage is full or gone")
+        self._stop.fail(storage_error(self._recorder.journal.folder, what))
 
     def _failure(self, trial: Any) -> tuple[str, str, str]:
         """Kind, the error in a line, and the end of its traceback."""

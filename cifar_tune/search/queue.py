@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -11,10 +11,13 @@ from ray.tune.search import Searcher
 from cifar_tune.errors import CifarTuneError, PlanError
 from cifar_tune.plan.own_code import told
 from cifar_tune.plan.space import Value
-from cifar_tune.record.journal import storage_error
+from cifar_tune.record.journal import Event, storage_error
 from cifar_tune.record.recorder import PicklesAsNothing, Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial, id_of, runs_alone
+from cifar_tune.search.checkpoints import to_go_on_from
 from cifar_tune.search.pbt import due_exchange, hold_exchange, waits
+from cifar_tune.search.stop import StopRequest
 from cifar_tune.search.suggester import NotNow, Suggester
 
 
@@ -30,7 +33,7 @@ class TrialQueue(PicklesAsNothing, Searcher):
         self,
         recorder: Recorder,
         suggester: Suggester,
-        checkpoints: Callable[[Trial], list[str]],
+        stop: StopRequest,
         *,
         only: Collection[str] | None = None,
     ) -> None:
@@ -39,7 +42,7 @@ class TrialQueue(PicklesAsNothing, Searcher):
         Args:
             recorder: of the search.
             suggester: it has been told what is recorded.
-            checkpoints: gives those that a trial can go on from, the newest first.
+            stop: is told when there is no way to go on.
             only: the trials to hand out, and no new ones; none: all that are unfinished, and new
                 ones.
         """
@@ -48,7 +51,7 @@ class TrialQueue(PicklesAsNothing, Searcher):
         self._recorder = recorder
         self._searcher_name = plan.search.searcher
         self._suggester = suggester
-        self._checkpoints = checkpoints
+        self._stop = stop
         self._live: dict[str, str] = {}  # Ray's trial id: ours
         self._handed_out: dict[str, int] = {}  # how often in this start
         self._alone: deque[str] = deque()
@@ -60,7 +63,21 @@ class TrialQueue(PicklesAsNothing, Searcher):
         self._by_population = plan.search.scheduler == "pbt"
         for trial in self._unfinished():
             self.again(trial)
-        self.failure: CifarTuneError | None = None
+
+    def learn(self, event: Event, results: Results) -> None:
+        """Tell the suggester of one event; if it can't take that in, the search ends."""
+        if self._stop.error is not None:
+            return
+        try:
+            self._suggester.observe(event, results)
+        except Exception as error:  # a user's own code may raise anything
+            self._stop.fail(self._fault(error, f"when it was told of {event['event']}"))
+
+    def _fault(self, error: Exception, when: str) -> PlanError:
+        fault = f"which raised {told(error)} {when}; mend it"
+        plan_error = PlanError(f"search.searcher is {self._searcher_name!r}, {fault}")
+        plan_error.__cause__ = error
+        return plan_error
 
     def again(self, trial: Trial) -> None:
         """Hand a trial out once more, when its turn comes."""
@@ -82,11 +99,11 @@ class TrialQueue(PicklesAsNothing, Searcher):
         except NotNow:
             return None
         except CifarTuneError as error:
-            self.failure = error  # Ray wraps what is raised here; run_search raises this one
+            self._stop.fail(error)  # Ray wraps what is raised here; run_search raises this one
             raise
         except OSError as error:
-            self.failure = storage_error(self._recorder.journal.folder, error)
-            raise self.failure from None
+            self._stop.fail(failure := storage_error(self._recorder.journal.folder, error))
+            raise failure from None
 
     def _next_trial(self) -> Trial | None:
         trials = self._recorder.results.trials
@@ -146,10 +163,7 @@ class TrialQueue(PicklesAsNothing, Searcher):
         except Exception as error:
             if ":" not in self._searcher_name:
                 raise
-            raise PlanError(
-                f"search.searcher is {self._searcher_name!r}, which raised {told(error)} when it"
-                f" was asked for trial {index + 1}; mend it"
-            ) from error
+            raise self._fault(error, f"when it was asked for trial {index + 1}") from error
 
     def _hand_out(self, trial: Trial) -> dict[str, Any]:
         name = trial.trial_id
@@ -159,7 +173,7 @@ class TrialQueue(PicklesAsNothing, Searcher):
             "hand_out": self._handed_out[name],
             "index": trial.index,
             "values": trial.values,
-            "checkpoints": self._checkpoints(trial),
+            "checkpoints": to_go_on_from(self._recorder, trial),
             "alone": runs_alone(trial.failures),
         }
 

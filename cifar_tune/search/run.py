@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 from collections.abc import Collection
-from functools import partial
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -18,13 +17,9 @@ from ray.tune.search import ConcurrencyLimiter
 from cifar_tune.errors import PlanError
 from cifar_tune.files import RAY, inside, is_of_finals, locate, name_of, parent
 from cifar_tune.plan.config import Plan, budget_seconds
-from cifar_tune.plan.machine import Share
-from cifar_tune.plan.own_code import told
-from cifar_tune.record.journal import Event
 from cifar_tune.record.recorder import Recorder
 from cifar_tune.record.results import Results
 from cifar_tune.search.callbacks import JournalCallback
-from cifar_tune.search.checkpoints import to_go_on_from
 from cifar_tune.search.processes import NodeWatch, ProcessWatch
 from cifar_tune.search.queue import TrialQueue
 from cifar_tune.search.ray_instance import ray_for
@@ -57,18 +52,9 @@ def run_search(session: Session, part: Any, *, only: Collection[str] | None = No
     if not _more_to_do(session.results, only):
         return stop
     suggester, scheduler = _told_all(recorder)
-    queue = TrialQueue(recorder, suggester, partial(to_go_on_from, recorder), only=only)
-    learning = _Learning(suggester, stop, plan)
-    recorder.observers.append(learning)
-    number = len(session.results.starts) + 1
-    recorder.write(
-        "start",
-        number=number,
-        slots=share.slots,
-        storage=_storage(recorder, number),
-        process=os.getpid(),
-        plan=plan.model_dump(mode="json"),
-    )
+    queue = TrialQueue(recorder, suggester, stop, only=only)
+    recorder.observers.append(queue.learn)
+    _record_start(session)
     with stop.on_signals():
         session.ray.enter_context(ray_for(plan, session.machine))
         stop.install()
@@ -76,8 +62,8 @@ def run_search(session: Session, part: Any, *, only: Collection[str] | None = No
             train_trial, objective=session.objective, plan=plan, folder=session.folder, part=part
         )
         trainable = tune.with_resources(trainable, {"cpu": share.cpus, "gpu": share.gpus})
-        _run_tuner(recorder, queue, scheduler, trainable, share, stop)
-    recorder.observers.remove(learning)
+        _run_tuner(session, queue, scheduler, trainable, stop)
+    recorder.observers.remove(queue.learn)
     if only is not None and _more_to_do(session.results):
         stop.ask("only the failed trials were tried again")
     _settle(recorder, stop)
@@ -93,6 +79,18 @@ def _told_all(recorder: Recorder) -> tuple[Suggester, TrialScheduler]:
     scheduler = build_scheduler(results.plan, results.exchanges)
     refill(scheduler, results.plan, (one for one in events if one["event"] == "result"))
     return suggester, scheduler
+
+
+def _record_start(session: Session) -> None:
+    number = len(session.results.starts) + 1
+    session.recorder.write(
+        "start",
+        number=number,
+        slots=session.share.slots,
+        storage=_storage(session.recorder, number),
+        process=os.getpid(),
+        plan=session.plan.model_dump(mode="json"),
+    )
 
 
 def _storage(recorder: Recorder, number: int) -> str:
@@ -115,50 +113,21 @@ def _search_seconds(plan: Plan) -> float | None:
     return part * budget_seconds(plan.search.time_budget)
 
 
-class _Learning:
-    """Tells a suggester what happens; if it can't take that in, the search ends and says so."""
-
-    def __init__(self, suggester: Suggester, stop: StopRequest, plan: Plan) -> None:
-        self._suggester = suggester
-        self._stop = stop
-        self._searcher = plan.search.searcher
-
-    def __call__(self, event: Event, results: Results) -> None:
-        """Observe one event of the journal."""
-        if self._stop.error is not None:
-            return
-        try:
-            self._suggester.observe(event, results)
-        except Exception as error:  # a user's own code may raise anything
-            what = f"raised {told(error)} when it was told of {event['event']}"
-            told_so = PlanError(f"search.searcher is {self._searcher!r}, which {what}; mend it")
-            told_so.__cause__ = error
-            self._stop.fail(told_so)
-
-
 def _run_tuner(
-    recorder: Recorder,
+    session: Session,
     queue: TrialQueue,
     scheduler: TrialScheduler,
     trainable: Any,
-    share: Share,
     stop: StopRequest,
 ) -> None:
-    plan, number = recorder.results.plan, recorder.results.starts[-1].number
-    timeout = plan.search.trial_timeout
-    watch = ProcessWatch(stop, None if timeout is None else budget_seconds(timeout))
-    journal = JournalCallback(recorder, queue, watch.hung, stop, number)
-    limiter = ConcurrencyLimiter(queue, max_concurrent=share.slots)
-    callbacks: list[tune.Callback] = [journal, watch]
-    if plan.resources.address is not None:
-        callbacks.append(NodeWatch(recorder.results, journal, limiter, share))
-    storage = locate(recorder.journal.folder, recorder.results.starts[-1].storage)
+    limiter = ConcurrencyLimiter(queue, max_concurrent=session.share.slots)
+    storage = locate(session.folder, session.results.starts[-1].storage)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=limiter,
             scheduler=scheduler,
-            num_samples=-1,  # the searcher knows when it is done; Ray counts a retry as one more
+            num_samples=-1,  # the queue knows when it is done; Ray counts a retry as one more
             reuse_actors=True,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
@@ -166,7 +135,7 @@ def _run_tuner(
         run_config=tune.RunConfig(
             name=name_of(storage),
             storage_path=parent(storage),
-            callbacks=callbacks,
+            callbacks=_callbacks(session, queue, limiter, stop),
             # Ours is the word on what is tried again: by the kind of failure, and the trial alone
             # if it ran out of memory.
             failure_config=tune.FailureConfig(max_failures=0),
@@ -174,24 +143,34 @@ def _run_tuner(
             verbose=0,
         ),
     )
-    _leave_callbacks_uncounted()
-    # Ray tells of failed trials once more and at length; the journal and our line have it.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    _quieten_ray()
     try:
         tuner.fit()
     except Exception:  # on a full disk, Ray trips over the files that it wrote itself
-        if journal.failure is None and queue.failure is None:
+        if stop.error is None:
             raise
-    if journal.failure is not None:
-        raise journal.failure
-    if isinstance(queue.failure, PlanError):
-        stop.fail(queue.failure)  # what is recorded gets its outcome first
-    elif queue.failure is not None:
-        raise queue.failure
+    if stop.error is not None and not isinstance(stop.error, PlanError):
+        raise stop.error  # after a fault of the plan, what is recorded gets its outcome first
 
 
-def _leave_callbacks_uncounted() -> None:
-    """Ray counts callbacks by kind for its usage statistics, and imports wandb for that: 1.2 s."""
+def _callbacks(
+    session: Session, queue: TrialQueue, limiter: ConcurrencyLimiter, stop: StopRequest
+) -> list[tune.Callback]:
+    search, results = session.plan.search, session.results
+    timeout = None if search.trial_timeout is None else budget_seconds(search.trial_timeout)
+    watch = ProcessWatch(stop, timeout)
+    journal = JournalCallback(session.recorder, queue, watch.hung, stop, results.starts[-1].number)
+    if session.plan.resources.address is None:
+        return [journal, watch]
+    return [journal, watch, NodeWatch(results, journal, limiter, session.share)]
+
+
+def _quieten_ray() -> None:
+    """Ray tells of failed trials once more and at length; the journal and our line have it.
+
+    It counts callbacks by kind for its usage statistics, and imports wandb for that: 1.2 s.
+    """
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     usage: Any = sys.modules.get("ray.air._internal.usage")
     if usage is not None:
         usage.tag_callbacks = lambda _callbacks: False

@@ -13,7 +13,7 @@ from typing import Any
 
 from ray import tune
 
-from cifar_tune.errors import PlanError
+from cifar_tune.errors import CifarTuneError
 
 ASKED_FOR = "the search is not finished, and its finals were asked for"
 TIME_BUDGET = "time budget"
@@ -25,7 +25,7 @@ class StopRequest(tune.Stopper):
     def __init__(self, budget_seconds: float | None, resume_command: str) -> None:
         self.reason: str | None = None
         self.signal: int | None = None
-        self.error: PlanError | None = None
+        self.error: CifarTuneError | None = None
         self._resume_command = resume_command
         self._deadline = None if budget_seconds is None else time.monotonic() + budget_seconds
 
@@ -44,8 +44,8 @@ class StopRequest(tune.Stopper):
         """End the search, unless something else ends it already."""
         self.reason = self.reason or reason
 
-    def fail(self, error: PlanError) -> None:
-        """End the search with an error, once what is recorded has its outcome."""
+    def fail(self, error: CifarTuneError) -> None:
+        """End the search with an error, unless another ends it already."""
         self.error = self.error or error
         self.ask(str(error))
 

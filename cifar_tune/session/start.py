@@ -7,7 +7,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
 from importlib import metadata
@@ -63,7 +63,7 @@ def start_search(
                 f" {resume_command(folder)}, or choose another --name"
             )
         recorder = Recorder(journal)
-        plan, environment = forecast.plan, _environment(machine, forecast.share)
+        plan, environment = data.settled(forecast.plan), _environment(machine, forecast.share)
         recorder.write(
             "search",
             version=VERSION,
@@ -117,9 +117,9 @@ def session_of(
     """All that this start works on and with; Ray ends with it, if it was started."""
     folder = recorder.journal.folder
 
-    def watch(stage: Recorder, title: str) -> AbstractContextManager[None]:
+    def watch(stage: Recorder, title: str, names: Sequence[str]) -> AbstractContextManager[None]:
         tensorboard = folder / "tensorboard" / f"finals-{title}"
-        return _watching(stage, tensorboard, lambda line: say(f"{title}  {line}"), title)
+        return _watching(stage, tensorboard, lambda line: say(f"{title}  {line}"), title, names)
 
     with ExitStack() as ray:
         yield Session(
@@ -162,11 +162,15 @@ def carry_out(session: Session, *, only: Collection[str] | None = None) -> int:
 
 @contextmanager
 def _watching(
-    recorder: Recorder, tensorboard_folder: Path, say: Say, title: str = ""
+    recorder: Recorder,
+    tensorboard_folder: Path,
+    say: Say,
+    title: str = "",
+    names: Sequence[str] = (),
 ) -> Iterator[None]:
     """Show what is recorded: as a table or as lines, and in TensorBoard's files."""
     quiet = recorder.results.plan.tracking.quiet
-    progress = progress_for(say, sys.stdout, quiet=quiet, title=title)
+    progress = progress_for(say, sys.stdout, quiet=quiet, title=title, names=names)
     tensorboard = TensorBoardFiles(tensorboard_folder)
     recorder.observers = [progress, tensorboard]
     try:

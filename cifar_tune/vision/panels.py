@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -18,7 +19,6 @@ from cifar_tune.files import BEST as FOLDER
 from cifar_tune.files import CONFIRMED, PREDICTIONS, WINNER
 from cifar_tune.plan.task import Panel
 from cifar_tune.record.results import Results
-from cifar_tune.report.style import caption_of, finish
 from cifar_tune.vision.config import VisionPlan
 from cifar_tune.vision.data import find_dataset, search_data
 from cifar_tune.vision.data.held_out import open_confirm_split
@@ -68,39 +68,38 @@ class Mistake:
     png: str
 
     @property
-    def in_words(self) -> str:
+    def caption(self) -> str:
         """What it is, and what it was taken for."""
-        return f"{self.true}, taken for {self.predicted} ({self.probability:.0%})"
+        return f"{self.true}, taken for {self.predicted} ({self.probability:.3f})"
 
 
 def panels(results: Results) -> list[Panel]:
     """The confusion matrix and the most confident mistakes, or why there are none."""
-    title = "Confusion matrix"
-    predictions = read_predictions(results)
+    title, predictions = "Confusion matrix", read_predictions(results)
     if isinstance(predictions, str):
         return [Panel(name="confusion", title=title, caption=predictions)]
-    figure = confusion(predictions)
-    mistakes = confident_mistakes(predictions, results)
-    if isinstance(mistakes, str):
-        caption, shown = mistakes, list[Mistake]()
-    else:
-        caption = f"Images that are named with most confidence and wrongly, by {predictions.of}."
-        shown = mistakes
-    return [
-        Panel(
-            name="confusion",
-            title=title,
-            caption=caption_of(figure),
-            figure=figure,
-            height=figure.layout.height,
-        ),
-        Panel(
-            name="mistakes",
-            title="Most confident mistakes",
-            caption=caption,
-            gallery=tuple((one.png, one.in_words) for one in shown),
-        ),
-    ]
+    table = counts_of(predictions)
+    matrix = Panel(
+        name="confusion",
+        title=title,
+        caption=_confusion_caption(predictions, table),
+        figure=confusion(predictions.classes, table),
+        height=500,
+    )
+    return [matrix, _gallery(confident_mistakes(predictions, results), predictions.of)]
+
+
+def _gallery(mistakes: list[Mistake] | str, of: str) -> Panel:
+    shown: list[Mistake] = [] if isinstance(mistakes, str) else mistakes
+    return Panel(
+        name="mistakes",
+        title="Most confident mistakes",
+        caption=mistakes
+        if isinstance(mistakes, str)
+        else f"The {len(shown)} images that are named most surely and wrongly by {of}, each with"
+        " the probability that it gave.",
+        gallery=tuple((one.png, one.caption) for one in shown),
+    )
 
 
 def read_predictions(results: Results) -> Predictions | str:
@@ -142,30 +141,39 @@ def _why_missing(best: Path) -> str:
     )
 
 
-def confusion(predictions: Predictions) -> go.Figure:
-    """Images by true class (rows) and predicted class (columns), shaded by the part of the row."""
+def counts_of(predictions: Predictions) -> NDArray[np.int64]:
+    """How many images of each class were taken for each: [true, predicted]."""
     count = len(predictions.classes)
     table = np.zeros((count, count), np.int64)
     np.add.at(table, (predictions.labels, predictions.predicted), 1)
+    return table
+
+
+def confusion(classes: Sequence[str], table: NDArray[np.int64]) -> go.Figure:
+    """Images by true class (rows) and predicted class (columns), shaded by the part of the row."""
     parts = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    names = list(predictions.classes)
+    names = list(classes)
     figure = go.Figure()
     figure.add_heatmap(
         z=np.round(parts, 4).tolist(), x=names, y=names, customdata=table.tolist(), zmin=0, zmax=1,
         colorscale=[[0, "rgba(47, 134, 201, 0)"], [1, "rgba(47, 134, 201, 1)"]], xgap=1, ygap=1,
         showscale=False, name="images",
-        hovertemplate="true %{y}, predicted %{x}: %{customdata} images, %{z:.1%}<extra></extra>",
+        hovertemplate="true %{y}, predicted %{x}: %{customdata} images, %{z:.3f} of the row"
+        "<extra></extra>",
     )  # fmt: skip
-    if count <= MOST_CLASSES_IN_WORDS:
+    if len(names) <= MOST_CLASSES_IN_WORDS:
         figure.update_traces(text=_cells(table), texttemplate="%{text}", textfont={"size": 11})
-    figure.update_xaxes(title_text="predicted", type="category", showgrid=False, tickangle=-40)
-    figure.update_yaxes(title_text="true", type="category", autorange="reversed", showgrid=False)
-    figure = finish(figure, _confusion_caption(predictions, table), 500)
     shown = [
         name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 2]}..." for name in names
     ]
-    figure.update_xaxes(tickvals=names, ticktext=shown)
-    figure.update_yaxes(tickvals=names, ticktext=shown, automargin=True, title_standoff=10)
+    figure.update_xaxes(
+        title_text="predicted", type="category", showgrid=False, tickangle=-40,
+        tickvals=names, ticktext=shown,
+    )  # fmt: skip
+    figure.update_yaxes(
+        title_text="true", type="category", showgrid=False, autorange="reversed",
+        tickvals=names, ticktext=shown, automargin=True, title_standoff=10,
+    )  # fmt: skip
     longest = max(map(len, shown))  # letters of about 7 pixels
     return figure.update_layout(margin={"l": 44 + 7 * longest, "b": 44 + 6 * longest, "t": 12})
 
@@ -178,7 +186,7 @@ def _confusion_caption(predictions: Predictions, table: NDArray[np.int64]) -> st
     right = int(np.trace(table))
     caption = (
         f"By {predictions.of}: {right:,} of {len(predictions.labels):,} are right"
-        f" ({predictions.accuracy:.1%})."
+        f" ({predictions.accuracy:.3f})."
     )
     wrong = table - np.diag(np.diag(table))
     if not wrong.any():
@@ -216,9 +224,10 @@ def shown_images(results: Results, predictions: Predictions) -> NDArray[np.uint8
     dataset = find_dataset(results.data.get("fingerprint", ""))
     if dataset is None:
         return "The cache does not hold this search's dataset any more, so images are left out."
-    assert isinstance(results.plan, VisionPlan)
     # Training images aren't shown; how many there are doesn't move the others.
-    config = results.plan.data.model_copy(update={"train_size": len(dataset.classes)})
+    plan = results.plan
+    assert isinstance(plan, VisionPlan)
+    config = plan.data.model_copy(update={"train_size": len(dataset.classes)})
     try:
         if predictions.split == "confirm":
             held = open_confirm_split(dataset, config)

@@ -16,6 +16,7 @@ from cifar_tune.record.journal import Journal
 from cifar_tune.record.recorder import Recorder
 from cifar_tune.search.configurations import Configurations
 from cifar_tune.search.queue import TrialQueue
+from cifar_tune.search.stop import StopRequest
 
 PLAN = load_plan(None, ["search.num_samples=3", "search.scheduler=none"])
 
@@ -29,7 +30,7 @@ def recorder(tmp_path: Path) -> Recorder:
 
 
 def queue_of(recorder: Recorder, suggester: Any = None) -> TrialQueue:
-    return TrialQueue(recorder, suggester or Configurations(PLAN), lambda trial: ["a checkpoint"])
+    return TrialQueue(recorder, suggester or Configurations(PLAN), StopRequest(None, ""))
 
 
 def created(recorder: Recorder, count: int) -> None:
@@ -53,7 +54,6 @@ def test_unfinished_trials_come_first_then_new_ones_until_there_are_enough(
     first, second = handed_out(queue, "a"), handed_out(queue, "b")
     assert (first["trial_id"], second["trial_id"]) == ("t0002", "t0003")
     assert second["values"] == Configurations(PLAN)[2] == recorder.results.trials["t0003"].values
-    assert first["checkpoints"] == ["a checkpoint"]
     assert queue.suggest("c") is None  # one of them may come back
     queue.on_trial_complete("a")
     queue.on_trial_complete("b")
@@ -96,11 +96,12 @@ class Raising:
 
 
 def test_a_disk_that_fails_is_told_with_the_way_back(recorder: Recorder) -> None:
-    queue = queue_of(recorder, Raising(OSError(28, "No space left on device", "/full/study.log")))
+    stop = StopRequest(None, "")
+    full = Raising(OSError(28, "No space left on device", "/full/study.log"))
     told = r"No space left on device: /full/study\.log; free space .* python -m cifar_tune\.tune resume"
     with pytest.raises(StorageError, match=told):
-        queue.suggest("a")
-    assert isinstance(queue.failure, StorageError)
+        TrialQueue(recorder, full, stop).suggest("a")
+    assert isinstance(stop.error, StorageError)
 
 
 def test_a_searcher_of_the_users_own_that_raises_is_named(recorder: Recorder) -> None:
