@@ -14,12 +14,16 @@ from typing import IO, Any
 
 from cifar_tune.errors import PlanError, ResultsError, StorageError
 
-BEST = "best"  # the winner
+BEST = "best"  # the model that is handed over: a final one, before the finals the winner
+WINNER = "search-winner"  # the search's winner, once there is a final model
 RAY = "ray"  # a folder for each start: Ray's own, with the trials' checkpoints
 FINALS = "finals"  # the final models, and the searches that the finals are
 MODEL = "model.ckpt"  # Lightning's checkpoint of a model, wherever one lies
 CARD = "model.json"  # what a model is, beside it
 PREDICTIONS = "validation_predictions.npz"  # the winner's
+CONFIRMED = (
+    "confirmation_predictions.npz"  # of a training like the final ones, which saw no such data
+)
 
 
 def is_of_finals(folder: Path) -> bool:
