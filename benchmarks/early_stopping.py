@@ -36,7 +36,7 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.rungs import rung_epochs, rungs_below
-from cifar_tune.record.results import pick_best
+from cifar_tune.record.ranking import pick_best
 from cifar_tune.record.trials import Trial
 from cifar_tune.search.schedulers import build_scheduler
 

@@ -3,7 +3,8 @@
     python benchmarks/run_all.py --data-dir DIR [--out FOLDER]
 
 The long ones run with fewer rounds and less work than by default, where a start weighs more: the
-README's figures are from the programs alone. `same_accuracy.py` and `searchers.py` take longer.
+figures in docs/figures.md are from the programs alone. `same_accuracy.py` and `searchers.py` take
+longer.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.machine import Machine, read_machine
 from cifar_tune.record.journal import FILE_NAME, Journal, read_journal
-from cifar_tune.record.results import Recorder
+from cifar_tune.record.recorder import Recorder
 
 OUTCOME = "outcome.json"
 FIRST_STEPS = "first-steps"
@@ -134,7 +134,7 @@ def _run_ours(
     arguments: argparse.Namespace, machine: Machine, plan: Plan
 ) -> tuple[list[tuple[float, float]], dict[str, float]]:
     from cifar_tune.record.tables import TableWriter
-    from cifar_tune.report.progress import ProgressLines
+    from cifar_tune.report.lines import ProgressLines
     from cifar_tune.report.tensorboard import TensorBoardFiles
     from cifar_tune.report.writer import ReportWriter
     from cifar_tune.search.run import run_search

@@ -30,7 +30,7 @@ from cifar_tune.plan import preflight
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.machine import read_machine
 from cifar_tune.record.journal import Journal
-from cifar_tune.record.results import Recorder
+from cifar_tune.record.recorder import Recorder
 from cifar_tune.search.ray_instance import ray_for
 from cifar_tune.search.run import run_search
 from cifar_tune.search.session import Session

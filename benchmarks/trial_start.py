@@ -24,7 +24,7 @@ from cifar_tune.plan import preflight
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.machine import read_machine
 from cifar_tune.record.journal import Journal, read_journal
-from cifar_tune.record.results import Recorder
+from cifar_tune.record.recorder import Recorder
 from cifar_tune.search.run import run_search
 from cifar_tune.search.session import Session
 from cifar_tune.search.trainable import Objective, fit_objective

@@ -10,7 +10,7 @@ from toy_images import toy_data, toy_run
 
 from cifar_tune.plan.config import Plan
 from cifar_tune.record.journal import Journal
-from cifar_tune.record.results import Recorder
+from cifar_tune.record.recorder import Recorder
 from cifar_tune.train.fit import fit
 
 

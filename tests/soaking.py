@@ -126,9 +126,9 @@ def main(folder: Path, trials: int) -> None:
     from cifar_tune.plan.load import load_plan
     from cifar_tune.plan.machine import read_machine
     from cifar_tune.record.journal import Journal
-    from cifar_tune.record.results import Recorder
+    from cifar_tune.record.recorder import Recorder
     from cifar_tune.record.tables import TableWriter
-    from cifar_tune.report.progress import ProgressLines
+    from cifar_tune.report.lines import ProgressLines
     from cifar_tune.report.tensorboard import TensorBoardFiles
     from cifar_tune.report.writer import ReportWriter
     from cifar_tune.search.run import run_search

@@ -9,7 +9,7 @@ from typing import Any
 
 from cifar_tune.plan.load import load_plan
 from cifar_tune.record.journal import Journal
-from cifar_tune.record.results import Observer, Recorder
+from cifar_tune.record.recorder import Observer, Recorder
 
 FIRST_STEP = 1000.0  # Unix seconds
 EPOCH_SECONDS = 2.0

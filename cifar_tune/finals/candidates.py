@@ -11,7 +11,8 @@ from cifar_tune.plan.config import FinalsConfig
 from cifar_tune.plan.forecast import compares
 from cifar_tune.plan.space import Value
 from cifar_tune.plan.task import columns_of
-from cifar_tune.record.results import Results, best_epoch, ranked
+from cifar_tune.record.ranking import best_epoch, ranked
+from cifar_tune.record.results import Results
 
 START_SECONDS = 20.0  # until a cold worker trains: imports of torch and Lightning
 

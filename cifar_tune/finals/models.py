@@ -11,7 +11,7 @@ from typing import Any
 
 from cifar_tune.files import FINALS, MODEL, at_hand, write_atomically
 from cifar_tune.finals.retraining import newest_checkpoint
-from cifar_tune.plan.config import dump_yaml
+from cifar_tune.plan.section import dump_yaml
 from cifar_tune.record.results import Results
 
 

@@ -15,7 +15,9 @@ from cifar_tune.errors import PlanError, ResultsError
 from cifar_tune.finals.uncertainty import MIN_SEEDS, Figures, interval_of_mean, standard_deviation
 from cifar_tune.plan.config import FinalsConfig, Plan
 from cifar_tune.plan.task import Scores, task_of
-from cifar_tune.record.results import Recorder, Results, best_epoch
+from cifar_tune.record.ranking import best_epoch
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.search.session import Session
 
 Subject = dict[str, Any]

@@ -14,7 +14,8 @@ from cifar_tune.finals.rounds import Round
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import VERSION, Journal
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
 from cifar_tune.search.checkpoints import drop_all
 from cifar_tune.search.run import run_search
@@ -40,9 +41,9 @@ def retraining_plan(plan: Plan, kind: Kind, trainings: int, *, before: int = 0) 
         }
     )  # fmt: skip
     seed = (plan.seed + FRESH_SEEDS[kind] + before) % SEEDS
-    return plan.model_copy(
-        update={"search": search, "seed": seed, "finals": type(plan.finals)(seeds=0)}
-    )
+    # What comes after these trainings, for whoever asks how long it will take.
+    then = type(plan.finals)(candidates=1, seeds=plan.finals.seeds if kind == "confirm" else 0)
+    return plan.model_copy(update={"search": search, "seed": seed, "finals": then})
 
 
 @dataclass(frozen=True)
@@ -97,15 +98,16 @@ class Stage:
             if recorder.results.started_from is None:
                 recorder.write("started_from", source="finals", points=list(points), trials=[])
             recorder.results.plan = plan
-            if not self._run(recorder, self.session.data.part(PARTS[kind])):
+            names = _names(current, points, before)
+            if not self._run(recorder, self.session.data.part(PARTS[kind]), names):
                 return None
             _check_checkpoints(recorder.results)
-            self._say_lost(recorder.results)
+            self._say_lost(recorder.results, names)
             return recorder.results
 
-    def _run(self, recorder: Recorder, part: Any) -> bool:
+    def _run(self, recorder: Recorder, part: Any, names: Sequence[str]) -> bool:
         """Whether all trainings have ended."""
-        with self.session.watch(recorder, recorder.journal.folder.name):
+        with self.session.watch(recorder, recorder.journal.folder.name, names):
             stop = run_search(replace(self.session, recorder=recorder), part)
         if stop.reason is None and recorder.results.unfinished():
             stop.ask("Ray, without a reason")
@@ -116,13 +118,13 @@ class Stage:
             recorder.write("finished")
         return True
 
-    def _say_lost(self, trainings: Results) -> None:
+    def _say_lost(self, trainings: Results, names: Sequence[str]) -> None:
         counts, wanted = trainings.counts(), trainings.plan.search.num_samples
         if counts["completed"] < wanted:
             lost = next(t for t in trainings.trials.values() if t.status != "completed")
             self.session.say(
                 f"{counts['failed']} of {wanted} trainings failed and {counts['diverged']}"
-                f" diverged (the first: {lost.trial_id} of {trainings.folder.name}: {lost.reason})"
+                f" diverged (the first: {names[lost.index]}: {lost.reason})"
             )
 
     def drop_checkpoints(self, kind: Kind, current: Round) -> None:
@@ -141,6 +143,15 @@ def _facts(facts: dict[str, Any], kind: Kind) -> dict[str, Any]:
     if kind == "confirm":
         return facts
     return {**facts, "train": sum(facts[name] for name in ("train", "val", "confirm"))}
+
+
+def _names(current: Round, points: Sequence[dict[str, Value]], before: int) -> list[str]:
+    """What trainings are called: the trial whose configuration each has, and which seed it is."""
+    ids = [
+        next(one.trial_id for one in current.candidates if one.values == point) for point in points
+    ]
+    turn = len(set(ids))  # candidates take turns
+    return [f"{name} seed {(before + index) // turn + 1}" for index, name in enumerate(ids)]
 
 
 @contextmanager

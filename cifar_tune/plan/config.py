@@ -5,61 +5,32 @@ Here is what every task has; the sections that a task adds are its own (`plan.ta
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from cifar_tune.plan.section import (
+    Absolute,
+    Auto,
+    Count,
+    Flag,
+    Fraction,
+    Mode,
+    NotNegative,
+    OwnCode,
+    Positive,
+    PositiveInt,
+    Section,
+    Seed,
+    absolute_path,
+)
 from cifar_tune.plan.space import Space, Value, parse_space
-from cifar_tune.plan.strict_yaml import dump
 
-Auto = Literal["auto"]
-Mode = Literal["max", "min"]
-OWN_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-OwnCode = Annotated[str, Field(pattern=f"^{OWN_NAME.pattern}$")]
-PositiveInt = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 URI = re.compile(r"[\w+.-]{2,}:/")  # or what is meant for one; a path has no colon there
 PLACE = re.compile(r"[\w+.-]+://[^#?]*[^#?/][^#]*")  # a URI that names a place, in the whole of it
 HEAD = re.compile(r"[^\s/:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")  # HOST:PORT, or [IPv6]:PORT
-
-
-def absolute_path(path: Any) -> Any:
-    """A local path made absolute, `~` included: a trial may have another working directory."""
-    if not isinstance(path, str) or "://" in path:
-        return path
-    return os.path.abspath(os.path.expanduser(path))
-
-
-Absolute = AfterValidator(absolute_path)
-
-
-@dataclass(frozen=True)
-class Flag:
-    """A field that has a flag of its own on the command line.
-
-    Attributes:
-        metavar: what stands for its value in `--help`; none: the flag alone says true.
-        name: the flag; none: the field's name with dashes.
-    """
-
-    metavar: str | None = None
-    name: str | None = None
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, keyword-only, unknown keys rejected, no silent conversion."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
-    )
 
 
 class TrainConfig(Section):
@@ -125,7 +96,7 @@ class SearchConfig(Section):
     """Whether one failed trial ends the search, which stays resumable."""
     trial_timeout: Annotated[str | Positive | None, Flag("TIME")] = None
     """A trial that reports nothing for this long hangs and is ended: as 90s, 20m, 2h or seconds."""
-    space: dict[str, dict[str, Any]] = {}
+    space: dict[str, dict[str, Any]] = Field(default={})
     """Searched fields, each with one of choice, grid, uniform, loguniform, int, logint, pow2."""
 
     @field_validator("time_budget", "trial_timeout")
@@ -214,6 +185,9 @@ class TrackingConfig(Section):
     """Weights & Biases project; none: off. The key comes from the environment or wandb's login."""
     quiet: Annotated[bool, Flag()] = False
     """Whether only warnings and the outcome are printed, and no progress."""
+    columns: dict[str, str] = Field(default={})
+    """What a line of progress shows of a report, as `figure: its name there`; empty: the epoch and
+    what the task is judged by."""
     watch: bool = False
     """Whether wandb records histograms of the gradients."""
 
@@ -316,20 +290,3 @@ def budget_seconds(time: str | float) -> float:
     if not 0 < seconds < 1e9:
         raise ValueError(f"is {time!r}; give a time above 0 as 90s, 20m or 2h")
     return seconds
-
-
-def dump_yaml(section: Section) -> str:
-    """All fields of a plan or run as YAML that `load.load_plan` reads back to an equal one."""
-    return dump(section.model_dump(mode="json"))
-
-
-def known_fields(section: type[Section], prefix: str = "") -> list[str]:
-    """Dotted names of all fields that hold a value, in the order of the classes."""
-    names: list[str] = []
-    for name, info in section.model_fields.items():
-        inner = info.annotation
-        if isinstance(inner, type) and issubclass(inner, Section):
-            names += known_fields(inner, f"{prefix}{name}.")
-        else:
-            names.append(prefix + name)
-    return names

@@ -11,8 +11,9 @@ from typing import get_args
 
 from pydantic.fields import FieldInfo
 
-from cifar_tune.plan.config import Flag, Plan, Section
+from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import load_plan, plan_from
+from cifar_tune.plan.section import Flag, Section
 from cifar_tune.plan.task import find_task
 
 TASK = Plan.model_fields["task"].default  # whose plan the flags of a new search are taken from

@@ -10,9 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from cifar_tune.errors import PlanError
-from cifar_tune.plan.config import Plan, known_fields
+from cifar_tune.plan.config import Plan
 from cifar_tune.plan.mistakes import Place, explain, hint
 from cifar_tune.plan.points import check_point
+from cifar_tune.plan.section import known_fields
 from cifar_tune.plan.space import SpaceError
 from cifar_tune.plan.strict_yaml import Lines, parse_yaml, read_yaml
 from cifar_tune.plan.task import find_task, task_of

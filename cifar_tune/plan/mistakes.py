@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from cifar_tune.plan.config import Section, known_fields
+from cifar_tune.plan.section import Section, known_fields
 
 Path = tuple[int | str, ...]
 Place = Callable[[Path], str]

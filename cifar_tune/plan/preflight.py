@@ -10,7 +10,7 @@ from pathlib import Path
 from cifar_tune.errors import PlanError, ResourceError
 from cifar_tune.files import nearest_folder
 from cifar_tune.plan.compatibility import check_pair, is_model_based
-from cifar_tune.plan.config import OWN_NAME, Plan
+from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import (
     CLUSTER,
     HERE,
@@ -23,6 +23,7 @@ from cifar_tune.plan.machine import (
 )
 from cifar_tune.plan.points import count_points, grid_points, possible_values
 from cifar_tune.plan.rungs import expected_epochs, rung_epochs, rungs_below
+from cifar_tune.plan.section import OWN_NAME
 from cifar_tune.plan.space import SpaceError
 from cifar_tune.plan.task import task_of
 

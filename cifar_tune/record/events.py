@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cifar_tune.errors import JournalError
+from cifar_tune.files import leads_out
 from cifar_tune.plan.space import Value
-from cifar_tune.record.journal import Event
-from cifar_tune.record.trials import STATUSES
+from cifar_tune.record.journal import FILE_NAME, VERSION, Event
+from cifar_tune.record.trials import STATUSES, Start
 
 LATEST = 1e12  # Unix seconds, with room
 
@@ -191,3 +195,37 @@ def what_is_wrong(event: Event) -> str:
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     return ""
+
+
+def not_ours(folder: Path, event: Event, wrong: str) -> JournalError:
+    """The error for an event that no search of ours wrote."""
+    return JournalError(
+        f"{folder / FILE_NAME}:{event['seq']}: this {event['event']!s:.40} is none of ours"
+        f" ({wrong:.300}); restore the file from a copy, or start a new search"
+    )
+
+
+def check_place(folder: Path, recorded: str, starts: Iterable[Start]) -> None:
+    """Refuse a place outside of what a search has to itself: files there may be deleted.
+
+    Raises:
+        JournalError: it is one.
+    """
+    if leads_out(recorded, [start.storage for start in starts]):
+        raise JournalError(
+            f"{folder}: its journal names {recorded}, which lies outside of what a search has to"
+            " itself; no search of ours wrote that: do not use this folder"
+        )
+
+
+def check_version(folder: Path, event: Event) -> None:
+    """Refuse a journal of a later version.
+
+    Raises:
+        JournalError: with both versions.
+    """
+    if event["version"] > VERSION:
+        raise JournalError(
+            f"{folder} was written by a later cifar_tune (journal version {event['version']}, this"
+            f" one reads {VERSION}); upgrade"
+        )

@@ -7,8 +7,8 @@ writes over it. Anything else that does not fit is damage, and is refused.
 
 The first event is `search`, whose `version` is that of the format: a later one than this program's
 is refused. Within a version events and fields are only added: a reader passes over events that it
-doesn't know, and gives a field that older journals lack a default. README.md lists events, fields
-and what is made from them; `results.py` reads each of them.
+doesn't know, and gives a field that older journals lack a default. docs/results.md lists events,
+fields and what is made from them; `results.py` reads each of them.
 """
 
 from __future__ import annotations

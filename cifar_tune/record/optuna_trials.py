@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from cifar_tune.plan.config import SearchConfig
 from cifar_tune.plan.space import FRACTIONS, LISTS, Dimension, Space, Value
 from cifar_tune.record.journal import Event
-from cifar_tune.record.results import best_epoch
+from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.trials import Trial
 
 

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cifar_tune.errors import JournalError
-from cifar_tune.files import RAY, leads_out
-from cifar_tune.plan.config import Plan, SearchConfig
+from cifar_tune.files import RAY
+from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import plan_from
 from cifar_tune.plan.space import Value
 from cifar_tune.plan.task import columns_of, score_name, task_of
-from cifar_tune.record.events import what_is_wrong
-from cifar_tune.record.journal import FILE_NAME, VERSION, Event, Journal, Records, read_journal
-from cifar_tune.record.trials import CODE, ENDED, STATUSES, UNFINISHED, Start, Trial
-
-log = logging.getLogger(__name__)
-
-Rank = tuple[float, float, int]
-Leader = tuple[Rank, Trial]  # how good it was when last looked at
+from cifar_tune.record.events import check_place, check_version, not_ours, what_is_wrong
+from cifar_tune.record.journal import Event, Records, read_journal
+from cifar_tune.record.ranking import Leaders, best_epoch
+from cifar_tune.record.trials import CODE, STATUSES, UNFINISHED, Start, Trial
 
 
 @dataclass(kw_only=True)
@@ -47,8 +41,7 @@ class Results:
     finished: bool = False
     events: int = 0
     _plan_values: dict[str, Any] | None = None
-    _leader: Leader | None = None
-    _leader_ended: Leader | None = None
+    _leaders: Leaders = field(default_factory=Leaders)
 
     @classmethod
     def read(cls, folder: Path) -> Results:
@@ -72,10 +65,7 @@ class Results:
             except (LookupError, TypeError, ValueError) as error:  # what came before does not fit
                 wrong = f"{type(error).__name__}: {' '.join(str(error).split())}"
             if wrong:
-                raise JournalError(
-                    f"{folder / FILE_NAME}:{event['seq']}: this {event['event']!s:.40} is none of"
-                    f" ours ({wrong:.300}); restore the file from a copy, or start a new search"
-                )
+                raise not_ours(folder, event, wrong)
         return results
 
     @property
@@ -97,11 +87,7 @@ class Results:
             handler(event)
 
     def _on_search(self, event: Event) -> None:
-        if event["version"] > VERSION:
-            raise JournalError(
-                f"{self.folder} was written by a later cifar_tune (journal version"
-                f" {event['version']}, this one reads {VERSION}); upgrade"
-            )
+        check_version(self.folder, event)
         self._take_plan(event["plan"])
         self.data = event["data"]
         self.environment = event["environment"]
@@ -119,23 +105,15 @@ class Results:
     def _on_start(self, event: Event) -> None:
         number = event["number"]
         storage = event.get("storage", f"{RAY}/{number}")  # always there, once
-        self._check_place(storage)
-        self.starts.append(Start(number=number, slots=event["slots"], storage=storage))
+        check_place(self.folder, storage, self.starts)
+        command = tuple(map(str, self.environment.get("command") or ()))
+        start = Start(number=number, slots=event["slots"], storage=storage, command=command)
+        self.starts.append(start)
         self._take_plan(event["plan"])
         self.finished = False
 
-    def _check_place(self, recorded: str) -> None:
-        if leads_out(recorded, [start.storage for start in self.starts]):
-            raise JournalError(
-                f"{self.folder}: its journal names {recorded}, which lies outside of what a search"
-                " has to itself; no search of ours wrote that: do not use this folder"
-            )
-
     def _on_slots_changed(self, event: Event) -> None:
-        """Nodes joined or left the cluster."""
-        start = self.starts[-1]
-        start.earlier_slots[event["time"]] = start.slots
-        start.slots = event["slots"]
+        self.starts[-1].change_slots(event["slots"], event["time"])
 
     def _on_started_from(self, event: Event) -> None:
         self.started_from = event
@@ -147,7 +125,7 @@ class Results:
         for trial in self.trials.values():
             if trial.status == "completed" and trial.epochs < self.plan.train.max_epochs:
                 trial.status, trial.completed_epochs = "pending", trial.epochs
-        self._find_leaders()
+        self._leaders.find(self.trials.values(), self.plan)
 
     def _on_trial_created(self, event: Event) -> None:
         keys = ("trial_id", "index", "seed", "values")
@@ -168,7 +146,7 @@ class Results:
         trial.results[epoch] = metrics
         trial.spans[metrics["first_step_at"]] = metrics["reported_at"]
         if event["checkpoint"] is not None:
-            self._check_place(event["checkpoint"])
+            check_place(self.folder, event["checkpoint"], self.starts)
             trial.checkpoints[epoch] = event["checkpoint"]
         # The scheduler's decision is in the same line as the result, so a crash between this line
         # and trial_ended changes nothing.
@@ -182,7 +160,7 @@ class Results:
             trial.status = "diverged"
         self.epochs_run += 1
         self._touch(event, trial)
-        self._update_leaders(trial)
+        self._leaders.update(trial, self.trials.values(), self.plan)
 
     def _on_checkpoints_dropped(self, event: Event) -> None:
         for epoch in event["epochs"]:
@@ -204,7 +182,7 @@ class Results:
         if event["status"] == "failed":
             trial.failures.append(event.get("kind", CODE))
         self._touch(event, trial)
-        self._update_leaders(trial)
+        self._leaders.update(trial, self.trials.values(), self.plan)
 
     def _on_trial_retried(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]
@@ -215,7 +193,7 @@ class Results:
         trial.status, trial.reason = "pending", ""
         self.finished = False
         self._touch(event, trial)
-        self._find_leaders()
+        self._leaders.find(self.trials.values(), self.plan)
 
     def _on_exchanged(self, event: Event) -> None:
         epoch = event["epoch"]
@@ -224,7 +202,7 @@ class Results:
             trial = self.trials[clone["trial_id"]]
             trial.earlier_values[epoch] = trial.values
             trial.values = clone["values"]
-            self._check_place(clone["checkpoint"])
+            check_place(self.folder, clone["checkpoint"], self.starts)
             trial.inherited = epoch, clone["checkpoint"]
 
     def _on_finals_began(self, event: Event) -> None:
@@ -233,6 +211,7 @@ class Results:
         self.known_to[event["number"]] = len(self.trials), self.epochs_run
         asked = type(self.plan.finals)(**event["asked"])
         self.plan = self.plan.model_copy(update={"finals": asked})
+        self._plan_values = None
 
     def _on_confirmed(self, event: Event) -> None:
         self.confirmed[event["number"]] = event
@@ -283,7 +262,7 @@ class Results:
 
     def best(self) -> Trial | None:
         """The winner by validation so far, or none."""
-        return None if self._leader is None else self._leader[1]
+        return self._leaders.best
 
     def winner(self) -> dict[str, Any] | None:
         """The best trial as `summary.json` tells it."""
@@ -301,37 +280,7 @@ class Results:
 
     def best_ended(self) -> Trial | None:
         """The leader among the trials that ended: nothing can take its place but a better one."""
-        return None if self._leader_ended is None else self._leader_ended[1]
-
-    def _update_leaders(self, trial: Trial) -> None:
-        """Compare one trial with the leaders: looking at all at each report would be quadratic."""
-        self._leader = self._leading(self._leader, trial, self.trials.values())
-        if trial.status in ENDED:
-            self._leader_ended = self._leading(self._leader_ended, trial, self._ended())
-
-    def _leading(
-        self, leader: Leader | None, trial: Trial, trials: Iterable[Trial]
-    ) -> Leader | None:
-        rank = rank_of(trial, self.plan) if trial.usable else None
-        if leader is not None and trial is leader[1]:
-            if rank is None or rank < leader[0]:  # it failed, or got worse
-                return self._first(trials)
-            return rank, trial
-        if rank is not None and (leader is None or rank > leader[0]):
-            return rank, trial
-        return leader
-
-    def _find_leaders(self) -> None:
-        """Compare all: what has happened may have made any trial usable, or not ended."""
-        self._leader = self._first(self.trials.values())
-        self._leader_ended = self._first(self._ended())
-
-    def _first(self, trials: Iterable[Trial]) -> Leader | None:
-        best = pick_best(trials, self.plan)
-        return None if best is None else (rank_of(best, self.plan), best)
-
-    def _ended(self) -> Iterator[Trial]:
-        return (trial for trial in self.trials.values() if trial.status in ENDED)
+        return self._leaders.best_ended
 
     @property
     def offered_seconds(self) -> float:
@@ -340,78 +289,12 @@ class Results:
 
     def cost(self) -> dict[str, Any]:
         """Where the time went; utilisation is busy / (wall x slots)."""
-        wall = sum(start.wall_seconds for start in self.starts)
-        offered = self.offered_seconds
-        busy = sum(trial.busy_seconds for trial in self.trials.values())
+        offered, busy = self.offered_seconds, sum(one.busy_seconds for one in self.trials.values())
         return {
-            "wall_seconds": round(wall, 3),
+            "wall_seconds": round(sum(start.wall_seconds for start in self.starts), 3),
             "busy_seconds": round(busy, 3),
             "slots": self.starts[-1].slots if self.starts else 0,
             "utilisation": round(busy / offered, 4) if offered else 0.0,
             "epochs_run": self.epochs_run,
             "epochs_without_stopping": len(self.trials) * self.plan.train.max_epochs,
         }
-
-
-Observer = Callable[[Event, Results], None]
-
-
-class PicklesAsNothing:
-    """What lives in the driver alone: Ray pickles a Tuner with its parts, and nobody reads it."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
-
-
-class Recorder(PicklesAsNothing):
-    """The one way to add to a search: the journal first, then the results, then who looks on."""
-
-    def __init__(self, journal: Journal, observers: Sequence[Observer] = ()) -> None:
-        self.journal = journal
-        self.observers = list(observers)
-        self.results = Results.from_records(journal.folder, journal.records)
-
-    def write(self, event: str, **values: Any) -> None:
-        """Append one event; it is on the disk when this returns.
-
-        Raises:
-            StorageError: as `Journal.append`.
-        """
-        written = self.journal.append(event, **values)
-        self.results.apply(written)
-        for observer in list(self.observers):
-            try:
-                observer(written, self.results)
-            except Exception as error:  # what is shown must not cost what is recorded
-                self.observers.remove(observer)
-                name = getattr(observer, "__qualname__", type(observer).__name__)
-                log.warning("%s is off from here on: %s", name, error)
-
-
-def best_epoch(trial: Trial, search: SearchConfig) -> int:
-    """The epoch that a trial is judged by: its best, the earliest of equals, or its last."""
-    epochs = trial.judged or list(trial.results)
-    curve = trial.curve(search.metric)
-    known = curve.keys() & epochs
-    if search.winner_by == "last" or not known:  # it diverged in the first
-        return max(epochs)
-    return max(known, key=lambda epoch: (search.sign * curve[epoch], -epoch))
-
-
-def pick_best(trials: Iterable[Trial], plan: Plan) -> Trial | None:
-    """The best usable trial by the plan's metric, or none."""
-    return next(iter(ranked(trials, plan)), None)
-
-
-def ranked(trials: Iterable[Trial], plan: Plan) -> list[Trial]:
-    """The usable trials, best first."""
-    usable = (trial for trial in trials if trial.usable)
-    return sorted(usable, key=lambda trial: rank_of(trial, plan), reverse=True)
-
-
-def rank_of(trial: Trial, plan: Plan) -> Rank:
-    """What a usable trial is compared by: higher is better; loss and age tell equals apart."""
-    metrics = trial.results[best_epoch(trial, plan.search)]
-    loss = metrics.get(task_of(plan).main_loss, 0.0)
-    return plan.search.sign * metrics[plan.search.metric], -loss, -trial.index

@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from cifar_tune.files import write_atomically
-from cifar_tune.plan.config import Plan, dump_yaml
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.section import dump_yaml
 from cifar_tune.plan.task import columns_of, score_name
 from cifar_tune.record.journal import Event
-from cifar_tune.record.results import Results, best_epoch
+from cifar_tune.record.ranking import best_epoch
+from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
 
 FIRST_COLUMNS = ("trial_id", "status", "epochs", "best_epoch")  # then the task's, then the rest

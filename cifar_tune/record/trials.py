@@ -91,6 +91,7 @@ class Start:
         slots: trials that fit at once, now.
         storage: where its trials' checkpoints lie: a URI, or a path from the results folder.
         earlier_slots: what held before each change of the cluster, by the change's time.
+        command: as it was given; empty where that is not known.
     """
 
     number: int
@@ -99,6 +100,7 @@ class Start:
     began: float | None = None
     ended: float | None = None
     earlier_slots: dict[float, int] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
 
     @property
     def wall_seconds(self) -> float:
@@ -115,6 +117,11 @@ class Start:
             until = min(max(until, since), self.ended)  # noqa: PLW2901
             offered, since = offered + (until - since) * slots, until
         return offered + (self.ended - since) * self.slots
+
+    def change_slots(self, slots: int, time: float) -> None:
+        """Nodes joined or left the cluster."""
+        self.earlier_slots[time] = self.slots
+        self.slots = slots
 
     @property
     def most_slots(self) -> int:

@@ -12,7 +12,8 @@ from cifar_tune.plan.config import Plan, SearchConfig
 from cifar_tune.plan.points import lies_in
 from cifar_tune.plan.space import Value
 from cifar_tune.plan.task import task_of
-from cifar_tune.record.results import Results, best_epoch, pick_best
+from cifar_tune.record.ranking import best_epoch, pick_best
+from cifar_tune.record.results import Results
 from cifar_tune.record.trials import ENDED, Trial
 
 LEARNS_NOTHING = ("random", "sobol")

@@ -21,7 +21,7 @@ class Entry:
     note: str
 
 
-def share_of(results: Results) -> float:
+def units_per_trial(results: Results) -> float:
     """What a trial occupies: GPUs on GPUs, else CPUs."""
     resources = results.plan.resources
     wanted = resources.gpus_per_trial if results.plan.on_gpu else resources.cpus_per_trial
@@ -63,20 +63,20 @@ def _mean_epoch_seconds(results: Results) -> float:
 
 def ledger(results: Results, finals: dict[str, Results]) -> list[Entry]:
     """The entries, spent ones first; amounts in `compute_unit`."""
-    share, busy = share_of(results), sum(t.busy_seconds for t in results.trials.values())
+    units, busy = units_per_trial(results), sum(t.busy_seconds for t in results.trials.values())
     offered = results.offered_seconds
-    extra = {name: one.offered_seconds * share_of(one) for name, one in finals.items()}
-    spent = max(offered, busy) * share + sum(extra.values())
+    extra = {name: one.offered_seconds * units_per_trial(one) for name, one in finals.items()}
+    spent = max(offered, busy) * units + sum(extra.values())
     epochs, saved = saved_seconds(results)
 
     def entry(name: str, amount: float, note: str) -> Entry:
         return Entry(name=name, amount=amount, part=amount / spent if spent else 0.0, note=note)
 
     entries = [
-        entry("training in the search", busy * share, f"{results.epochs_run:,} epochs"),
+        entry("training in the search", busy * units, f"{results.epochs_run:,} epochs"),
         entry(
             "overhead",
-            max(0.0, offered - busy) * share,
+            max(0.0, offered - busy) * units,
             "slots' time without training: starts, waiting, the end of the search",
         ),
     ]
@@ -85,6 +85,6 @@ def ledger(results: Results, finals: dict[str, Results]) -> list[Entry]:
         for name, amount in extra.items()
     ]
     note = f"estimated: {epochs:,} epochs not run, at the seconds an epoch of each trial"
-    saving = Entry(name="saved by early stopping", amount=saved * share, part=None, note=note)
+    saving = Entry(name="saved by early stopping", amount=saved * units, part=None, note=note)
     total = Entry(name="spent in all", amount=spent, part=1.0, note="")
     return [*entries, total, saving]

@@ -1,10 +1,13 @@
 "use strict";
 (() => {
+  const PAPER = 680, HALF = 330; // pixels, of A4 and of letter paper within their margins
+  const root = document.documentElement;
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  const drawn = [];
+  const paper = window.matchMedia("print");
+  const waiting = [...document.querySelectorAll("script[data-plot]")], drawn = [];
 
   function colour(name) {
-    return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+    return getComputedStyle(root).getPropertyValue(name).trim();
   }
 
   // The colours of text and grid by theme, as a change of a plot's layout.
@@ -27,31 +30,47 @@
   }
 
   // Plotly picks the colour of words by the cell's, as if what shows through it were white.
-  async function paint(place) {
-    await Plotly.relayout(place, theme(place.layout));
+  function paint(place, size = {}) {
     const cells = [...place.data.keys()].filter((number) => place.data[number].type === "heatmap");
     const scale = [[0, colour("--surface")], [1, "#2f86c9"]];
-    if (cells.length) await Plotly.restyle(place, {colorscale: [scale]}, cells);
+    if (cells.length) Plotly.restyle(place, {colorscale: [scale]}, cells);
+    Plotly.relayout(place, {...theme(place.layout), ...size});
   }
 
+  // Plotly draws at once, though it gives promises: what prints the page waits for none.
   function draw(source) {
     const place = document.getElementById(source.dataset.plot);
     const plot = JSON.parse(source.textContent);
     plot.layout.xaxis ??= {};
     plot.layout.yaxis ??= {};
     const options = {
-      responsive: true, displaylogo: false, scrollZoom: false, displayModeBar: "hover",
+      responsive: true, displaylogo: false, scrollZoom: false, displayModeBar: true,
       // Plotly's own default is a button that uploads the plot to its makers.
       showSendToCloud: false, plotlyServerURL: "",
       modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
     };
-    return Plotly.newPlot(place, plot.data, plot.layout, options)
-      .then(() => paint(place))
-      .then(() => drawn.push(place));
+    Plotly.newPlot(place, plot.data, plot.layout, options);
+    paint(place);
+    drawn.push(place);
   }
 
-  function repaint() {
-    return Promise.all(drawn.map(paint));
+  function drawNext() {
+    const source = waiting.shift();
+    if (source) draw(source);
+    return Boolean(source);
+  }
+
+  // Paper is narrower than the window, white, and shows what nobody has scrolled to.
+  function print() {
+    if (root.classList.contains("printed")) return;
+    root.classList.add("printed");
+    while (drawNext());
+    for (const place of drawn) paint(place, {autosize: false, width: place.closest(".pair") ? HALF : PAPER});
+  }
+
+  function unprint() {
+    root.classList.remove("printed");
+    for (const place of drawn) paint(place, {autosize: true, width: null});
   }
 
   function key(cell) {
@@ -82,16 +101,14 @@
   for (const button of document.querySelectorAll(".sortable button")) {
     button.addEventListener("click", () => sort(button.parentElement));
   }
-  dark.addEventListener("change", repaint);
-  window.addEventListener("beforeprint", repaint);
-  window.addEventListener("afterprint", repaint);
+  dark.addEventListener("change", () => drawn.forEach((place) => paint(place)));
+  paper.addEventListener("change", () => (paper.matches ? print() : unprint()));
+  window.addEventListener("beforeprint", print);
+  window.addEventListener("afterprint", unprint);
 
   // One plot after another, with room between them for the reader's clicks.
   (async () => {
-    for (const source of document.querySelectorAll("script[data-plot]")) {
-      await draw(source);
-      await new Promise((resolve) => setTimeout(resolve));
-    }
-    document.documentElement.dataset.drawn = String(drawn.length);
+    while (drawNext()) await new Promise((resolve) => setTimeout(resolve));
+    root.dataset.drawn = String(drawn.length);
   })();
 })();

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Mapping
@@ -20,15 +19,19 @@ from plotly.offline import get_plotlyjs
 from cifar_tune import __version__
 from cifar_tune.errors import ResultsError
 from cifar_tune.files import BEST, MODEL, write_atomically
+from cifar_tune.plan.task import Panel, Panels, columns_of, in_words, task_of
 from cifar_tune.record.journal import Records, is_running, locked, read_journal
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import failures, write_settings, write_tables
-from cifar_tune.report import curves, plots
-from cifar_tune.report.answer import answer_of, commands_of
+from cifar_tune.report import curves, fields
+from cifar_tune.report.commands import commands_of, final_model
+from cifar_tune.report.headline import headline_of
 from cifar_tune.report.ledger import compute_unit, ledger, nested_searches
-from cifar_tune.report.style import caption_of, plain
+from cifar_tune.report.parallel import parallel_coordinates
+from cifar_tune.report.style import caption_of, finish, plain
+from cifar_tune.report.timeline import timeline
 from cifar_tune.report.trials import trial_rows
-from cifar_tune.vision import panels as pictures
+from cifar_tune.report.words import counted, duration, measured, setting, share
 
 FILE_NAME = "report.html"
 FINISHED, STOPPED, RUNNING, KILLED = "finished", "stopped", "running", "killed"
@@ -36,13 +39,14 @@ FINISHED, STOPPED, RUNNING, KILLED = "finished", "stopped", "running", "killed"
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """A plot on the page, or the reason why it is missing."""
+    """A plot or a gallery on the page, or the reason why it is missing."""
 
     name: str
     title: str
     caption: str
     height: int = 0
     content: Markup | None = None
+    gallery: tuple[tuple[str, str], ...] = ()
 
 
 def write_report(folder: Path) -> Path:
@@ -104,28 +108,26 @@ def render(results: Results, state: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, duration=_duration, breakable=_breakable)
+    environment.filters.update(
+        breakable=_breakable, counted=counted, duration=duration, figure=_figure, in_words=in_words,
+        setting=setting, share=share,
+    )  # fmt: skip
     if state == KILLED:  # nobody came to write down that these will not end
         for trial in results.trials.values():
             trial.status = "interrupted" if trial.status == "running" else trial.status
-    predictions = pictures.read_predictions(results)
     finals = nested_searches(results.folder)
-    mistakes = (
-        predictions
-        if isinstance(predictions, str)
-        else pictures.confident_mistakes(predictions, results)
-    )
     return environment.get_template("page.html").render(
         results=results,
         plan=results.plan,
+        columns=columns_of(results.plan),
         state=state,
-        answer=answer_of(results, finals),
+        answer=headline_of(results, finals),
         commands=commands_of(results),
+        final_model=final_model(results),
         has_model=(results.folder / BEST / MODEL).is_file(),
-        plots=_plots(results, predictions),
+        plots=_plots(results),
         slices=_slices(results),
-        mistakes=mistakes,
-        predictions=predictions,
+        panels=_panels(results),
         failures=failures(results),
         ledger=ledger(results, finals),
         unit=compute_unit(results),
@@ -148,25 +150,21 @@ def _package_file(name: str) -> str:
     return (resources.files("cifar_tune.report") / name).read_text(encoding="utf-8")
 
 
-def _plots(results: Results, predictions: pictures.Predictions | str) -> dict[str, Plot]:
+def _plots(results: Results) -> dict[str, Plot]:
     drawn: dict[str, tuple[str, go.Figure | str]] = {
-        "best": ("Best so far, trial by trial", plots.best_so_far(results)),
+        "best": ("Best so far, trial by trial", curves.best_so_far(results)),
         "compute": ("Best so far against compute", curves.best_over_compute(results)),
         "curves": ("Learning curves", curves.learning_curves(results)),
-        "parallel": ("Parallel coordinates", plots.parallel_coordinates(results)),
-        "importances": ("Importance of each field", plots.importances(results)),
-        "contour": ("The two most important fields", plots.contour(results)),
-        "timeline": ("Trials over slots", curves.timeline(results)),
-        "confusion": (
-            "Confusion matrix",
-            predictions if isinstance(predictions, str) else pictures.confusion(predictions),
-        ),
+        "parallel": ("Parallel coordinates", parallel_coordinates(results)),
+        "importances": ("Importance of each field", fields.importances(results)),
+        "contour": ("Two fields together", fields.contour(results)),
+        "timeline": ("Trials over slots", timeline(results)),
     }
     return {name: _plot(name, title, figure) for name, (title, figure) in drawn.items()}
 
 
 def _slices(results: Results) -> list[Plot]:
-    slices = plots.slices(results)
+    slices = fields.slices(results)
     if isinstance(slices, str):
         return [_plot("slice-1", "Slices", slices)]
     return [
@@ -187,6 +185,25 @@ def _plot(name: str, title: str, figure: go.Figure | str) -> Plot:
     )
 
 
+def _panels(results: Results) -> list[Plot]:
+    """What the task has to show."""
+    task = task_of(results.plan)
+    if not isinstance(task, Panels):
+        return []
+    try:
+        return [_panel(panel) for panel in task.panels(results)]
+    except Exception as error:  # it may be a user's own; the rest of the page is none of its
+        reason = f"The task {results.plan.task} could not show its part: {error!r:.300}"
+        return [Plot(name="task", title="From the task", caption=reason)]
+
+
+def _panel(panel: Panel) -> Plot:
+    name = f"task-{panel.name}"
+    if panel.figure is not None:
+        return _plot(name, panel.title, finish(panel.figure, panel.caption, panel.height))
+    return Plot(name=name, title=panel.title, caption=panel.caption, gallery=panel.gallery)
+
+
 def inline_json(figure: go.Figure) -> str:
     """A plot as JSON that can stand in a script element: it can't end that, nor open another."""
     content = plain(figure.to_plotly_json())
@@ -203,22 +220,9 @@ def _pairs(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(key, str(value)) for key, value in content.items() if value is not None]
 
 
-def _number(value: object) -> str:
-    """A value as a table shows it."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    if not isinstance(value, float):
-        return "" if value is None else str(value)
-    return json.dumps(value) if value == int(value) and abs(value) < 1e6 else f"{value:.4g}"
-
-
-def _duration(seconds: float) -> str:
-    """A time in the two units that matter."""
-    whole = round(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+def _figure(value: float | None) -> str:
+    """A measured figure, or nothing where there is none."""
+    return "" if value is None else measured(value)
 
 
 def _breakable(name: str) -> Markup:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
+
+from cifar_tune.plan.config import SearchConfig
+
+NOTHING_JUDGED = "No trial has reported an epoch that it can be judged by yet."
+NOTHING_REPORTED = "No trial has reported an epoch yet."
 
 # After Okabe and Ito (2008), each moved to a lightness that stands out on white and on black.
 COLOURS = {
@@ -29,13 +35,15 @@ _LITERAL = re.compile(r"<(?!/?(?:br|extra)\s*/?>)")
 def finish(figure: go.Figure, caption: str, height: int = 380) -> go.Figure:
     """Give a plot our looks, and the sentence that says what it shows.
 
-    The page adds the colours of text and grid by the reader's light or dark theme.
+    The page adds the colours of text and grid by the reader's light or dark theme. Margins that
+    the plot has already stay.
     """
+    margin = {"l": 62, "r": 14, "t": 34, "b": 50, **figure.layout.margin.to_plotly_json()}
     figure.update_layout(
         title=None,
         height=height,
         autosize=True,
-        margin={"l": 62, "r": 14, "t": 34, "b": 50},
+        margin=margin,
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left"},
@@ -52,8 +60,13 @@ def caption_of(figure: go.Figure) -> str:
     return str(figure.layout.meta["caption"])
 
 
+def logarithmic(values: Sequence[float], search: SearchConfig) -> bool:
+    """Whether the metric's axis is logarithmic: a high loss must not press the others together."""
+    return search.mode == "min" and min(values) > 0
+
+
 def plain(content: Any) -> Any:
-    """A plot's content in which no text is taken for a link, whatever a user named a class."""
+    """A plot's content in which no text is taken for a link, whatever a user gave as a name."""
     if isinstance(content, str):
         return _LITERAL.sub("&lt;", content)
     if isinstance(content, dict):
@@ -61,8 +74,3 @@ def plain(content: Any) -> Any:
     if isinstance(content, (list, tuple)):
         return [plain(value) for value in content]
     return content
-
-
-def metric_name(metric: str) -> str:
-    """The metric in words."""
-    return metric.replace("val_", "validation ")

@@ -10,6 +10,7 @@ from typing import ParamSpec
 
 from cifar_tune.files import is_of_finals, write_atomically
 from cifar_tune.plan.config import SearchConfig
+from cifar_tune.plan.task import columns_of
 from cifar_tune.record.journal import Event
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import ENDED, STATUSES, Trial
@@ -21,7 +22,6 @@ P = ParamSpec("P")
 
 # What ends the names of the files for the HPARAMS page.
 ROW, COLUMNS = "row", "columns"
-METRICS = ("val_accuracy", "val_loss", "best_val_accuracy", "epoch")
 
 
 class TensorBoardFiles:
@@ -80,8 +80,9 @@ class TensorBoardFiles:
         self._without_row[name] = results.trials[name], results.plan.search
 
     def _write_columns(self, results: Results) -> None:
-        space = results.plan.search.parsed_space
-        self._replace(self._folder, COLUMNS, self._files.experiment(space, STATUSES, METRICS))
+        space, columns = results.plan.search.parsed_space, columns_of(results.plan)
+        metrics = (*columns, f"best_{columns[0]}", "epoch")
+        self._replace(self._folder, COLUMNS, self._files.experiment(space, STATUSES, metrics))
 
     def _write_row(self, trial: Trial, search: SearchConfig) -> None:
         """The trial's hyperparameters and status."""

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_tune.record.journal import Event
-from cifar_tune.record.results import PicklesAsNothing, Results
+from cifar_tune.record.recorder import PicklesAsNothing
+from cifar_tune.record.results import Results
 
 log = logging.getLogger(__name__)
 

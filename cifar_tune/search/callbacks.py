@@ -12,7 +12,7 @@ from ray import tune
 from cifar_tune.errors import StorageError
 from cifar_tune.files import MODEL, inside, locate
 from cifar_tune.record.journal import storage_error
-from cifar_tune.record.results import PicklesAsNothing, Recorder
+from cifar_tune.record.recorder import PicklesAsNothing, Recorder
 from cifar_tune.record.trials import (
     CODE,
     DISK_FULL,

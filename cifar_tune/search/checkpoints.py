@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from cifar_tune.files import RAY, delete_folder, is_whole, keep_only, locate, name_of, parent
-from cifar_tune.record.results import Recorder, Results, best_epoch
+from cifar_tune.record.ranking import best_epoch
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.record.trials import ENDED, Trial
 
 

@@ -19,7 +19,8 @@ from cifar_tune.plan.config import Plan
 from cifar_tune.plan.rungs import exchange_epochs
 from cifar_tune.plan.space import Dimension, Space, Value
 from cifar_tune.plan.task import task_of
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
 
 log = logging.getLogger(__name__)

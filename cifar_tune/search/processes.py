@@ -12,7 +12,8 @@ from ray import tune
 from ray.tune.search import ConcurrencyLimiter
 
 from cifar_tune.plan.machine import Share, slots_on
-from cifar_tune.record.results import PicklesAsNothing, Results
+from cifar_tune.record.recorder import PicklesAsNothing
+from cifar_tune.record.results import Results
 from cifar_tune.search.callbacks import JournalCallback
 from cifar_tune.search.cluster import live_nodes, unseen
 from cifar_tune.search.stop import StopRequest

@@ -12,7 +12,8 @@ from cifar_tune.errors import CifarTuneError, PlanError
 from cifar_tune.plan.own_code import told
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import Event, storage_error
-from cifar_tune.record.results import PicklesAsNothing, Recorder, Results
+from cifar_tune.record.recorder import PicklesAsNothing, Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial, id_of, runs_alone
 from cifar_tune.search.checkpoints import to_go_on_from
 from cifar_tune.search.pbt import due_exchange, hold_exchange, waits

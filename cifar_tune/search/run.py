@@ -17,7 +17,8 @@ from ray.tune.search import ConcurrencyLimiter
 from cifar_tune.errors import PlanError
 from cifar_tune.files import RAY, inside, is_of_finals, locate, name_of, parent
 from cifar_tune.plan.config import Plan, budget_seconds
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.search.callbacks import JournalCallback
 from cifar_tune.search.processes import NodeWatch, ProcessWatch
 from cifar_tune.search.queue import TrialQueue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import Machine, Share
 from cifar_tune.plan.task import Say
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.search.trainable import Objective
 
 
@@ -19,7 +20,7 @@ def _silent(line: str) -> None:
     """Nobody looks on."""
 
 
-def _unseen(_: Recorder, title: str) -> AbstractContextManager[None]:  # noqa: ARG001
+def _unseen(*_: object) -> AbstractContextManager[None]:
     return nullcontext()
 
 
@@ -35,7 +36,8 @@ class Session:
         ray: Ray starts in it when it is needed, and ends with it.
         say: shows a line.
         resume_command: goes on with the search, whatever stops it.
-        watch: shows what a stage's recorder writes, under a title, while its context lasts.
+        watch: shows what a stage's recorder writes, under a title and with these names of its
+            trainings, while its context lasts.
     """
 
     recorder: Recorder
@@ -46,7 +48,7 @@ class Session:
     ray: ExitStack
     say: Say = _silent
     resume_command: str = ""
-    watch: Callable[[Recorder, str], AbstractContextManager[None]] = _unseen
+    watch: Callable[[Recorder, str, Sequence[str]], AbstractContextManager[None]] = _unseen
 
     @property
     def results(self) -> Results:

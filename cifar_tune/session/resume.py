@@ -19,7 +19,8 @@ from cifar_tune.record.journal import (
     read_journal,
     resume_command,
 )
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.record.warm_start import read_start_from
 from cifar_tune.search.cluster import check_storage, nodes_for
 from cifar_tune.search.session import Session
@@ -76,7 +77,7 @@ def judge_search(folder: Path, machine: Machine, say: Say, *, changes: Plan | No
         say(standing(results))
         for line in way_on(results):
             say(line)
-        for line in task_of(results.plan).find(results.plan):
+        for line in task_of(results.plan).find(results.plan, recorded=results.data).sentences:
             say(line)
 
 

@@ -7,7 +7,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
 from importlib import metadata
@@ -21,7 +21,8 @@ from cifar_tune.plan.machine import Machine, Share
 from cifar_tune.plan.preflight import Forecast
 from cifar_tune.plan.task import Data, Say, task_of
 from cifar_tune.record.journal import VERSION, Event, Journal, resume_command, storage_error
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.record.tables import TableWriter, write_settings
 from cifar_tune.record.warm_start import StartFrom
 from cifar_tune.report.progress import progress_for
@@ -62,7 +63,7 @@ def start_search(
                 f" {resume_command(folder)}, or choose another --name"
             )
         recorder = Recorder(journal)
-        plan, environment = forecast.plan, _environment(machine, forecast.share)
+        plan, environment = data.settled(forecast.plan), _environment(machine, forecast.share)
         recorder.write(
             "search",
             version=VERSION,
@@ -116,9 +117,9 @@ def session_of(
     """All that this start works on and with; Ray ends with it, if it was started."""
     folder = recorder.journal.folder
 
-    def watch(stage: Recorder, title: str) -> AbstractContextManager[None]:
+    def watch(stage: Recorder, title: str, names: Sequence[str]) -> AbstractContextManager[None]:
         tensorboard = folder / "tensorboard" / f"finals-{title}"
-        return _watching(stage, tensorboard, lambda line: say(f"{title}  {line}"), title)
+        return _watching(stage, tensorboard, lambda line: say(f"{title}  {line}"), title, names)
 
     with ExitStack() as ray:
         yield Session(
@@ -161,11 +162,15 @@ def carry_out(session: Session, *, only: Collection[str] | None = None) -> int:
 
 @contextmanager
 def _watching(
-    recorder: Recorder, tensorboard_folder: Path, say: Say, title: str = ""
+    recorder: Recorder,
+    tensorboard_folder: Path,
+    say: Say,
+    title: str = "",
+    names: Sequence[str] = (),
 ) -> Iterator[None]:
     """Show what is recorded: as a table or as lines, and in TensorBoard's files."""
     quiet = recorder.results.plan.tracking.quiet
-    progress = progress_for(say, sys.stdout, quiet=quiet, title=title)
+    progress = progress_for(say, sys.stdout, quiet=quiet, title=title, names=names)
     tensorboard = TensorBoardFiles(tensorboard_folder)
     recorder.observers = [progress, tensorboard]
     try:

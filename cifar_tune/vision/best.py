@@ -14,8 +14,9 @@ import numpy as np
 
 from cifar_tune.files import BEST as FOLDER
 from cifar_tune.files import CARD, MODEL, PREDICTIONS, at_hand, locate, write_atomically
-from cifar_tune.plan.config import dump_yaml
-from cifar_tune.record.results import Results, best_epoch
+from cifar_tune.plan.section import dump_yaml
+from cifar_tune.record.ranking import best_epoch
+from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
 from cifar_tune.vision.data import Images, SearchData
 from cifar_tune.vision.evaluate import accuracy, predict_logits

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cifar_tune.errors import DataError, ResultsError
 from cifar_tune.files import CARD, MODEL, is_packed, write_atomically
-from cifar_tune.plan.config import Section
+from cifar_tune.plan.section import Section
 from cifar_tune.vision.config import ModelConfig
 from cifar_tune.vision.data.dataset import IMAGE_SIDE
 from cifar_tune.vision.models import build_model

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from cifar_tune.files import BEST as FOLDER
 from cifar_tune.files import PREDICTIONS
 from cifar_tune.plan.task import Panel
 from cifar_tune.record.results import Results
-from cifar_tune.report.style import caption_of, finish
 from cifar_tune.vision.config import VisionPlan
 from cifar_tune.vision.data import find_dataset, search_data
 
@@ -59,39 +59,38 @@ class Mistake:
     png: str
 
     @property
-    def in_words(self) -> str:
+    def caption(self) -> str:
         """What it is, and what it was taken for."""
-        return f"{self.true}, taken for {self.predicted} ({self.probability:.0%})"
+        return f"{self.true}, taken for {self.predicted} ({self.probability:.3f})"
 
 
 def panels(results: Results) -> list[Panel]:
     """The confusion matrix and the most confident mistakes, or why there are none."""
-    title = "Confusion matrix"
-    predictions = read_predictions(results)
+    title, predictions = "Confusion matrix", read_predictions(results)
     if isinstance(predictions, str):
         return [Panel(name="confusion", title=title, caption=predictions)]
-    figure = confusion(predictions)
-    mistakes = confident_mistakes(predictions, results)
-    if isinstance(mistakes, str):
-        caption, shown = mistakes, list[Mistake]()
-    else:
-        caption = "Validation images that the model is surest of and wrong about."
-        shown = mistakes
-    return [
-        Panel(
-            name="confusion",
-            title=title,
-            caption=caption_of(figure),
-            figure=figure,
-            height=figure.layout.height,
-        ),
-        Panel(
-            name="mistakes",
-            title="Most confident mistakes",
-            caption=caption,
-            gallery=tuple((one.png, one.in_words) for one in shown),
-        ),
-    ]
+    table = counts_of(predictions)
+    matrix = Panel(
+        name="confusion",
+        title=title,
+        caption=_confusion_caption(predictions, table),
+        figure=confusion(predictions.classes, table),
+        height=500,
+    )
+    return [matrix, _gallery(confident_mistakes(predictions, results), predictions.trial_id)]
+
+
+def _gallery(mistakes: list[Mistake] | str, trial_id: str) -> Panel:
+    shown: list[Mistake] = [] if isinstance(mistakes, str) else mistakes
+    return Panel(
+        name="mistakes",
+        title="Most confident mistakes",
+        caption=mistakes
+        if isinstance(mistakes, str)
+        else f"The {len(shown)} validation images that {trial_id} is surest of and wrong about,"
+        " each with the probability that it gave.",
+        gallery=tuple((one.png, one.caption) for one in shown),
+    )
 
 
 def read_predictions(results: Results) -> Predictions | str:
@@ -126,30 +125,39 @@ def _trial_of(folder: Path) -> str:
         return "an unknown trial"
 
 
-def confusion(predictions: Predictions) -> go.Figure:
-    """Images by true class (rows) and predicted class (columns), shaded by the part of the row."""
+def counts_of(predictions: Predictions) -> NDArray[np.int64]:
+    """How many images of each class were taken for each: [true, predicted]."""
     count = len(predictions.classes)
     table = np.zeros((count, count), np.int64)
     np.add.at(table, (predictions.labels, predictions.predicted), 1)
+    return table
+
+
+def confusion(classes: Sequence[str], table: NDArray[np.int64]) -> go.Figure:
+    """Images by true class (rows) and predicted class (columns), shaded by the part of the row."""
     parts = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    names = list(predictions.classes)
+    names = list(classes)
     figure = go.Figure()
     figure.add_heatmap(
         z=np.round(parts, 4).tolist(), x=names, y=names, customdata=table.tolist(), zmin=0, zmax=1,
         colorscale=[[0, "rgba(47, 134, 201, 0)"], [1, "rgba(47, 134, 201, 1)"]], xgap=1, ygap=1,
         showscale=False, name="images",
-        hovertemplate="true %{y}, predicted %{x}: %{customdata} images, %{z:.1%}<extra></extra>",
+        hovertemplate="true %{y}, predicted %{x}: %{customdata} images, %{z:.3f} of the row"
+        "<extra></extra>",
     )  # fmt: skip
-    if count <= MOST_CLASSES_IN_WORDS:
+    if len(names) <= MOST_CLASSES_IN_WORDS:
         figure.update_traces(text=_cells(table), texttemplate="%{text}", textfont={"size": 11})
-    figure.update_xaxes(title_text="predicted", type="category", showgrid=False, tickangle=-40)
-    figure.update_yaxes(title_text="true", type="category", autorange="reversed", showgrid=False)
-    figure = finish(figure, _confusion_caption(predictions, table), 500)
     shown = [
         name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 2]}..." for name in names
     ]
-    figure.update_xaxes(tickvals=names, ticktext=shown)
-    figure.update_yaxes(tickvals=names, ticktext=shown, automargin=True, title_standoff=10)
+    figure.update_xaxes(
+        title_text="predicted", type="category", showgrid=False, tickangle=-40,
+        tickvals=names, ticktext=shown,
+    )  # fmt: skip
+    figure.update_yaxes(
+        title_text="true", type="category", showgrid=False, autorange="reversed",
+        tickvals=names, ticktext=shown, automargin=True, title_standoff=10,
+    )  # fmt: skip
     longest = max(map(len, shown))  # letters of about 7 pixels
     return figure.update_layout(margin={"l": 44 + 7 * longest, "b": 44 + 6 * longest, "t": 12})
 
@@ -162,7 +170,7 @@ def _confusion_caption(predictions: Predictions, table: NDArray[np.int64]) -> st
     right = int(np.trace(table))
     caption = (
         f"Validation images of {predictions.trial_id}: {right:,} of {len(predictions.labels):,}"
-        f" are right ({predictions.accuracy:.1%})."
+        f" are right ({predictions.accuracy:.3f})."
     )
     wrong = table - np.diag(np.diag(table))
     if not wrong.any():
@@ -200,9 +208,9 @@ def validation_images(results: Results, labels: NDArray[Any]) -> NDArray[np.uint
     dataset = find_dataset(results.data.get("fingerprint", ""))
     if dataset is None:
         return "The cache does not hold this search's dataset any more, so images are left out."
+    # Training images aren't shown; how many there are doesn't move the validation images.
     plan = results.plan
     assert isinstance(plan, VisionPlan)
-    # Training images aren't shown; how many there are doesn't move the validation images.
     config = plan.data.model_copy(update={"train_size": len(dataset.classes)})
     try:
         data = search_data(dataset, config)

@@ -17,7 +17,8 @@ from report.searches import WrittenSearch
 from cifar_tune.errors import CifarTuneError, JournalError
 from cifar_tune.plan.load import load_plan
 from cifar_tune.record.journal import FILE_NAME, read_journal
-from cifar_tune.record.results import Results, ranked
+from cifar_tune.record.ranking import ranked
+from cifar_tune.record.results import Results
 from cifar_tune.record.tables import write_tables
 from cifar_tune.record.warm_start import read_start_from
 from cifar_tune.report.trials import trial_rows

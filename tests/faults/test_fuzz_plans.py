@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from cifar_tune.errors import CifarTuneError, PlanError
 from cifar_tune.plan import preflight
-from cifar_tune.plan.config import Plan, dump_yaml, known_fields
+from cifar_tune.plan.config import Plan
 from cifar_tune.plan.flags import field_flags, plan_of
 from cifar_tune.plan.forecast import describe
 from cifar_tune.plan.load import FIXED, config_folder, load_plan
 from cifar_tune.plan.machine import Machine
 from cifar_tune.plan.points import check_point, count_points, draw_random, lies_in
+from cifar_tune.plan.section import dump_yaml, known_fields
 from cifar_tune.plan.space import KINDS, SpaceError, parse_space
 from cifar_tune.plan.strict_yaml import parse_yaml
 from cifar_tune.session import folder as folders

@@ -19,7 +19,7 @@ from cifar_tune.finals.opening import score_models, score_winner
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.machine import Share, read_machine
 from cifar_tune.record.journal import Journal, read_journal
-from cifar_tune.record.results import Recorder
+from cifar_tune.record.recorder import Recorder
 from cifar_tune.search.session import Session
 from cifar_tune.train.fit import fit
 from cifar_tune.vision.data import Dataset, Images, prepare_drawn, search_data

@@ -18,8 +18,9 @@ from cifar_tune.plan.compatibility import (
     is_model_based,
     load_factory,
 )
-from cifar_tune.plan.config import Plan, SearchConfig, known_fields
+from cifar_tune.plan.config import Plan, SearchConfig
 from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.section import known_fields
 from cifar_tune.vision.config import VisionPlan, VisionRun
 from cifar_tune.vision.task import VISION
 
@@ -236,9 +237,9 @@ def test_searchers_that_learn(searcher: str, model_based: Any) -> None:
     assert is_model_based(searcher) is model_based
 
 
-def test_the_readme_names_the_same_pairs() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    table = readme.partition("| Searcher |")[2].partition("\n\n")[0]
+def test_the_documentation_names_the_same_pairs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "search.md").read_text()
+    table = page.partition("| Searcher |")[2].partition("\n\n")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
     named = {row[0].strip("`"): tuple(re.findall(r"`(\w+)`", row[2])) for row in rows}
     assert named == SENSIBLE

@@ -10,7 +10,9 @@ import pytest
 
 from cifar_tune.plan.load import load_plan
 from cifar_tune.record.journal import Journal
-from cifar_tune.record.results import Recorder, Results, best_epoch, pick_best
+from cifar_tune.record.ranking import best_epoch, pick_best
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.record.tables import summarise, write_tables
 from cifar_tune.record.trials import ENDED
 

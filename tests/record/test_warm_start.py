@@ -12,7 +12,7 @@ from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.preflight import check_number_of_points
 from cifar_tune.record.journal import FILE_NAME, Journal
-from cifar_tune.record.results import Recorder
+from cifar_tune.record.recorder import Recorder
 from cifar_tune.record.warm_start import StartFrom, read_start_from
 
 SPACE = (

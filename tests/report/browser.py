@@ -18,7 +18,7 @@ CHROMIUM = (
 )
 TROUBLE = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0",
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
     "--host-resolver-rules=MAP * ~NOTFOUND",
 )  # fmt: skip
 
@@ -83,7 +83,7 @@ async def open_page(page: Path, profile: Path) -> AsyncIterator[Tab]:
     """The page in a browser of its own, once all its plots are drawn."""
     assert CHROMIUM is not None
     process = subprocess.Popen(
-        [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+        [CHROMIUM, *FLAGS, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ import numpy as np
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import Journal
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 
 CLASSES = ("cat", "dog", "frog")
 DATA = {
@@ -61,14 +64,14 @@ class WrittenSearch:
         self.write("trial_started", trial_id=name, start=1)
         return name
 
-    def report(self, name: str, epoch: int, accuracy: float, *, diverged: bool = False) -> None:
-        """One epoch of a trial."""
+    def report(
+        self, name: str, epoch: int, accuracy: float | None, *, diverged: bool = False
+    ) -> None:
+        """One epoch of a trial; none: it diverged, and has no figures."""
         first = 1e9 + int(name[1:]) * 3 * SECONDS
-        metrics = {
-            "epoch": epoch, "val_accuracy": 0.0 if diverged else accuracy,
-            "val_loss": 1e9 if diverged else 2.0 - accuracy,
-            "first_step_at": first, "reported_at": first + epoch * SECONDS,
-        }  # fmt: skip
+        figures = {} if accuracy is None else {"val_accuracy": accuracy, "val_loss": 2.0 - accuracy}
+        times = {"first_step_at": first, "reported_at": first + epoch * SECONDS}
+        metrics = {"epoch": epoch, **figures, **times}
         more = {"checkpoint": None, "done": diverged, "diverged": diverged}
         self.write("result", trial_id=name, metrics=metrics, **more)
 
@@ -82,7 +85,7 @@ class WrittenSearch:
         for epoch, accuracy in enumerate(accuracies, 1):
             self.report(name, epoch, accuracy)
         if status == "diverged":
-            self.report(name, len(accuracies) + 1, 0.0, diverged=True)
+            self.report(name, len(accuracies) + 1, None, diverged=True)
         self.end(name, status, "" if status == "completed" else f"it was {status}")
         return name
 
@@ -105,6 +108,37 @@ def usual(folder: Path, *overrides: str, **data: Any) -> WrittenSearch:
         search.run([0.1 + 0.05 * number], "stopped")
     search.run([0.2], "failed")
     search.run([0.2], "diverged")
+    return search
+
+
+MIXED = (
+    "train.max_epochs=9",
+    "search.num_samples=40",
+    "search.space={optim.lr: {loguniform: [0.001, 1.0]}, optim.name: {choice: [sgd, adamw]},"
+    " data.batch_size: {choice: [256, 64, 128]}, model.width: {pow2: [4, 32]},"
+    " optim.momentum: {uniform: [0.5, 0.95], when: {optim.name: sgd}},"
+    " optim.weight_decay: {loguniform: [1.0e-5, 1.0e-2]}}",
+)
+
+
+def mixed(folder: Path, *overrides: str, trials: int = 40, **data: Any) -> WrittenSearch:
+    """Trials of many lengths with fields of each kind, of which no order is that of another."""
+    search, rng = WrittenSearch(folder, *MIXED, *overrides, **data), random.Random(3)
+    for number in range(trials):
+        values: dict[str, Value] = {
+            "optim.lr": 10 ** rng.uniform(-3, 0), "optim.name": rng.choice(["sgd", "adamw"]),
+            "data.batch_size": rng.choice([256, 64, 128]), "model.width": 2 ** rng.randint(2, 5),
+            "optim.weight_decay": 10 ** rng.uniform(-5, -2),
+        }  # fmt: skip
+        if values["optim.name"] == "sgd":
+            values["optim.momentum"] = rng.uniform(0.5, 0.95)
+        good = 0.85 - 0.12 * abs(math.log10(float(values["optim.lr"])) + 1) + rng.uniform(0, 0.06)  # type: ignore[arg-type]
+        length = 9 if good > 0.8 else 3 if good > 0.7 else 1
+        status = "completed" if length == 9 else "stopped"
+        if number % 15 == 7:
+            length, status = 1, "diverged"
+        curve = [good * (1 - 0.6 * math.exp(-epoch / 3)) for epoch in range(1, length + 1)]
+        search.run(curve, status, **values)
     return search
 
 

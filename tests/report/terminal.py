@@ -21,6 +21,7 @@ class Terminal:
         self._reading, writing = os.openpty()
         self.stream: TextIO = os.fdopen(writing, "w", encoding="utf-8")
         self.raw = ""
+        self._columns = columns
         self._thread = threading.Thread(target=self._read, daemon=True)
         self.resize(columns, rows)
 
@@ -42,6 +43,10 @@ class Terminal:
         size = struct.pack("HHHH", rows, columns, 0, 0)
         fcntl.ioctl(self._reading, termios.TIOCSWINSZ, size)
 
+    def echo(self, text: str) -> None:
+        """What the terminal itself shows where the cursor stands, such as ^C."""
+        self.raw += text
+
     def hang_up(self) -> None:
         """The program's side is closed."""
         if not self.stream.closed:
@@ -56,7 +61,7 @@ class Terminal:
             self.raw += content.decode(errors="replace")
 
     def screen(self) -> list[str]:
-        """The lines as they stand; a line that is too long for the window stays one here."""
+        """The lines as they stand; what is too long for the first window goes on in the next."""
         lines, row, column = [""], 0, 0
         for code, letter, move, text in PART.findall(self.raw):
             if letter == "A":
@@ -68,11 +73,12 @@ class Terminal:
             elif move == "\n":
                 row, column = row + 1, 0
                 lines += [""] * (row + 1 - len(lines))
-            elif text:
-                lines[row] = (
-                    lines[row][:column].ljust(column) + text + lines[row][column + len(text) :]
-                )
-                column += len(text)
+            for sign in text:
+                if column == self._columns:
+                    row, column = row + 1, 0
+                    lines += [""] * (row + 1 - len(lines))
+                lines[row] = lines[row][:column].ljust(column) + sign + lines[row][column + 1 :]
+                column += 1
         return lines
 
     @property

@@ -16,9 +16,13 @@ from report.terminal import Terminal
 from rich.console import Console
 from told import Story, story
 
+from cifar_tune.plan.config import FinalsConfig
 from cifar_tune.record.results import Results
-from cifar_tune.report.live import LiveTable, forecast, picture
-from cifar_tune.report.progress import ProgressLines, Silence, progress_for
+from cifar_tune.report.lines import ProgressLines
+from cifar_tune.report.live import LiveTable
+from cifar_tune.report.picture import picture
+from cifar_tune.report.progress import Silence, progress_for
+from cifar_tune.report.time_left import time_left
 
 CONFIG = {"optim.lr": 0.0627, "data.batch_size": 64}
 
@@ -46,7 +50,7 @@ def half_done(tell: Story) -> None:
 
 def drawn(results: Results, width: int, height: int = 40, title: str = "") -> str:
     console = Console(width=width, file=io.StringIO(), record=True)
-    console.print(picture(results, title, 75.0, width=width, height=height))
+    console.print(picture(results, 75.0, title=title, width=width, height=height))
     return console.export_text()
 
 
@@ -57,19 +61,67 @@ def results(tmp_path: Path) -> Results:
         return tell.recorder.results
 
 
-@pytest.mark.parametrize("width", [60, 100, 160])
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
 def test_the_picture_says_who_leads_what_runs_and_how_long_it_takes(
     results: Results, width: int
 ) -> None:
     text = drawn(results, width)
     for words in (
-        "asha-1", "0.8000  loss 0.2000  t0001, epoch 4", "lr=0.0627  batch_size=64", "1/4  ",
-        "0.3000", "2 of 4 trials ended", "1 completed", "1 failed", "1 running",
+        "asha-1", "best  validation accuracy 0.800  validation loss 0.200", "lr=0.0627  batch_size=64",
+        "1/4  ", "0.300", "2 of 4 trials ended", "1 completed", "1 failed", "1 running",
         "1 min 15 s elapsed", "of about 12 epochs", "busy",
     ):  # fmt: skip
-        assert words in text
-    assert ("lr=0.5" in text) == (width >= 80)
+        if width > 60 or "loss" not in words:
+            assert words in text
     assert max(map(len, text.splitlines())) <= width
+
+
+def test_at_eighty_columns_the_values_that_differ_are_told(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.begin("search.num_samples=4", slots=2)
+        for rate, size in ((0.0627, 64), (0.000451, 256)):
+            values = {
+                "optim.lr": rate, "optim.weight_decay": 0.000123 * size, "optim.name": "sgd",
+                "optim.label_smoothing": 0.1 * rate, "data.batch_size": size,
+            }  # fmt: skip
+            tell.report(tell.create(values), 1, 0.3)
+        text = drawn(tell.recorder.results, 80)
+        single = drawn(tell.recorder.results, 60)
+    for words in (
+        "0.0627",
+        "0.000451",
+        "0.00787",
+        "0.0315",
+        "0.00627",
+        "4.51e-05",
+        " 64 ",
+        " 256 ",
+    ):
+        assert words in text
+    assert "smoothing" in text
+    assert text.count("sgd") == 1  # of the best; of those that run it tells nothing
+    assert "0.0627" in single
+    assert "4.51e-05" not in single  # there is no room for it
+
+
+def test_fields_of_one_name_keep_their_sections(tmp_path: Path) -> None:
+    with story(tmp_path) as tell:
+        tell.begin()
+        for network in ("net", "resnet9"):
+            name = tell.create({"model.name": network, "optim.name": network[:3]})
+        tell.report(name, 1, 0.3)
+        text = drawn(tell.recorder.results, 80)
+    assert "model.name=resnet9  optim.name=res" in text
+
+
+def test_trainings_of_the_finals_have_the_names_of_the_search(results: Results) -> None:
+    console = Console(width=80, file=io.StringIO(), record=True)
+    names = ["t0030 seed 1", "t0004 seed 1", "t0030 seed 2"]
+    console.print(picture(results, 75.0, title="final-1", names=names, width=80, height=40))
+    text = console.export_text()
+    assert "t0030 seed 2" in text
+    assert "t0003" not in text
+    assert "best" not in text  # nobody is chosen
 
 
 def test_a_title_takes_the_place_of_the_name(results: Results) -> None:
@@ -92,9 +144,24 @@ def test_two_hundred_running_trials_fit_into_the_window(tmp_path: Path) -> None:
 def test_time_left_is_that_of_the_epochs_ahead(results: Results) -> None:
     # Each epoch took 2 s. A trial is expected to take (2 x 4 + 4 + 1) / 4 = 3.25 epochs: 2.25 more
     # of the one that runs, and 3.25 of the one to come, over two slots.
-    ahead = forecast(results, elapsed=75.0)
+    results.plan = results.plan.model_copy(update={"finals": FinalsConfig(seeds=0)})
+    ahead = time_left(results, elapsed=75.0)
     assert ahead.seconds == pytest.approx((2.25 + 3.25) * 2.0 / 2)
     assert ahead.epochs == round(6 + 5.5)
+    assert "about 6 s left" in drawn(results, 80)
+
+
+def test_time_left_includes_the_finals(results: Results) -> None:
+    results.data = {"train": 100, "val": 30, "confirm": 20}
+    search = (2.25 + 3.25) * 2.0 / 2
+    # 3 candidates x 5 seeds over two slots are 8 trainings of 4 epochs that follow each other; of
+    # the 5 final ones, each on half as much again, 3 do.
+    finals = (8 + 3 * 1.5) * 4 * 2.0
+    assert time_left(results, elapsed=75.0).seconds == pytest.approx(search + finals)
+    assert "about 1 min 46 s left, finals included" in drawn(results, 80)
+    alone = results.plan.finals.model_copy(update={"candidates": 1})
+    results.plan = results.plan.model_copy(update={"finals": alone})
+    assert time_left(results, elapsed=75.0).seconds == pytest.approx(search + 3 * 1.5 * 4 * 2.0)
 
 
 def test_time_left_is_at_most_what_the_budget_leaves(tmp_path: Path) -> None:
@@ -102,14 +169,14 @@ def test_time_left_is_at_most_what_the_budget_leaves(tmp_path: Path) -> None:
         tell.begin("search.time_budget=80s")
         tell.create(CONFIG)
         tell.report("t0001", 1, 0.2)
-        assert forecast(tell.recorder.results, elapsed=75.0).seconds == pytest.approx(5.0)
-        assert forecast(tell.recorder.results, elapsed=90.0).seconds == 0.0
+        assert time_left(tell.recorder.results, elapsed=75.0).seconds == pytest.approx(5.0)
+        assert time_left(tell.recorder.results, elapsed=90.0).seconds == 0.0
 
 
 def test_nothing_is_known_of_the_time_before_the_first_report(tmp_path: Path) -> None:
     with story(tmp_path) as tell:
         tell.begin()
-        assert forecast(tell.recorder.results, elapsed=1.0).seconds is None
+        assert time_left(tell.recorder.results, elapsed=1.0).seconds is None
         assert "time left unknown" in drawn(tell.recorder.results, 60)
 
 
@@ -118,17 +185,49 @@ def test_a_terminal_shows_the_table_and_what_ended_above_it(tmp_path: Path) -> N
         table = LiveTable(terminal.stream)
         with story(tmp_path / "asha-1", [table]) as tell:
             half_done(tell)
-            wait_for(lambda: "0.3000" in terminal.text, "the running trial")
+            wait_for(lambda: "0.300" in terminal.text, "the running trial")
             screen = terminal.text
             assert screen.count("asha-1") == 1
             ended = "t0002  failed (code): RuntimeError: the third bolt [bold] is loose"
             assert screen.index(ended) < screen.index("asha-1")
             tell.report("t0003", 2, 0.9)
-            wait_for(lambda: "0.9000" in terminal.text, "the new leader")
+            wait_for(lambda: "0.900" in terminal.text, "the new leader")
             assert terminal.text.count("trials ended") == 1
             table.close()
             wait_for(lambda: "trials ended" not in terminal.text, "an empty place")
             assert ended in terminal.text  # and what ended stays
+
+
+def whole_tables(lines: list[str]) -> int:
+    """How many tables stand on a screen; each that begins must end, at the same width."""
+    tops = [line for line in lines if line.startswith("╭")]
+    ends = [line for line in lines if line.startswith("╰")]
+    assert len(tops) == len(ends)
+    assert {len(line) for line in lines if line[:1] in "╭│╰" and line} <= {len(tops[0])}
+    assert all(line.endswith(("╮", "│", "╯")) for line in lines if line[:1] in ("╭", "│", "╰"))
+    return len(tops)
+
+
+def test_control_c_leaves_a_whole_table(tmp_path: Path) -> None:
+    """The terminal echoes ^C where the cursor stands, and the table is drawn again over that."""
+    with Terminal(columns=80) as terminal:
+        table = LiveTable(terminal.stream)
+        with story(tmp_path / "asha-1", [table]) as tell:
+            half_done(tell)
+            wait_for(lambda: "0.300" in terminal.text, "the table")
+            terminal.echo("^C")
+            tell.report("t0003", 2, 0.4)
+            wait_for(lambda: "0.400" in terminal.text, "the table again")
+            assert whole_tables(terminal.screen()) == 1
+            assert "^C" not in terminal.text
+            terminal.echo("^C")  # if a second one ends the process at once, this is what stays
+            assert whole_tables(terminal.screen()) == 1
+            tell.end("t0003", "interrupted", "SIGINT")
+            tell.recorder.write("stopped", reason="SIGINT")
+            table.close()
+            wait_for(lambda: "1 waiting" in terminal.text, "the last state")
+            assert whole_tables(terminal.screen()) == 1
+            assert terminal.screen()[-1] == ""  # the outcome goes on in a line of its own
 
 
 def test_the_cursor_is_visible_while_the_table_is_shown(tmp_path: Path) -> None:
@@ -152,7 +251,7 @@ def test_what_others_print_appears_above_the_table(
         table = LiveTable(terminal.stream)
         with story(tmp_path / "asha-1", [table]) as tell:
             half_done(tell)
-            wait_for(lambda: "0.3000" in terminal.text, "the table")
+            wait_for(lambda: "0.300" in terminal.text, "the table")
             print("a line of say")  # noqa: T201  as the command's `say` does
             logging.lastResort.emit(logging.makeLogRecord({"msg": "a warning", "levelno": 30}))  # type: ignore[union-attr]
             wait_for(lambda: "a warning" in terminal.text, "the warning")
@@ -170,11 +269,11 @@ def test_a_resized_window_gets_a_table_of_its_width(tmp_path: Path) -> None:
         table = LiveTable(terminal.stream)
         with story(tmp_path, [table]) as tell:
             half_done(tell)
-            wait_for(lambda: "0.3000" in terminal.text, "the table")
+            wait_for(lambda: "0.300" in terminal.text, "the table")
             terminal.resize(60, 20)
             before = len(terminal.raw)
             tell.report("t0003", 2, 0.4)
-            wait_for(lambda: "0.4000" in terminal.raw[before:], "the table again")
+            wait_for(lambda: "0.400" in terminal.raw[before:], "the table again")
             assert f"╰{'─' * 58}╯" in terminal.raw[before:]
             assert "─" * 59 not in terminal.raw[before:]
             table.close()
@@ -185,7 +284,7 @@ def test_a_terminal_that_goes_away_costs_no_result(tmp_path: Path, caplog: Any) 
         table = LiveTable(terminal.stream)
         with story(tmp_path, [table]) as tell:
             half_done(tell)
-            wait_for(lambda: "0.3000" in terminal.text, "the table")
+            wait_for(lambda: "0.300" in terminal.text, "the table")
             terminal.hang_up()
             tell.report("t0003", 2, 0.4)
             wait_for(lambda: "the live table is off" in caplog.text, "the warning")

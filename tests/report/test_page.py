@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
-from report.searches import WrittenSearch, usual, write_predictions
+from report.searches import WrittenSearch, mixed, usual, write_predictions
 
 from cifar_tune.errors import ResultsError
+from cifar_tune.plan.task import task_of
 from cifar_tune.report.page import FILE_NAME, write_report
 
 HOSTILE = "</script><script>alert(1)</script><img src=http://evil.example/x onerror=alert(2)>"
-PLOTS = ("best", "compute", "curves", "parallel", "importances", "contour", "timeline", "confusion")
+PLOTS = ("best", "compute", "curves", "parallel", "importances", "timeline", "task-confusion")
 
 
 def written(folder: Path) -> str:
@@ -51,6 +52,7 @@ class Elements(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         self._inside = ""
+        self.words.append(" " if tag in ("td", "th", "dt", "dd") else "")
 
     def handle_data(self, data: str) -> None:
         if self._inside == "script":
@@ -99,11 +101,10 @@ def test_the_answer_comes_first(page: str) -> None:
     text = Elements(page).text
     text = text[text.index("The answer") :]
     places = [text.index(words) for words in (
-        "The answer", "70.00 %", "test accuracy", "75.00 %", "Winner t0004", "cifar-tune predict",
+        "The answer", "0.700", "test accuracy", "0.750", "Winner t0004", "cifar-tune predict",
         "Best so far", "Learning curves", "Parallel coordinates", "Importance of each field",
-        "One field at a time", "The two most important fields", "Trials over slots",
-        "Compute ledger", "Confusion matrix", "Most confident mistakes", "Failures", "All trials",
-        "Environment",
+        "One field at a time", "Two fields together", "Trials over slots", "Compute ledger",
+        "Confusion matrix", "Most confident mistakes", "Failures", "All trials", "Environment",
     )]  # fmt: skip
     assert places == sorted(places)
     assert "This search" not in Elements(page).text  # no banner: it is finished
@@ -159,7 +160,8 @@ def test_the_page_is_rewritten_whole(folder: Path, page: str) -> None:
 
 def test_drawn_data_are_said_to_be_drawn(tmp_path: Path) -> None:
     usual(tmp_path, kind="drawn").finish()
-    assert "built-in DRAWN set, not of CIFAR-10" in Elements(written(tmp_path)).text
+    text = Elements(written(tmp_path)).text
+    assert "All figures are on the DRAWN set, not CIFAR-10." in text[: text.index("The answer")]
 
 
 def test_a_running_a_stopped_and_a_killed_search_say_so_at_the_top(tmp_path: Path) -> None:
@@ -212,7 +214,9 @@ def test_every_search_gets_a_page(
             "trial_created", trial_id=f"t{number + 1:04}", index=number, seed=0, values=values
         )
         if status == "completed" or number % 2:
-            search.report(f"t{number + 1:04}", 1, 0.2 + 0.1 * number, diverged=status == "diverged")
+            diverged = status == "diverged"
+            accuracy = None if diverged else 0.2 + 0.1 * number
+            search.report(f"t{number + 1:04}", 1, accuracy, diverged=diverged)
         search.end(f"t{number + 1:04}", status, "why")
     search.leave()
     page = written(tmp_path)
@@ -220,10 +224,10 @@ def test_every_search_gets_a_page(
     missing = set(PLOTS) - set(plots_of(page))
     captions = re.findall(r"<figcaption>(.+?)</figcaption>", page)
     assert len(captions) >= len(PLOTS)  # a missing plot has its reason there
-    assert "confusion" in missing
+    assert "task-confusion" in missing
     if status != "completed" and trials:
         assert "No trial has an epoch that it can be judged by" in text
-        assert {"best", "importances", "contour"} <= missing
+        assert {"best", "importances", "parallel"} <= missing
 
 
 def test_a_population_shows_the_values_of_the_epoch_that_counts(tmp_path: Path) -> None:
@@ -260,16 +264,18 @@ def test_finals_are_shown_with_their_interval_and_sentence(
         "accuracies": [0.7, 0.72], "std": 0.01, "train_seconds": 6.0,
     }  # fmt: skip
     finals: dict[str, Any] = {
-        "trial_id": "t0004", "seeds": [1, 2, 3], "test_accuracy": [0.7, 0.71, 0.72], "mean": 0.71,
+        "trial_id": "t0004", "seeds": [2000000000, 2000000001, 2000000002], "test_accuracy": [0.7, 0.71, 0.72], "mean": 0.71,
         "std": 0.01, "ci95": [0.69, 0.73], "config": {"optim.lr": 0.08}, "openings": 2,
         "optimism": 0.04, "confirm": {"statement": "A tie: <the cheaper one> is taken.",
                                       "chosen": "t0004", "candidates": [candidate]},
     }  # fmt: skip
-    monkeypatch.setattr("cifar_tune.report.answer.finals_of", lambda _: finals)
+    monkeypatch.setattr("cifar_tune.report.headline.finals_of", lambda _: finals)
     text = Elements(written(tmp_path)).text
-    assert "95 % interval 69.00 % to 73.00 %" in text
+    assert "95 % interval 0.690 to 0.730" in text
+    assert "Test accuracy of each seed seed 1 2 3 test accuracy 0.700 0.710 0.720" in text
+    assert "t0004 0.710 0.0100 2 0.750" in text  # mean, spread, seeds, what the search saw
     assert "A tie: <the cheaper one> is taken." in text
-    assert "+4.00 points" in text
+    assert "+0.0400" in text
     assert "opened 2 times" in text
     assert "cifar-tune confirm" not in text[: text.index("Best so far")]
 
@@ -281,6 +287,59 @@ def test_finals_that_are_under_way_say_how_far_they_are(tmp_path: Path) -> None:
     assert "confirm-1: 1 of 2 trainings done" in Elements(written(tmp_path)).text
     nested.run([0.5, 0.6, 0.7])
     assert "Finals under way" not in Elements(written(tmp_path)).text
+
+
+def test_a_folder_says_which_model_its_best_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Earlier versions left the winner of the search there in spite of finals."""
+    usual(tmp_path).finish()
+    write_predictions(tmp_path, np.arange(60) % 3, [0])
+    finals = {"trial_id": "t0004", "seeds": [1, 2], "test_accuracy": [0.7, 0.72], "mean": 0.71}
+    for module in ("headline", "commands"):
+        monkeypatch.setattr(f"cifar_tune.report.{module}.finals_of", lambda _: finals)
+    text = Elements(written(tmp_path)).text
+    assert f"cifar-tune predict --model {tmp_path}/finals/seed-1" in text
+    (tmp_path / "search-winner").mkdir()
+    text = Elements(written(tmp_path)).text
+    assert f"cifar-tune predict --model {tmp_path} FILE..." in text
+    assert "finals/seed-1" not in text
+
+
+def test_every_start_of_a_search_is_told(tmp_path: Path) -> None:
+    search = usual(tmp_path)
+    assert "started as cifar-tune tune" in Elements(written(tmp_path)).text
+    for words in (["cifar-tune", "resume", "a b"], ["cifar-tune", "resume", "a b"], ["x", "y"]):
+        search.write("environment", environment={"command": words})
+        search.start()
+    text = Elements(written(tmp_path)).text
+    for words in (
+        "start 1 cifar-tune tune",
+        "starts 2 to 3 cifar-tune resume 'a b'",
+        "start 4 x y",
+    ):
+        assert words in text
+
+
+def test_no_figure_has_more_than_three_digits(tmp_path: Path) -> None:
+    mixed(tmp_path).finish()
+    elements = Elements(written(tmp_path))
+    fractions = re.findall(r"(?<![\d.])0\.(\d+)", elements.text)
+    assert {len(digits.lstrip("0")) for digits in fractions} <= {1, 2, 3}
+
+
+def test_a_task_that_can_not_show_its_part_costs_the_page_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = usual(tmp_path)
+
+    def fail(_: object) -> None:
+        raise RuntimeError("no bolts")
+
+    monkeypatch.setattr(type(task_of(search.plan)), "panels", lambda *_: fail(_))
+    text = Elements(written(tmp_path)).text
+    assert "The task vision could not show its part: RuntimeError('no bolts')" in text
+    assert "All trials" in text
 
 
 def test_a_folder_without_a_search_is_refused(tmp_path: Path) -> None:

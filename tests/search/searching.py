@@ -18,7 +18,8 @@ from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.machine import read_machine
 from cifar_tune.record.journal import Event, Journal, read_journal
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.search.run import run_search
 from cifar_tune.search.session import Session
 from cifar_tune.search.stop import StopRequest

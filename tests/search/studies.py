@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import Journal, read_journal
-from cifar_tune.record.results import Recorder
+from cifar_tune.record.recorder import Recorder
 from cifar_tune.record.trials import id_of
 from cifar_tune.search.bohb import BohbStudy
 from cifar_tune.search.dashboard import FILE_NAME

@@ -18,7 +18,7 @@ from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import load_plan, plan_from
 from cifar_tune.plan.points import lies_in
 from cifar_tune.record.journal import Journal
-from cifar_tune.record.results import Recorder
+from cifar_tune.record.recorder import Recorder
 from cifar_tune.search.configurations import Configurations
 
 SQUARE = {

@@ -13,7 +13,7 @@ from cifar_tune.errors import PlanError, StorageError
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import Journal
-from cifar_tune.record.results import Recorder
+from cifar_tune.record.recorder import Recorder
 from cifar_tune.search.configurations import Configurations
 from cifar_tune.search.queue import TrialQueue
 from cifar_tune.search.stop import StopRequest

@@ -17,7 +17,8 @@ from search.searching import Search, searching
 
 from cifar_tune.errors import StorageError
 from cifar_tune.record.journal import Journal
-from cifar_tune.record.results import Recorder, Results
+from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.results import Results
 from cifar_tune.search.checkpoints import tidy
 
 pytestmark = pytest.mark.usefixtures("ray_session")

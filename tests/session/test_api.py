@@ -19,7 +19,7 @@ from cifar_tune import Results, frame, load_plan, run_search
 from cifar_tune.errors import CifarTuneError, PlanError, ResultsError
 from cifar_tune.plan.config import Plan
 from cifar_tune.record.journal import Journal, read_journal
-from cifar_tune.record.results import Recorder
+from cifar_tune.record.recorder import Recorder
 from cifar_tune.record.tables import trials_csv
 
 

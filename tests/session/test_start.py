@@ -21,7 +21,8 @@ from command_line import command, run, wait_for_results
 from cifar_tune.errors import StorageError
 from cifar_tune.plan.load import load_plan
 from cifar_tune.record.journal import FILE_NAME, read_journal
-from cifar_tune.record.results import Results, best_epoch
+from cifar_tune.record.ranking import best_epoch
+from cifar_tune.record.results import Results
 from cifar_tune.search.configurations import Configurations
 from cifar_tune.session.start import storage_errors
 

@@ -12,7 +12,7 @@ from toy_images import toy_data
 
 from cifar_tune.errors import ResultsError
 from cifar_tune.record.journal import Journal
-from cifar_tune.record.results import Recorder
+from cifar_tune.record.recorder import Recorder
 from cifar_tune.vision.best import write_best
 from cifar_tune.vision.config import VisionPlan, VisionSearch, VisionTrain
 from cifar_tune.vision.export import load_portable

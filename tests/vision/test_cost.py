@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cifar_tune.plan.config import ModelConfig
+from cifar_tune.vision.config import ModelConfig
 from cifar_tune.vision.cost import cost_of
 
 

@@ -8,38 +8,36 @@ import numpy as np
 from PIL import Image
 from report.searches import WrittenSearch, usual, write_predictions
 
-from cifar_tune.report import pictures
-from cifar_tune.report.style import caption_of
-from cifar_tune.vision import best
+from cifar_tune.vision import panels
 from cifar_tune.vision.data import prepare_drawn, search_data
 
 SIZES = ("data.val_size=60", "data.confirm_size=40", "data.train_size=100")
 LABELS = np.arange(60) % 3
 
 
-def test_the_names_of_files_are_those_that_are_written() -> None:
-    assert (pictures.FOLDER, pictures.PREDICTIONS) == (best.FOLDER, best.PREDICTIONS)
-
-
 def test_the_confusion_matrix_counts_and_names_the_most_frequent_mistake(tmp_path: Path) -> None:
     results = usual(tmp_path).results
     write_predictions(tmp_path, LABELS, [0, 3, 1])
-    predictions = pictures.read_predictions(results)
-    assert isinstance(predictions, pictures.Predictions)
-    figure = pictures.confusion(predictions)
-    assert [list(row) for row in figure.data[0].customdata] == [[18, 2, 0], [0, 19, 1], [0, 0, 20]]
-    caption = caption_of(figure)
-    assert "57 of 60 are right (95.0%)" in caption
-    assert "cat taken for dog, 2 times" in caption
+    matrix, mistakes = panels.panels(results)
+    (cells,) = matrix.figure.data
+    assert [list(row) for row in cells.customdata] == [[18, 2, 0], [0, 19, 1], [0, 0, 20]]
+    assert list(cells.x) == list(cells.y) == ["cat", "dog", "frog"]
+    assert "57 of 60 are right (0.950)" in matrix.caption
+    assert "cat taken for dog, 2 times" in matrix.caption
+    assert "does not hold this search's dataset" in mistakes.caption
+    assert not mistakes.gallery
 
 
 def test_predictions_that_are_missing_or_damaged_are_said_to_be(tmp_path: Path) -> None:
     results = usual(tmp_path).results
-    assert "not there yet" in str(pictures.read_predictions(results))
+    (missing,) = panels.panels(results)
+    assert "not there yet" in missing.caption
     write_predictions(tmp_path, LABELS, [])
     path = tmp_path / "best" / "validation_predictions.npz"
     path.write_bytes(path.read_bytes()[:100])
-    assert "can't be read" in str(pictures.read_predictions(results))
+    (damaged,) = panels.panels(results)
+    assert "can't be read" in damaged.caption
+    assert damaged.figure is None
 
 
 def test_the_surest_mistakes_come_first_with_the_images_of_the_cache(tmp_path: Path) -> None:
@@ -49,31 +47,26 @@ def test_the_surest_mistakes_come_first_with_the_images_of_the_cache(tmp_path: P
     )
     data = search_data(dataset, search.plan.data)
     write_predictions(tmp_path, data.val_labels, [7, 2, 30])
-    predictions = pictures.read_predictions(search.results)
-    assert isinstance(predictions, pictures.Predictions)
-    mistakes = pictures.confident_mistakes(predictions, search.results)
-    assert isinstance(mistakes, list)
-    assert [one.true for one in mistakes] == [
-        dataset.classes[data.val_labels[place]] for place in (7, 2, 30)
-    ]
-    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(mistakes[0].png))))
-    assert np.array_equal(shown, data.val_images[7])
+    gallery = panels.panels(search.results)[1].gallery
+    for place, (png, caption) in zip((7, 2, 30), gallery, strict=True):
+        true = dataset.classes[data.val_labels[place]]
+        assert caption.startswith(f"{true}, taken for ")
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))
+        assert np.array_equal(shown, data.val_images[place])
 
 
 def test_images_are_left_out_with_a_reason(tmp_path: Path) -> None:
     results = usual(tmp_path).results
-    assert "does not hold this search's dataset" in str(pictures.validation_images(results, LABELS))
+    assert "does not hold this search's dataset" in str(panels.validation_images(results, LABELS))
     dataset = prepare_drawn(lambda _: None, 400, 100)
     other = WrittenSearch(tmp_path / "other", *SIZES, fingerprint=dataset.fingerprint).results
-    assert "not of this plan's" in str(pictures.validation_images(other, LABELS[:5]))
+    assert "not of this plan's" in str(panels.validation_images(other, LABELS[:5]))
     large = WrittenSearch(tmp_path / "large", fingerprint=dataset.fingerprint).results
-    assert "can't be shown" in str(pictures.validation_images(large, LABELS))
+    assert "can't be shown" in str(panels.validation_images(large, LABELS))
 
 
 def test_a_model_without_a_mistake_has_none_to_show(tmp_path: Path) -> None:
-    results = usual(tmp_path).results
     write_predictions(tmp_path, LABELS, [])
-    predictions = pictures.read_predictions(results)
-    assert isinstance(predictions, pictures.Predictions)
-    assert "no mistake" in str(pictures.confident_mistakes(predictions, results))
-    assert "There is no mistake" in caption_of(pictures.confusion(predictions))
+    matrix, mistakes = panels.panels(usual(tmp_path).results)
+    assert "There is no mistake" in matrix.caption
+    assert "no mistake" in mistakes.caption

@@ -1,0 +1,71 @@
+"""What the sections of a plan are made of: their base class, types of fields, and flags."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from cifar_tune.plan.strict_yaml import dump
+
+Auto = Literal["auto"]
+Mode = Literal["max", "min"]
+OWN_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+OwnCode = Annotated[str, Field(pattern=f"^{OWN_NAME.pattern}$")]
+PositiveInt = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def absolute_path(path: Any) -> Any:
+    """A local path made absolute, `~` included: a trial may have another working directory."""
+    if not isinstance(path, str) or "://" in path:
+        return path
+    return os.path.abspath(os.path.expanduser(path))
+
+
+Absolute = AfterValidator(absolute_path)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A field that has a flag of its own on the command line.
+
+    Attributes:
+        metavar: what stands for its value in `--help`; none: the flag alone says true.
+        name: the flag; none: the field's name with dashes.
+    """
+
+    metavar: str | None = None
+    name: str | None = None
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, keyword-only, unknown keys rejected, no silent conversion."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
+
+
+def dump_yaml(section: Section) -> str:
+    """All fields of a plan or run as YAML that `load.load_plan` reads back to an equal one."""
+    return dump(section.model_dump(mode="json"))
+
+
+def known_fields(section: type[Section], prefix: str = "") -> list[str]:
+    """Dotted names of all fields that hold a value, in the order of the plan."""
+    names: list[str] = []
+    for name, info in section.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, Section):
+            names += known_fields(inner, f"{prefix}{name}.")
+        else:
+            names.append(prefix + name)
+    return names

@@ -1,0 +1,47 @@
+"""The one way to add to a search: the journal first, then the results, then who looks on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cifar_tune.record.journal import Event, Journal
+from cifar_tune.record.results import Results
+
+log = logging.getLogger(__name__)
+
+Observer = Callable[[Event, Results], None]
+
+
+class PicklesAsNothing:
+    """What lives in the driver alone: Ray pickles a Tuner with its parts, and nobody reads it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+
+class Recorder(PicklesAsNothing):
+    """The one way to add to a search: the journal first, then the results, then who looks on."""
+
+    def __init__(self, journal: Journal, observers: Sequence[Observer] = ()) -> None:
+        self.journal = journal
+        self.observers = list(observers)
+        self.results = Results.from_records(journal.folder, journal.records)
+
+    def write(self, event: str, **values: Any) -> None:
+        """Append one event; it is on the disk when this returns.
+
+        Raises:
+            StorageError: as `Journal.append`.
+        """
+        written = self.journal.append(event, **values)
+        self.results.apply(written)
+        for observer in list(self.observers):
+            try:
+                observer(written, self.results)
+            except Exception as error:  # what is shown must not cost what is recorded
+                self.observers.remove(observer)
+                name = getattr(observer, "__qualname__", type(observer).__name__)
+                log.warning("%s is off from here on: %s", name, error)

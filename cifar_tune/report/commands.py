@@ -1,0 +1,68 @@
+"""What one may want to do next with a results folder, and how it was started, as commands."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from cifar_tune.files import FINALS
+from cifar_tune.record.results import Results
+from cifar_tune.record.tables import finals_of
+
+WINNER = "search-winner"
+
+
+def commands_of(results: Results) -> dict[str, str]:
+    """The commands by what they do."""
+    folder, plan = shlex.quote(str(results.folder)), results.plan
+    saved = shlex.quote(str(results.folder / "plan.yaml"))
+    again = shlex.quote(f"{results.folder.name}-again")
+    commands = {
+        "predict": f"cifar-tune predict --model {folder} FILE...",
+        "resume": f"cifar-tune resume {folder}",
+        "extend": f"cifar-tune extend {folder} --num-samples +{plan.search.num_samples}",
+        "confirm": f"cifar-tune confirm {folder}",
+        "repeat": f"cifar-tune tune --config {saved} --name {again}",
+        "report": f"cifar-tune report {folder}",
+    }
+    if results.finished:
+        del commands["resume"]
+    if results.counts()["failed"]:
+        commands["retry"] = f"cifar-tune retry-failed {folder}"
+    return {**commands, **_starts(results)}
+
+
+def final_model(results: Results) -> str | None:
+    """The command that uses a final model, where `best/` is not one.
+
+    In folders of earlier versions it holds the winner of the search in spite of finals.
+    """
+    finals = finals_of(results)
+    if finals is None or len(finals["seeds"]) < 2 or (results.folder / WINNER).is_dir():
+        return None
+    final = shlex.quote(str(results.folder / FINALS / "seed-1"))
+    return f"cifar-tune predict --model {final} FILE..."
+
+
+def _starts(results: Results) -> dict[str, str]:
+    """The command of each start of the search; equal ones that follow each other stand once."""
+    given = [(one.number, _as_given(one.command)) for one in results.starts if one.command]
+    if len(results.starts) == 1 and given:
+        return {"started as": given[0][1]}
+    grouped: list[tuple[int, int, str]] = []
+    for number, line in given:
+        if grouped and grouped[-1][2] == line:
+            grouped[-1] = (grouped[-1][0], number, line)
+        else:
+            grouped.append((number, number, line))
+    return {
+        f"start {first}" if first == last else f"starts {first} to {last}": line
+        for first, last, line in grouped
+    }
+
+
+def _as_given(words: Sequence[str]) -> str:
+    """A recorded command as a shell takes it; `python -m` leaves the path of the module."""
+    if words[0].endswith("cifar_tune/tune.py"):
+        return shlex.join(["python", "-m", "cifar_tune.tune", *words[1:]])
+    return shlex.join(words)
