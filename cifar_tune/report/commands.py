@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from cifar_tune.files import FINALS, WINNER
+from cifar_tune.record.journal import resume_command
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import finals_of
 
@@ -17,7 +18,7 @@ def commands_of(results: Results) -> dict[str, str]:
     again = shlex.quote(f"{results.folder.name}-again")
     commands = {
         "predict": f"cifar-tune predict --model {folder} FILE...",
-        "resume": f"cifar-tune resume {folder}",
+        "resume": resume_command(results.folder),
         "extend": f"cifar-tune extend {folder} --num-samples +{plan.search.num_samples}",
         "confirm": f"cifar-tune confirm {folder}",
         "repeat": f"cifar-tune tune --config {saved} --name {again}",

@@ -170,11 +170,11 @@ def test_a_running_a_stopped_and_a_killed_search_say_so_at_the_top(tmp_path: Pat
     search.report(name, 1, 0.3)
     text = Elements(written(tmp_path)).text
     assert text.index("This search is still running") < text.index("The answer")
-    assert "cifar-tune resume" not in text[: text.index("The answer")]
+    assert "cifar_tune.tune resume" not in text[: text.index("The answer")]
     search.leave()
     text = Elements(written(tmp_path)).text
     assert text.index("This search was killed") < text.index("The answer")
-    assert f"cifar-tune resume {tmp_path}" in text[: text.index("The answer")]
+    assert f"cifar_tune.tune resume {tmp_path}" in text[: text.index("The answer")]
     assert "1 interrupted" in text
 
 
