@@ -46,11 +46,7 @@ class Results:
 
     @classmethod
     def read(cls, folder: str | Path) -> Results:
-        """Read the search in `folder`, running or not.
-
-        Raises:
-            ResultsError, JournalError: as `journal.read_journal`.
-        """
+        """Read the search in `folder`, running or not; raises as `journal.read_journal`."""
         path = as_path(folder)
         return cls.from_records(path, read_journal(path))
 
@@ -263,7 +259,7 @@ class Results:
         return opened is not None and (scored is None or scored["seq"] < opened["seq"])
 
     def best(self) -> Trial | None:
-        """The winner by validation so far, or none."""
+        """The winner so far, or none."""
         return self._leaders.best
 
     def winner(self) -> dict[str, Any] | None:
