@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.config import Plan, RunConfig, SearchConfig
 from cifar_tune.plan.section import Mode, Section
+from cifar_tune.plan.task import Found
 
 NAME = "analytic_task:Bowl"
 
@@ -86,6 +87,9 @@ class Opened:
     def part(self, name: Literal["search", "final"]) -> str:
         return name
 
+    def settled(self, plan: Any) -> Any:
+        return plan
+
 
 class Bowl:
     """What the engine asks of a task, and no more."""
@@ -113,8 +117,8 @@ class Bowl:
             raise PlanError(f"point.step is {plan.point.step}; it must be at most 1")
         return []
 
-    def find(self, plan: Any) -> Sequence[str]:
-        return ["no data is needed"]
+    def find(self, plan: Any, *, recorded: Any = None) -> Found:
+        return Found(["no data is needed"], plan)
 
     def holds_out(self, plan: Any) -> bool:
         return False

@@ -15,7 +15,14 @@ KEPT_CHECKPOINTS = 3  # newest, the one before, the best: of each trial that run
 
 
 def describe(forecast: Forecast, data: Sequence[str], folder: Path, *, disk: bool) -> list[str]:
-    """The forecast as lines for people; `disk`: with the need for checkpoints (slow)."""
+    """The forecast as lines for people.
+
+    Args:
+        forecast: of the plan.
+        data: what was understood of it, then sentences that a user should know.
+        folder: of the results.
+        disk: with the need for checkpoints, which takes seconds.
+    """
     plan, given = forecast.plan, forecast.share
     lines = [
         f"search      {plan.search.searcher} with {plan.search.scheduler}, {forecast.trials} trials"
@@ -27,7 +34,7 @@ def describe(forecast: Forecast, data: Sequence[str], folder: Path, *, disk: boo
         + f", precision {plan.train.precision}"
         + (", channels_last" if plan.train.channels_last else ""),
         *_sharing(forecast),
-        *(f"data        {sentence}" for sentence in data),
+        *(f"data        {sentence}" for sentence in data[:1]),
     ]
     if forecast.rungs:
         lines += rung_table(plan, forecast.trials)
@@ -40,7 +47,7 @@ def describe(forecast: Forecast, data: Sequence[str], folder: Path, *, disk: boo
     if need is not None:
         lines.append(f"disk        {need}; {forecast.free_bytes / 1e9:.1f} GB are free")
     lines.append(f"results     {folder}")
-    return lines + [f"note        {note}" for note in forecast.notes]
+    return lines + [f"note        {note}" for note in (*data[1:], *forecast.notes)]
 
 
 def _sharing(forecast: Forecast) -> list[str]:

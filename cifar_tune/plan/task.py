@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.config import Plan
@@ -25,6 +25,14 @@ Say = Callable[[str], None]
 """Shows a line to whoever gave the command."""
 Facts = Mapping[str, Any]
 """What a dataset is, in plain values, as the journal keeps it."""
+
+
+class Found(NamedTuple):
+    """What is known of the data before it is opened: in sentences, the first of which says what it
+    is, and a plan in which what depends on it is settled."""
+
+    sentences: Sequence[str]
+    plan: Any
 
 
 class Data(Protocol):
@@ -45,6 +53,9 @@ class Data(Protocol):
         It is pickled once and shared by the trainings of a node; no road leads from it to what is
         held out.
         """
+
+    def settled(self, plan: Any) -> Any:
+        """The plan with values for what depends on the data, so that a resume has the same."""
 
 
 class Task(Protocol):
@@ -84,8 +95,12 @@ class Task(Protocol):
             PlanError: with value, rule and remedy.
         """
 
-    def find(self, plan: Any) -> Sequence[str]:
+    def find(self, plan: Any, *, recorded: Facts | None = None) -> Found:
         """Say what the data is, without opening it; check what depends on it.
+
+        Args:
+            plan: settled.
+            recorded: the facts of a search that goes on.
 
         Raises:
             DataError: it is not there, or can't be read.

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cifar_tune.errors import JournalError
 from cifar_tune.files import leads_out
 from cifar_tune.plan.space import Value
-from cifar_tune.record.journal import FILE_NAME, Event
+from cifar_tune.record.journal import FILE_NAME, VERSION, Event
 from cifar_tune.record.trials import STATUSES, Start
 
 LATEST = 1e12  # Unix seconds, with room
@@ -215,4 +215,17 @@ def check_place(folder: Path, recorded: str, starts: Iterable[Start]) -> None:
         raise JournalError(
             f"{folder}: its journal names {recorded}, which lies outside of what a search has to"
             " itself; no search of ours wrote that: do not use this folder"
+        )
+
+
+def check_version(folder: Path, event: Event) -> None:
+    """Refuse a journal of a later version.
+
+    Raises:
+        JournalError: with both versions.
+    """
+    if event["version"] > VERSION:
+        raise JournalError(
+            f"{folder} was written by a later cifar_tune (journal version {event['version']}, this"
+            f" one reads {VERSION}); upgrade"
         )

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cifar_tune.errors import JournalError
 from cifar_tune.files import RAY
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import plan_from
 from cifar_tune.plan.space import Value
 from cifar_tune.plan.task import columns_of, score_name, task_of
-from cifar_tune.record.events import check_place, not_ours, what_is_wrong
-from cifar_tune.record.journal import VERSION, Event, Records, read_journal
+from cifar_tune.record.events import check_place, check_version, not_ours, what_is_wrong
+from cifar_tune.record.journal import Event, Records, read_journal
 from cifar_tune.record.ranking import Leaders, best_epoch
 from cifar_tune.record.trials import CODE, STATUSES, UNFINISHED, Start, Trial
 
@@ -88,11 +87,7 @@ class Results:
             handler(event)
 
     def _on_search(self, event: Event) -> None:
-        if event["version"] > VERSION:
-            raise JournalError(
-                f"{self.folder} was written by a later cifar_tune (journal version"
-                f" {event['version']}, this one reads {VERSION}); upgrade"
-            )
+        check_version(self.folder, event)
         self._take_plan(event["plan"])
         self.data = event["data"]
         self.environment = event["environment"]
@@ -118,10 +113,7 @@ class Results:
         self.finished = False
 
     def _on_slots_changed(self, event: Event) -> None:
-        """Nodes joined or left the cluster."""
-        start = self.starts[-1]
-        start.earlier_slots[event["time"]] = start.slots
-        start.slots = event["slots"]
+        self.starts[-1].change_slots(event["slots"], event["time"])
 
     def _on_started_from(self, event: Event) -> None:
         self.started_from = event
@@ -297,11 +289,9 @@ class Results:
 
     def cost(self) -> dict[str, Any]:
         """Where the time went; utilisation is busy / (wall x slots)."""
-        wall = sum(start.wall_seconds for start in self.starts)
-        offered = self.offered_seconds
-        busy = sum(trial.busy_seconds for trial in self.trials.values())
+        offered, busy = self.offered_seconds, sum(one.busy_seconds for one in self.trials.values())
         return {
-            "wall_seconds": round(wall, 3),
+            "wall_seconds": round(sum(start.wall_seconds for start in self.starts), 3),
             "busy_seconds": round(busy, 3),
             "slots": self.starts[-1].slots if self.starts else 0,
             "utilisation": round(busy / offered, 4) if offered else 0.0,

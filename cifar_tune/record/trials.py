@@ -118,6 +118,11 @@ class Start:
             offered, since = offered + (until - since) * slots, until
         return offered + (self.ended - since) * self.slots
 
+    def change_slots(self, slots: int, time: float) -> None:
+        """Nodes joined or left the cluster."""
+        self.earlier_slots[time] = self.slots
+        self.slots = slots
+
     @property
     def most_slots(self) -> int:
         """The most that it ever had."""

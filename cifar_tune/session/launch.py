@@ -55,15 +55,19 @@ def launch(
         check_storage(plan)
         start_from = read_start_from(plan)
         known = [] if start_from is None else start_from.describe()
-        data = task_of(plan).find(forecast.plan)
-        for line in [*describe(forecast, data, folder, disk=dry_run), *known]:
+        found = task_of(plan).find(forecast.plan)
+        for line in [*describe(forecast, found.sentences, folder, disk=dry_run), *known]:
             say(line)
         if dry_run:
             return folder, 0
 
         from cifar_tune.session.start import start_search  # it imports Ray
 
-        return folder, start_search(forecast, folder, machine, say, start_from=start_from)
+        def say_new(line: str) -> None:
+            if line not in found.sentences:  # opening the data tells them once more
+                say(line)
+
+        return folder, start_search(forecast, folder, machine, say_new, start_from=start_from)
 
 
 def _go_on(
@@ -71,7 +75,9 @@ def _go_on(
 ) -> int:
     from cifar_tune.session.resume import judge_search, resume_search  # it imports Ray
 
-    check_same_plan(Results.read(folder).plan, wanted, settled)
+    results = Results.read(folder)
+    settled = task_of(settled).find(settled, recorded=results.data).plan
+    check_same_plan(results.plan, wanted, settled)
     if dry_run:
         judge_search(folder, machine, say, changes=wanted)
         return 0

@@ -77,7 +77,7 @@ def judge_search(folder: Path, machine: Machine, say: Say, *, changes: Plan | No
         say(standing(results))
         for line in way_on(results):
             say(line)
-        for line in task_of(results.plan).find(results.plan):
+        for line in task_of(results.plan).find(results.plan, recorded=results.data).sentences:
             say(line)
 
 

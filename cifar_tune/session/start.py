@@ -63,7 +63,7 @@ def start_search(
                 f" {resume_command(folder)}, or choose another --name"
             )
         recorder = Recorder(journal)
-        plan, environment = forecast.plan, _environment(machine, forecast.share)
+        plan, environment = data.settled(forecast.plan), _environment(machine, forecast.share)
         recorder.write(
             "search",
             version=VERSION,

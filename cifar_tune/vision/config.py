@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from cifar_tune.plan.config import FinalsConfig, Plan, RunConfig, SearchConfig, TrainConfig
 from cifar_tune.plan.own_code import nearest
 from cifar_tune.plan.points import possible_values
 from cifar_tune.plan.section import (
     Absolute,
+    Auto,
     Count,
     Flag,
     Fraction,
@@ -24,6 +25,7 @@ from cifar_tune.plan.section import (
 )
 from cifar_tune.plan.space import Value
 
+Part = Annotated[float, Field(gt=0, lt=1)]  # of the training images
 Size = Annotated[int, Field(ge=1, le=1_000_000)]  # of a layer: beyond it torch itself overflows
 # A metric's direction; how each but the first two is computed stands in metrics.py.
 MODES: dict[str, Mode] = {
@@ -56,10 +58,12 @@ class DataConfig(Section):
     """What to use when the data can't be had: nothing (an error), or the built-in drawn set."""
     train_size: PositiveInt | None = None
     """Images trained on; none: all that validation and confirmation leave."""
-    val_size: PositiveInt = 5000
-    """Images that the search is decided on, cut from the training set."""
-    confirm_size: Count = 5000
-    """Images that only the finals see, cut from the training set."""
+    val_size: Auto | PositiveInt | Part = "auto"
+    """Images that the search is decided on, cut from the training set: how many, or which part of
+    it; auto: a tenth, at most 5,000, and a fifth of a set below 5,000, at most 500."""
+    confirm_size: Auto | Count | Part = "auto"
+    """Images that only the finals see, cut from the training set; given as `val_size`, and auto is
+    as much as there."""
     split_seed: Seed = 0
     """Seed of the stratified split."""
     batch_size: PositiveInt = 128
@@ -73,7 +77,19 @@ class DataConfig(Section):
     cutout: Annotated[int, Field(ge=0, le=32)] = 0
     """Side of the square that is blanked at a random place, in pixels; 0: off."""
     drop_last: bool = True
-    """Whether an epoch leaves out the last batch if it is not full."""
+    """Whether an epoch leaves out the last batch if it is not full and not the only one."""
+
+    @field_validator("val_size", "confirm_size", mode="before")
+    @classmethod
+    def _check_part(cls, size: object, info: ValidationInfo) -> object:
+        least = 1 if info.field_name == "val_size" else 0
+        whole = type(size) is int and size >= least
+        if size != "auto" and not whole and not (type(size) is float and 0 < size < 1):
+            raise ValueError(
+                f"is {size!r}; it must be auto, a whole number of images from {least}, or a part of"
+                " the training images between 0 and 1"
+            )
+        return size
 
 
 class ModelConfig(Section):

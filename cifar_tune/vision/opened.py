@@ -8,10 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from cifar_tune.errors import PlanError
 from cifar_tune.plan.task import Facts, Say
-from cifar_tune.vision.config import DataConfig, VisionPlan, batch_sizes
-from cifar_tune.vision.data import Dataset, SearchData, prepare, prepare_drawn, search_data
+from cifar_tune.vision.config import DataConfig, VisionPlan
+from cifar_tune.vision.data import Dataset, SearchData, prepare, prepare_drawn, search_data, settle
 
 WATCHED = 1000  # images that a final training validates on, which it also trains on
 
@@ -26,12 +25,9 @@ def open_images(plan: VisionPlan, say: Say, *, drawn: bool = False) -> VisionDat
 
     Raises:
         DataError: they are missing, damaged or too few.
-        PlanError: an epoch would have no step.
     """
     dataset = prepare_drawn(say) if drawn else prepare(plan.data, say)
-    opened = VisionData(dataset, plan.data)
-    check_sizes(plan, len(opened.search.train_labels))
-    return opened
+    return VisionData(dataset, settle(plan.data, dataset.train_size, len(dataset.classes)))
 
 
 @dataclass(frozen=True)
@@ -40,6 +36,10 @@ class VisionData:
 
     dataset: Dataset
     config: DataConfig
+
+    def settled(self, plan: VisionPlan) -> VisionPlan:
+        """The plan with numbers for the parts of these images."""
+        return plan.model_copy(update={"data": self.config})
 
     @property
     def fingerprint(self) -> str:
@@ -85,17 +85,3 @@ class VisionData:
             "classes": list(dataset.classes),
             "notes": list(dataset.notes),
         }
-
-
-def check_sizes(plan: VisionPlan, train_images: int) -> None:
-    """Check that every batch size that can be drawn fits into the training images.
-
-    Raises:
-        PlanError: an epoch would have no step, which Lightning takes for a finished training.
-    """
-    sizes = batch_sizes(plan)
-    if plan.data.drop_last and max(sizes) > train_images:
-        raise PlanError(
-            f"data.batch_size can be {max(sizes)}, and there are {train_images} training images:"
-            " with data.drop_last an epoch would have no step; use smaller batches"
-        )

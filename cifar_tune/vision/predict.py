@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,20 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_tune.errors import DataError, ResourceError, ResultsError, exit_code_of
 from cifar_tune.files import BEST, CARD, MODEL
+from cifar_tune.vision.names import is_hidden, spelt
 
 if TYPE_CHECKING:  # --help must not wait for numpy, Pillow and torch
     import numpy as np
     from numpy.typing import NDArray
-    from PIL import Image
 
     from cifar_tune.vision.export import ImageClassifier
 
-# What a user has; the dataset room takes the first two. Only what is named here is tried.
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-SUFFIXES = (
-    ".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm",
-)  # fmt: skip
-EXIF_ORIENTATION = 0x0112
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -58,10 +51,10 @@ def _predict(arguments: argparse.Namespace) -> int:
     answers = classify(model, files, arguments.top, flip_averaging=arguments.flip_averaging)
     failed = [answer for answer in answers if answer.error]
     if len(failed) == len(answers):
-        raise DataError("\n".join(_shown(answer.error) for answer in failed))
+        raise DataError("\n".join(spelt(answer.error) for answer in failed))
     sys.stdout.write(_as_json(answers) if arguments.json else _as_table(answers))
     for answer in failed:
-        sys.stderr.write(f"error: {_shown(answer.error)}\n")
+        sys.stderr.write(f"error: {spelt(answer.error)}\n")
     return 3 if failed else 0
 
 
@@ -90,15 +83,25 @@ def find_model(path: Path) -> Path:
 def find_images(given: Sequence[Path]) -> list[Path]:
     """The files to read: those given, and of each folder its image files, in order of name.
 
+    As a dataset's they may lie deeper, and hidden files and folders are passed over.
+
     Raises:
         DataError: a folder has no image files.
     """
+    from cifar_tune.vision.data.folders import files_below
+    from cifar_tune.vision.data.layout import has_image_suffix
+    from cifar_tune.vision.data.pictures import SUFFIXES
+
     files = []
     for path in given:
         if not path.is_dir():
             files.append(path)
             continue
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+        inside = [
+            file
+            for file in files_below(path)
+            if has_image_suffix(file.name) and not any(map(is_hidden, file.relative_to(path).parts))
+        ]
         if not inside:
             raise DataError(
                 f"{path} has no image files ({', '.join(SUFFIXES)}); give the folder they lie in"
@@ -157,8 +160,8 @@ def classify(
 def read_image(path: str | Path) -> NDArray[np.uint8]:
     """An image file as the model wants it: of any size, brought to it as the dataset's are.
 
-    Alpha is dropped, 16 bits become 8, an animation's first frame counts, and an orientation that
-    a camera noted is applied.
+    An orientation that a camera noted is applied, 16 bits become 8, transparent pixels show white,
+    and of an animation the first frame counts.
 
     Args:
         path: PNG, JPEG, WebP, GIF, BMP, TIFF or PPM.
@@ -169,51 +172,15 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         DataError: it is no such file, it is damaged, or it has more pixels than the dataset's may.
     """
-    import numpy as np
-    from PIL import Image
+    from cifar_tune.vision.data.folders import UnreadableFileError, read_file
+    from cifar_tune.vision.data.pictures import PictureError, read_picture
 
     path = Path(path).expanduser()
-    if not path.is_file():  # a pipe would be waited for
-        what = "is no file" if path.exists() else "is not there"
-        raise DataError(f"{path} {what}; give image files or folders of them")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow, about damage that it can live with
-            with Image.open(path, formats=FORMATS) as image:
-                return np.array(_small(image))
-    # Pillow raises half a dozen kinds of error, and damaged files now and then find another.
-    except Exception as error:
-        raise DataError(f"{path} can't be read ({error}); give another file") from error
-
-
-def _small(image: Image.Image) -> Image.Image:
-    """32 x 32 RGB, upright; turned at the end, so that a large JPEG is decoded small."""
-    import numpy as np
-    from PIL import Image as Pillow
-
-    from cifar_tune.vision.data.image_files import MAX_PIXELS, to_rgb
-
-    if image.width * image.height > MAX_PIXELS:
-        size = f"{image.width} x {image.height} pixels, at most {MAX_PIXELS // 10**6} million"
-        raise ValueError(f"{size}; make it smaller")
-    turn = image.getexif().get(EXIF_ORIENTATION)
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers; save it with 8 bits a channel")
-    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip to white
-        image = Pillow.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-    small = to_rgb(image)
-    turns = Pillow.Transpose
-    # What the camera did, by EXIF's number (CIPA DC-008, "Orientation"), and what undoes it.
-    undo = {
-        2: turns.FLIP_LEFT_RIGHT,
-        3: turns.ROTATE_180,
-        4: turns.FLIP_TOP_BOTTOM,
-        5: turns.TRANSPOSE,
-        6: turns.ROTATE_270,
-        7: turns.TRANSVERSE,
-        8: turns.ROTATE_90,
-    }
-    return small.transpose(undo[turn]) if turn in undo else small
+        return read_picture(read_file(path)).pixels
+    except (PictureError, UnreadableFileError) as error:
+        reason = error.reason if isinstance(error, UnreadableFileError) else error
+        raise DataError(f"{path} can't be read: {reason}; give another file") from error
 
 
 def _as_json(answers: Sequence[Answer]) -> str:
@@ -232,7 +199,7 @@ def _as_json(answers: Sequence[Answer]) -> str:
 def _as_table(answers: Sequence[Answer]) -> str:
     """A line an image, its classes side by side."""
     rows = [
-        [_shown(one.name), *(f"{_shown(c)} {p:.4f}" for c, p in one.likeliest)]
+        [spelt(one.name), *(f"{spelt(c)} {p:.4f}" for c, p in one.likeliest)]
         for one in answers
         if one.likeliest
     ]
@@ -242,11 +209,6 @@ def _as_table(answers: Sequence[Answer]) -> str:
         for row in rows
     )
     return "\n".join(lines) + "\n"
-
-
-def _shown(text: str) -> str:
-    """Names of files and classes come from anywhere: what a terminal would obey is spelt out."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _at_least_one(text: str) -> int:

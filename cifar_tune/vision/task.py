@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.points import possible_values
 from cifar_tune.plan.rungs import rung_epochs, rungs_below
+from cifar_tune.plan.task import Found
 from cifar_tune.vision.config import VisionPlan, VisionRun, batch_sizes
 
 if TYPE_CHECKING:  # torch, Lightning and plotly cost seconds
@@ -49,36 +50,37 @@ class Vision:
 
         for name in possible_values(plan, "model.name"):
             check_model_name(str(name))
-        smallest = min(batch_sizes(plan))
-        for name, size in (("batch_size", smallest), ("val_size", plan.data.val_size)):
-            if size < workers:
-                raise PlanError(
-                    f"data.{name} can be {size}, shared by {workers} workers (--workers-per-trial);"
-                    f" it must be at least one image each: raise it, or pass {size} or fewer"
-                )
+        check_share("batch_size", min(batch_sizes(plan)), workers)
+        check_share("val_size", plan.data.val_size, workers)
         return _early_rung(plan)
 
-    def find(self, plan: VisionPlan) -> Sequence[str]:
+    def find(self, plan: VisionPlan, *, recorded: Facts | None = None) -> Found:
         """What the images are; a model of the user's own is built once, for their classes."""
-        from cifar_tune.vision.data import check
+        from cifar_tune.vision.data import describe, few_steps
         from cifar_tune.vision.models import build_model
 
-        found = check(plan.data)
+        if _is_drawn(recorded):
+            return Found(["the built-in drawn set, which is drawn anew"], plan)
+        found = describe(plan.data)
+        check_share("val_size", found.config.val_size, plan.workers)
+        batch, epochs = max(batch_sizes(plan)), plan.train.max_epochs
+        few = few_steps(found.train_size, batch, epochs, drop_last=plan.data.drop_last)
         # A mistake in it shows here, not in each trial.
         for name in possible_values(plan, "model.name"):
             if ":" in str(name):
-                build_model(plan.model.model_copy(update={"name": name}), num_classes=10)
-        return [found]
+                build_model(plan.model.model_copy(update={"name": name}), found.num_classes)
+        sentences = [*found.sentences, *few]
+        return Found(sentences, plan.model_copy(update={"data": found.config}))
 
     def holds_out(self, plan: VisionPlan) -> bool:
         """Whether there are confirmation images."""
-        return bool(plan.data.confirm_size)
+        return plan.data.confirm_size != 0
 
     def open(self, plan: VisionPlan, say: Say, *, recorded: Facts | None = None) -> VisionData:
         """Decode the images into the cache, or find them there."""
         from cifar_tune.vision.opened import open_images
 
-        return open_images(plan, say, drawn=recorded is not None and recorded["kind"] == "drawn")
+        return open_images(plan, say, drawn=_is_drawn(recorded))
 
     def columns(self, plan: VisionPlan) -> Sequence[str]:
         """Accuracy and loss, then what else was asked for."""
@@ -116,9 +118,10 @@ class Vision:
 
     def checkpoint_bytes(self, plan: VisionPlan) -> int:
         """Weights and the optimizer's state of the largest network that can be drawn."""
+        from cifar_tune.vision.data import describe
         from cifar_tune.vision.models.sizes import checkpoint_bytes
 
-        return checkpoint_bytes(plan)
+        return checkpoint_bytes(plan, describe(plan.data).num_classes)
 
     def write_best(self, results: Any, data: VisionData, say: Say) -> Path | None:
         """The winner's model in all its forms."""
@@ -140,7 +143,7 @@ class Vision:
 
         if split == "test":
             return open_test_split(data.dataset)
-        return open_confirm_split(data.dataset, plan.data)
+        return open_confirm_split(data.dataset, data.config)
 
     def score(self, checkpoint: Path, examples: Images, plan: VisionPlan) -> NDArray[np.bool_]:
         """Which images a model gets right: [images]; on all CPUs, since no trial runs meanwhile."""
@@ -165,6 +168,20 @@ class Vision:
 
 
 VISION = Vision()
+
+
+def _is_drawn(recorded: Facts | None) -> bool:
+    """Whether a search that goes on began on the drawn set."""
+    return recorded is not None and recorded.get("kind") == "drawn"
+
+
+def check_share(name: str, size: int | float | str, workers: int) -> None:
+    """Every worker of a trial needs images of every batch, and of the validation."""
+    if isinstance(size, int) and size < workers:
+        raise PlanError(
+            f"data.{name} can be {size}, shared by {workers} workers (--workers-per-trial); it"
+            f" must be at least one image each: raise it, or pass {size} or fewer"
+        )
 
 
 def _early_rung(plan: VisionPlan) -> list[str]:

@@ -109,7 +109,7 @@ def test_a_search_that_draws_may_draw_a_point_twice(searcher: str) -> None:
 
 def test_hyperband_is_described_by_its_brackets(tmp_path: Path) -> None:
     forecast = preflight.check(load_plan(None, ["search.scheduler=hyperband"]), [MACHINE])
-    text = "\n".join(describe(forecast, ["the data"], tmp_path / "a", disk=False))
+    text = "\n".join(describe(forecast, ["the data", "Left out."], tmp_path / "a", disk=False))
     assert "bracket 1   about 11 of 16 trials: the best 1/3 go on after epoch 1, 3" in text
     assert "at most 144, about 57 if halving is ideal" in text
 

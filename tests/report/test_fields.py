@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 import pytest
 from report.searches import WrittenSearch, mixed, usual
 
-from cifar_tune.record.results import Results, best_epoch
+from cifar_tune.record.ranking import best_epoch
+from cifar_tune.record.results import Results
 from cifar_tune.report import fields
 from cifar_tune.report.judged import at_equal_length, judged_trials
 from cifar_tune.report.parallel import UNSET, parallel_coordinates

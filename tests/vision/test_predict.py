@@ -18,11 +18,9 @@ from saved_models import begin_search, report_trial, save_model
 from toy_images import CLASSES, toy_data
 
 from cifar_tune.errors import DataError, ResourceError, ResultsError
+from cifar_tune.plan.config import Plan, SearchConfig, TrainConfig
 from cifar_tune.record.journal import Journal
 from cifar_tune.vision.best import write_best
-from cifar_tune.vision.config import VisionPlan, VisionSearch, VisionTrain
-from cifar_tune.vision.data.archives import Member
-from cifar_tune.vision.data.image_files import ImageFiles
 from cifar_tune.vision.predict import find_model, load_model, main, read_image
 
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -34,7 +32,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results folder of a search of one trial, with its `best/`."""
     folder = tmp_path_factory.mktemp("search")
     save_model(folder / "ray" / "model.ckpt", model__width=2)
-    plan = VisionPlan(train=VisionTrain(max_epochs=1), search=VisionSearch(num_samples=1))
+    plan = Plan(train=TrainConfig(max_epochs=1), search=SearchConfig(num_samples=1))
     with Journal(folder) as journal:
         recorder = begin_search(journal, plan)
         report_trial(recorder, 0, 0.5, "ray/model.ckpt")
@@ -53,15 +51,6 @@ def predict(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, st
     """Exit code, output and errors of the command."""
     code = main([str(word) for word in words])
     return code, *capsys.readouterr()
-
-
-def in_dataset(content: bytes, suffix: str) -> np.ndarray:
-    """What the dataset room makes of an image file."""
-    files = ImageFiles("a folder")
-    for place in ("train/a/1", "train/b/1", "test/a/1"):
-        name = place + suffix
-        files.add(Member(name, lambda: content))
-    return files.finish().train.images[0]
 
 
 def encoded(image: Image.Image, kind: str) -> bytes:
@@ -100,54 +89,6 @@ def test_help_waits_for_nothing_heavy() -> None:
     assert "--flip-averaging" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("kind", "mode"),
-    [
-        *(("PNG", mode) for mode in ("RGB", "L", "RGBA", "P", "1", "LA")),
-        *(("JPEG", mode) for mode in ("RGB", "L", "1", "CMYK")),
-    ],
-)
-@pytest.mark.parametrize("size", [(32, 32), (20, 50), (700, 500)])
-def test_an_image_is_read_as_the_datasets_are(
-    size: tuple[int, int], kind: str, mode: str, tmp_path: Path
-) -> None:
-    suffix = f".{kind.lower()}"
-    content = encoded(PICTURE.resize(size).convert(mode), kind)
-    path = tmp_path / f"image{suffix}"
-    path.write_bytes(content)
-    np.testing.assert_array_equal(read_image(path), in_dataset(content, suffix))
-
-
-def test_16_bits_of_grey_become_8(tmp_path: Path) -> None:
-    grey = np.linspace(0, 255, 1024).astype(np.uint8).reshape(32, 32)
-    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    expected = np.repeat(grey[:, :, None], 3, axis=2)
-    np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), expected)
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_an_orientation_that_a_camera_noted_is_applied(orientation: int, tmp_path: Path) -> None:
-    from PIL import ImageOps
-
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = tmp_path / "photo.png"
-    PICTURE.resize((32, 32)).save(path, exif=exif)
-    with Image.open(path) as image:
-        upright = np.asarray(ImageOps.exif_transpose(image))
-    np.testing.assert_array_equal(read_image(path), upright)
-
-
-@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_the_first_frame_of_several_counts(kind: str, tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
-    path = tmp_path / f"moving.{kind.lower()}"
-    frames[0].save(path, kind, save_all=True, append_images=frames[1:])
-    red = read_image(path).astype(int)
-    assert red[..., 0].min() > 240
-    assert red[..., 2].max() < 15
-
-
 def test_all_images_of_a_folder_are_answered_in_order(
     search: Path, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,6 +98,30 @@ def test_all_images_of_a_folder_are_answered_in_order(
     assert (code, errors) == (0, "")
     names = [line.split("  ")[0].rstrip() for line in output.splitlines()]
     assert names == [str(photo.with_name("a.PNG")), str(photo)]
+
+
+def test_a_folder_is_read_as_the_datasets_are(
+    search: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Deeper images are taken, in any format; what file managers leave beside them is not."""
+    folder = photo.parent
+    for name in ("a/b/1.webp", "a/2.tif", ".trash/3.png", "@eaDir/4.png", "._photo.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        PICTURE.save(folder / name)
+    (folder / "a" / "loop").symlink_to(folder)
+    code, output, errors = predict(capsys, "--model", search, "--top", 1, folder)
+    assert (code, errors) == (0, "")
+    names = [line.split("  ")[0].rstrip() for line in output.splitlines()]
+    assert names == [str(photo), str(folder / "a" / "2.tif"), str(folder / "a" / "b" / "1.webp")]
+
+
+def test_a_name_that_is_no_utf_8_is_answered_and_spelt_out(
+    search: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = Path(shutil.copy(photo, photo.with_name("caf\udce9.png")))
+    code, output, _ = predict(capsys, "--model", search, odd)
+    assert code == 0
+    assert output.startswith(f"{photo.parent}/caf\\xe9.png")
 
 
 def test_json_has_all_that_the_table_has(
@@ -188,14 +153,15 @@ def bad_images(folder: Path) -> dict[str, Path]:
     """A file of each kind that can't be read, with a part of what is said of it."""
     whole = encoded(PICTURE, "PNG")
     contents = {
-        "is truncated": whole[: len(whole) // 2],
-        "cannot identify": b"GIF89a, not really",
-        "5000 x 5000 pixels, at most 16 million": encoded(Image.new("L", (5000, 5000)), "PNG"),
-        "decompression bomb": encoded(Image.new("1", (20_000, 20_000)), "PNG"),
+        "a PNG picture that is damaged (image file is truncated": whole[: len(whole) // 2],
+        "a GIF picture that can't be read here": b"GIF89a, not really",
+        "an HTML page": b"<!doctype html><title>404</title>",
+        "empty": b"",
+        "9000 x 9000 pixels, and at most 64 million": encoded(Image.new("L", (9000, 9000)), "PNG"),
         "floating-point": encoded(Image.new("F", (8, 8)), "TIFF"),
     }
-    paths = {"is not there": folder / "gone.png", "is no file": folder / "pipe.png"}
-    os.mkfifo(paths["is no file"])
+    paths = {"not there": folder / "gone.png", "no plain file": folder / "pipe.png"}
+    os.mkfifo(paths["no plain file"])
     for number, (said, content) in enumerate(contents.items()):
         paths[said] = folder / f"{number}.png"
         paths[said].write_bytes(content)
@@ -221,7 +187,7 @@ def test_without_a_readable_image_there_is_no_answer(
 ) -> None:
     code, output, errors = predict(capsys, "--model", search, tmp_path / "gone.png")
     assert (code, output) == (2, "")
-    assert "gone.png is not there" in errors
+    assert "gone.png can't be read: not there" in errors
     code, _, errors = predict(capsys, "--model", search, tmp_path)
     assert code == 2
     assert "has no image files" in errors
@@ -266,7 +232,7 @@ def test_a_gpu_that_is_not_there_is_refused(search: Path) -> None:
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(DataError, match="is no file"):
+    with pytest.raises(DataError, match="no plain file"):
         read_image(tmp_path / "pipe.png")
 
 

@@ -13,22 +13,26 @@ from cifar_tune.vision.data.cache import (
 )
 from cifar_tune.vision.data.dataset import Dataset, Images, SearchData
 from cifar_tune.vision.data.fetch import download
-from cifar_tune.vision.data.preparation import check, prepare, prepare_drawn
-from cifar_tune.vision.data.splits import check_batch, search_data
+from cifar_tune.vision.data.found import Found, few_steps
+from cifar_tune.vision.data.preparation import check, describe, prepare, prepare_drawn
+from cifar_tune.vision.data.splits import search_data, settle
 
 __all__ = [
     "CacheEntry",
     "Dataset",
+    "Found",
     "Images",
     "SearchData",
     "cache_root",
     "check",
-    "check_batch",
+    "describe",
     "download",
     "empty_cache",
+    "few_steps",
     "find_dataset",
     "list_entries",
     "prepare",
     "prepare_drawn",
     "search_data",
+    "settle",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
-import os
 import stat
 import struct
 import tarfile
@@ -14,15 +13,18 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
 from cifar_tune.errors import DataError
+from cifar_tune.vision.data.folders import MAX_FILE_BYTES, folder_files, read_file
+from cifar_tune.vision.names import on_disk, spelt
 
 MIB = 1 << 20
 TAR_BLOCK = 512  # bytes; a tar ends in two blocks of zeros
+ENCRYPTED, NAMED_IN_UTF8 = 0x1, 0x800  # flags of a zip's files
 ZIP_END_BYTES = 22 + 0xFFFF  # the record at the end of a zip, with the longest comment
-FOLDERS_READ = ("train", "test", "cifar-10-batches-py", "cifar-10-batches-bin")
 DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -40,7 +42,7 @@ DAMAGE = (
 class Limits:
     """What an archive may ask of this machine before it is taken for a bomb."""
 
-    member_bytes: int = 64 * MIB  # the official batches have 31 MB
+    member_bytes: int = MAX_FILE_BYTES
     total_bytes: int = 8192 * MIB  # unpacked
     members: int = 2_000_000
 
@@ -94,38 +96,10 @@ def _readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def folder_files(folder: Path) -> Iterator[Path]:
-    """Yields, sorted, the files of the folder itself and of the few folders that a dataset has.
-
-    It goes no deeper than `train/<class>/`, so a wrong path costs no walk over a whole disk.
-    """
-    with _readable(folder):
-        for top in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            if top.is_file():
-                yield Path(top.path)
-            elif top.name in FOLDERS_READ and top.is_dir():
-                for where, subfolders, files in os.walk(top.path, followlinks=True):
-                    subfolders.sort()
-                    if Path(where).parent != folder:
-                        subfolders.clear()  # no link loops either
-                    yield from (Path(where, file) for file in sorted(files))
-
-
 def _folder_members(folder: Path, limits: Limits) -> Iterator[Member]:
     for file in folder_files(folder):
-        yield Member(file.relative_to(folder).as_posix(), _file_reader(file, limits))
-
-
-def _file_reader(file: Path, limits: Limits) -> Callable[[], bytes]:
-    def read() -> bytes:
-        with _readable(file):
-            status = file.stat()
-            if not stat.S_ISREG(status.st_mode):
-                raise _hostile(file.parent, file.name, "is no plain file")
-            _check_size(file.parent, file.name, status.st_size, limits)
-            return file.read_bytes()
-
-    return read
+        name = on_disk(file.relative_to(folder).as_posix())
+        yield Member(name, partial(read_file, file, limits.member_bytes))
 
 
 def _zip_members(path: Path, limits: Limits) -> Iterator[Member]:
@@ -136,15 +110,26 @@ def _zip_members(path: Path, limits: Limits) -> Iterator[Member]:
         for info in infos:
             if info.is_dir():
                 continue
-            _check_name(path, info.filename)
+            name = _zip_name(info)
+            _check_name(path, name)
             mode = info.external_attr >> 16
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                raise _hostile(path, info.filename, "is a link or device")
-            if info.flag_bits & 1:
-                raise DataError(f"{path}: {info.filename} is encrypted; pack it without password.")
+                raise _hostile(path, name, "is a link or device")
+            if info.flag_bits & ENCRYPTED:
+                raise DataError(f"{path}: {spelt(name)} is encrypted; pack it without password.")
             file = _ZipFile(path, archive, info, limits)
-            yield Member(info.filename, file.read)
+            yield Member(name, file.read)
             file.check_name()
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """A name as its bytes are in UTF-8; zipfile takes those without a mark for DOS letters."""
+    if info.flag_bits & NAMED_IN_UTF8:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # it had a second name, in UTF-8
+        return info.filename
 
 
 def _check_count(path: Path, files: int) -> None:
@@ -184,7 +169,9 @@ def _tar_members(
 ) -> Iterator[Member]:
     with _readable(path), cast(IO[bytes], opener(path, "rb")) as plain:
         stream = _CappedStream(path, plain, limits)
-        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as archive:
+        with tarfile.open(
+            fileobj=cast(IO[bytes], stream), mode="r:", encoding="utf-8", errors="surrogateescape"
+        ) as archive:
             for count, info in enumerate(archive):
                 _check_total(path, count, 0, limits)
                 if info.isdir():
@@ -267,5 +254,6 @@ def _check_total(path: Path, members: int, total_bytes: int, limits: Limits) -> 
 
 def _hostile(path: Path, name: str, what: str) -> DataError:
     return DataError(
-        f"{path}: {name!r} {what}; an archive may hold plain files below its own folder only."
+        f"{path}: '{spelt(name)}' {what}; an archive may hold plain files below its own folder "
+        "only."
     )

@@ -21,6 +21,7 @@ from cifar_tune.vision.data.sources import Identity
 from cifar_tune.vision.data.stored import (
     DamagedEntryError,
     Meta,
+    OutdatedEntryError,
     describe_dataset,
     read_dataset,
     read_meta,
@@ -79,8 +80,9 @@ def list_entries() -> list[CacheEntry]:
     for folder in _entry_folders(_entries(root)):
         try:
             meta = read_meta(folder)
-        except DamagedEntryError:
-            entries.append(CacheEntry("damaged", "", _size(folder), folder))
+        except DamagedEntryError as error:
+            what = "outdated" if isinstance(error, OutdatedEntryError) else "damaged"
+            entries.append(CacheEntry(what, "", _size(folder), folder))
         else:
             entries.append(CacheEntry(meta.kind, meta.source, _size(folder), folder))
     for file in sorted(downloads_folder(root).glob("*")):
@@ -113,13 +115,12 @@ def downloads_folder(root: Path) -> Path:
     return root / "downloads"
 
 
-def has_entry(root: Path, identity: Identity) -> bool:
-    """Tells, cheaply and without checking its arrays, whether a dataset was decoded before."""
+def find_entry(root: Path, identity: Identity) -> Dataset | None:
+    """The dataset if it was decoded before; its arrays are not checked, which costs little."""
     try:
-        read_meta(_entries(root) / identity.key)
+        return describe_dataset(_entries(root) / identity.key)
     except DamagedEntryError:
-        return False
-    return True
+        return None
 
 
 def get_or_decode(
@@ -137,6 +138,8 @@ def get_or_decode(
         if folder.exists():
             try:
                 return read_dataset(folder)
+            except OutdatedEntryError as error:
+                on_note(f"{source} is decoded anew: {error}.")
             except DamagedEntryError as error:
                 notes = (f"the cached copy of {source} was damaged ({error}) and was rebuilt.",)
         decoded = decode()

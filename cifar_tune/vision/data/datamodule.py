@@ -15,7 +15,6 @@ from cifar_tune.errors import DataError
 from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.augmentation import BatchMaker, plan_epoch
 from cifar_tune.vision.data.dataset import SearchData
-from cifar_tune.vision.data.splits import check_batch
 
 Batch = tuple[Tensor, Tensor]  # images [batch, 3, 32, 32], labels [batch] int64
 
@@ -30,8 +29,6 @@ class CifarDataModule(L.LightningDataModule):
     With several processes (data parallelism) each gets its share of every training batch, so that
     `batch_size` stays the number of images in a step, and its share of the validation images; the
     figures are to be summed over the processes.
-
-    Raises DataError if an epoch would have no step.
     """
 
     on_device = True  # its batches are where the training is: nothing is left to move
@@ -44,7 +41,6 @@ class CifarDataModule(L.LightningDataModule):
         channels_last: bool = True,
     ) -> None:
         super().__init__()
-        check_batch(len(data.train_labels), config)
         self._data, self._config, self._seed = data, config, seed
         self._channels_last = channels_last
         self._loaders: tuple[TrainLoader, EvalLoader] | None = None
@@ -116,17 +112,19 @@ class TrainLoader:
         self._images, self._labels, self._maker = images, labels, maker
         self._config, self._seed, self._epoch = config, seed, epoch
         self._rank, self._world_size = rank, world_size
-        if config.batch_size < world_size:
+        size = min(config.batch_size, len(labels))
+        if size < world_size:
             raise DataError(
-                f"data.batch_size is {config.batch_size}, shared by {world_size} processes; "
-                "it must be at least one image each. Use larger batches or fewer workers a trial."
+                f"a batch has {size} images (data.batch_size is {config.batch_size}), shared by "
+                f"{world_size} processes; it must be at least one image each. Use larger batches "
+                "or fewer workers a trial."
             )
 
     def __len__(self) -> int:
-        """Number of batches, equal in all processes."""
+        """Number of batches, equal in all processes and at least 1."""
         full, rest = divmod(len(self._labels), self._config.batch_size)
         # A last batch that can't give every process an image would leave some waiting for ever.
-        return full + (not self._config.drop_last and rest >= self._world_size)
+        return full + (rest >= self._world_size and (not self._config.drop_last or not full))
 
     def examples_in(self, batch: int) -> int:
         """Images in a batch (from 0), those of all processes together."""

@@ -16,6 +16,7 @@ Kind = Literal["cifar10-python", "cifar10-binary", "images", "drawn"]
 Uint8Array = NDArray[np.uint8]
 Int64Array = NDArray[np.int64]
 Statistics = tuple[float, float, float]  # a figure for red, green and blue, 0 to 1
+Sizes = tuple[tuple[int, int], tuple[int, int]]  # width and height, of the smallest and the largest
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,17 @@ class Images:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A whole dataset in memory, as a source gave it and before the cache has it."""
+    """A whole dataset in memory, as a source gave it and before the cache has it.
+
+    `sizes` are those that image files had before they were brought to 32 x 32 pixels.
+    """
 
     kind: Kind
     classes: tuple[str, ...]
     train: Images
     test: Images
     notes: tuple[str, ...] = ()
+    sizes: Sizes | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Dataset:
     `mean` and `std` are those of the training images, one for red, green and blue, from 0 to 1.
     `fingerprint` is a SHA-256 over the arrays and the class names: equal content, equal
     fingerprint, wherever it came from. `notes` are the sentences that a reader of the results
-    should know (resized, fell back to the drawn set, rebuilt).
+    should know (resized, fell back to the drawn set, rebuilt); `sizes` as in `Decoded`.
     """
 
     kind: Kind
@@ -64,6 +69,7 @@ class Dataset:
     train_size: int
     test_size: int
     notes: tuple[str, ...] = ()
+    sizes: Sizes | None = None
 
 
 @dataclass(frozen=True)

@@ -1,109 +1,104 @@
-"""Decodes PNG and JPEG files that lie as train/<class>/* and test/<class>/*."""
+"""Collects the images of train/<class>/ and test/<class>/, and names all that are damaged."""
 
 from __future__ import annotations
 
-import io
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Iterable
+from pathlib import PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from cifar_tune.errors import DataError
 from cifar_tune.vision.data.archives import Member
-from cifar_tune.vision.data.dataset import IMAGE_SIDE, SPLITS, Decoded, Images, Uint8Array
+from cifar_tune.vision.data.dataset import (
+    IMAGE_SIDE,
+    SPLITS,
+    Decoded,
+    Images,
+    Sizes,
+    Uint8Array,
+)
+from cifar_tune.vision.data.file_kinds import kind_of_file
+from cifar_tune.vision.data.folders import UnreadableFileError
+from cifar_tune.vision.data.layout import Place, Tree, listed
+from cifar_tune.vision.data.pictures import CHANGES, Picture, PictureError, read_picture
+from cifar_tune.vision.names import spelt
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
-MAX_PIXELS = 16_000_000  # in one image before resizing; more is taken for a bomb
-MAX_IMAGES = 1_000_000  # 3 GB of pixels
-
-
-class Place(NamedTuple):
-    """Where an image belongs, in the order that the arrays have."""
-
-    split: str
-    label: str
-    file: str
-
-
-def place_of(name: str) -> Place | None:
-    """Reads split and class off `[folder/]train/<class>/<file>`; None: it is no image here."""
-    place = _file_of_a_class(name)
-    return place if place and place.file.lower().endswith(SUFFIXES) else None
-
-
-def _file_of_a_class(name: str) -> Place | None:
-    parts = [part for part in name.split("/") if part != "."]
-    if len(parts) not in (3, 4) or parts[-3] not in SPLITS or parts[-1].startswith("."):
-        return None
-    return Place(*parts[-3:])
+NAMED = 10  # damaged files in an error; the rest are counted
+DARK = 0.25  # of the range of 16 bits: where no picture gets beyond it, 8 bits keep little
+# By name: what else a suffix may stand for needs no word.
+FORM_OF_SUFFIX = {
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".gif": "GIF", ".bmp": "BMP",
+    ".tif": "TIFF", ".tiff": "TIFF",
+}  # fmt: skip
 
 
 class ImageFiles:
-    """Collects decoded images; the arrays are in order of class and file name, whatever was first.
+    """Decodes image files; the arrays are in order of class and file name, whatever came first.
 
     So a folder and an archive of the same files give equal arrays and equal splits.
     """
 
-    def __init__(self, source: str) -> None:
-        self._source = source
+    def __init__(self, source: str, tree: Tree) -> None:
+        self._source, self._tree = source, tree
         self._pixels: dict[Place, bytes] = {}
-        self._modes: Counter[str] = Counter()
-        self._sizes: Counter[tuple[int, int]] = Counter()
-        self._passed_over: list[str] = []
+        self._changes: Counter[str] = Counter()
+        self._sizes: set[tuple[int, int]] = set()
+        self._damaged: list[str] = []
+        self._misnamed: list[str] = []
+        self._peaks: list[float] = []
 
     def add(self, member: Member) -> None:
-        """Decodes a member that `place_of` knows. Raises DataError naming a damaged image."""
-        place = place_of(member.name)
+        """Decodes a member if it is an image. Raises DataError as `Tree.take`, and on damage of an
+        archive; damaged images are remembered."""
+        place = self._tree.take(member.name)
         if place is None:
             return
-        if place in self._pixels:
-            raise DataError(f"{self._source}: {'/'.join(place)} is there twice; keep one of them.")
-        if len(self._pixels) >= MAX_IMAGES:
-            raise DataError(f"{self._source} has more than {MAX_IMAGES:,} images; use fewer.")
-        self._pixels[place] = self._decode(member)
-
-    def pass_over(self, name: str) -> None:
-        """Remembers a file that is no PNG or JPEG if it lies where images are expected."""
-        if _file_of_a_class(name):
-            self._passed_over.append(name)
-
-    def _decode(self, member: Member) -> bytes:
-        content = member.read()
+        name = spelt(member.name)
         try:
-            with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise ValueError(f"{image.width} x {image.height} pixels, at most 16 million")
-                self._sizes[image.size] += 1
-                self._modes[image.mode] += 1
-                return to_rgb(image).tobytes()
-        # Pillow raises half a dozen kinds of error, and damaged files now and then find another.
-        except Exception as error:
-            raise DataError(
-                f"{self._source}: {member.name} can't be decoded ({error}); "
-                "replace it or take it away."
-            ) from error
+            content = member.read()
+            picture = read_picture(content)
+        except (PictureError, UnreadableFileError) as error:
+            reason = error.reason if isinstance(error, UnreadableFileError) else error
+            self._damaged.append(f"{name}: {reason}")
+        else:
+            self._pixels[place] = picture.rgb
+            self._note(picture, name, content)
+
+    def _note(self, picture: Picture, name: str, content: bytes) -> None:
+        self._changes.update(picture.changes)
+        self._sizes.add(picture.size)
+        if picture.peak is not None:
+            self._peaks.append(picture.peak)
+        suffix = PurePosixPath(name).suffix.lower()
+        if FORM_OF_SUFFIX.get(suffix, picture.form) != picture.form:
+            self._misnamed.append(f"{name} ({kind_of_file(content)})")
 
     def finish(self) -> Decoded:
-        """Makes the arrays. Raises DataError where a split or a class is missing."""
-        places = sorted(self._pixels)
-        names = {split: {p.label for p in places if p.split == split} for split in SPLITS}
-        self._check_classes(names["train"], names["test"])
-        classes = tuple(sorted(names["train"]))
+        """Makes the arrays. Raises DataError as `Tree.classes`, and naming the damaged images."""
+        classes = self._tree.classes()
+        self._check_damage()
+        notes, places = self._notes(), sorted(self._pixels)
         train, test = (self._split(split, places, classes) for split in SPLITS)
-        return Decoded("images", classes, train, test, self._notes())
+        return Decoded("images", classes, train, test, notes, smallest_and_largest(self._sizes))
 
-    def _check_classes(self, train: set[str], test: set[str]) -> None:
-        if len(train) < 2 or not test:
-            raise DataError(
-                f"{self._source} has {len(train)} classes in train/ and {len(test)} in test/, but "
-                "at least 2 and 1 are needed. Images lie as train/<class>/* and test/<class>/*."
+    def _check_damage(self) -> None:
+        if not self._damaged:
+            return
+        files, total = sorted(self._damaged), len(self._pixels) + len(self._damaged)
+        lines = [f"  {file}" for file in files[:NAMED]]
+        if len(files) > NAMED:
+            lines.append(f"  and {len(files) - NAMED} more")
+        raise DataError(
+            "\n".join(
+                (
+                    f"{self._source}: {len(files)} of {total} images can't be read; replace them or"
+                    " take them away:",
+                    *lines,
+                    *self._misnamed_note(),
+                )
             )
-        if unknown := sorted(test - train):
-            raise DataError(
-                f"{self._source}: test/ has classes that train/ has not: {', '.join(unknown)}; "
-                "a model can't learn them. Add training images or take them away."
-            )
+        )
 
     def _split(self, split: str, places: list[Place], classes: tuple[str, ...]) -> Images:
         index = {name: label for label, name in enumerate(classes)}
@@ -114,23 +109,27 @@ class ImageFiles:
         return Images(images.reshape(-1, IMAGE_SIDE, IMAGE_SIDE, 3), labels)
 
     def _notes(self) -> tuple[str, ...]:
-        total = self._sizes.total()
-        resized = total - self._sizes[(IMAGE_SIDE, IMAGE_SIDE)]
-        recoloured = total - self._modes["RGB"]
-        notes = []
-        if resized:
-            notes.append(f"{resized} of {total} images were resized to 32 x 32 pixels.")
-        if recoloured:
-            notes.append(f"{recoloured} of {total} images were converted to RGB.")
-        if self._passed_over:
-            count, first = len(self._passed_over), self._passed_over[0]
-            notes.append(f"{count} files are neither PNG nor JPEG and were left out, like {first}.")
-        return tuple(notes)
+        total = len(self._pixels)
+        made = [change for change in CHANGES if self._changes[change]]
+        done = [f"{self._changes[change]} of {total} images were {change}." for change in made]
+        if self._peaks and max(self._peaks) < DARK:
+            done.append(
+                f"No 16-bit image gets beyond {max(self._peaks):.0%} of its range: they are dark,"
+                " and 8 bits keep few of their greys; stretch them over the range first."
+            )
+        return (*self._tree.notes(), *done, *self._misnamed_note())
+
+    def _misnamed_note(self) -> tuple[str, ...]:
+        if not self._misnamed:
+            return ()
+        count = len(self._misnamed)
+        files = f"{count} files were read as what they are, not as"
+        if count == 1:
+            files = "1 file was read as what it is, not as"
+        return (f"{files} the name says: {listed(self._misnamed)}.",)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Decodes to 32 x 32 RGB; a large JPEG at a fraction of its size, which is quicker."""
-    if image.size == (IMAGE_SIDE, IMAGE_SIDE):
-        return image.convert("RGB")
-    image.draft("RGB", (4 * IMAGE_SIDE, 4 * IMAGE_SIDE))
-    return image.convert("RGB").resize((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.LANCZOS)
+def smallest_and_largest(sizes: Iterable[tuple[int, int]]) -> Sizes:
+    """The sizes with the fewest and the most pixels."""
+    by_pixels = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    return by_pixels[0], by_pixels[-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,6 +26,7 @@ CLASSES = (
     "ship",
     "truck",
 )
+TRAIN_IMAGES, TEST_IMAGES = (5000,) * len(CLASSES), (1000,) * len(CLASSES)  # of each class
 PIXELS_BYTES = 3 * 32 * 32  # red, green and blue plane, each row by row
 
 Checksums = Mapping[str, tuple[str, str]]  # file name -> (algorithm, hex digest)
@@ -90,6 +91,16 @@ def official_kind(name: str) -> OfficialKind | None:
     return "cifar10-binary" if base in BINARY_CHECKSUMS else None
 
 
+def check_complete(source: str, kind: OfficialKind, names: Container[str]) -> None:
+    """Raises DataError where one of the six files is missing."""
+    missing = [name for name in OfficialChecksums().of(kind) if name not in names]
+    if missing:
+        raise DataError(
+            f"{source} is {kind} without {', '.join(missing)}; "
+            "the distribution has five training batches and a test batch. Unpack it again."
+        )
+
+
 class OfficialFiles:
     """Collects the six files of one distribution, each checked before anything is made of it."""
 
@@ -115,12 +126,7 @@ class OfficialFiles:
 
     def finish(self) -> Decoded:
         """Puts the batches together in their official order. Raises DataError if one is missing."""
-        missing = [name for name in self._checksums if name not in self._batches]
-        if missing:
-            raise DataError(
-                f"{self._source} is {self._kind} without {', '.join(missing)}; "
-                "the distribution has five training batches and a test batch. Unpack it again."
-            )
+        check_complete(self._source, self._kind, self._batches)
         *train, test = (self._batches[name] for name in self._checksums)
         images = np.concatenate([batch.images for batch in train])
         labels = np.concatenate([batch.labels for batch in train])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from cifar_tune.errors import DataError
 from cifar_tune.vision.config import DataConfig
-from cifar_tune.vision.data.cache import find_cache_root, get_or_decode, has_entry
-from cifar_tune.vision.data.dataset import Dataset
+from cifar_tune.vision.data.cache import find_cache_root, find_entry, get_or_decode
+from cifar_tune.vision.data.dataset import Dataset, Kind
 from cifar_tune.vision.data.drawn import TEST_SIZE, TRAIN_SIZE, draw, drawn_identity
 from cifar_tune.vision.data.fetch import (
     CIFAR10_PYTHON,
@@ -18,7 +19,10 @@ from cifar_tune.vision.data.fetch import (
     download,
     downloaded_path,
 )
-from cifar_tune.vision.data.sources import decode, identify, recognise
+from cifar_tune.vision.data.found import KINDS, Found, found, size_notes
+from cifar_tune.vision.data.official import CLASSES, TEST_IMAGES, TRAIN_IMAGES
+from cifar_tune.vision.data.sources import decode, identify, look_at
+from cifar_tune.vision.data.stored import DamagedEntryError, class_counts
 
 Note = Callable[[str], None]
 
@@ -32,16 +36,17 @@ def prepare(
     """Returns the dataset of `data.path`, or official CIFAR-10 from the cache or by download.
 
     Where that can't be had and `data.fallback` is "drawn", the built-in drawn set. `on_note` is
-    told, in sentences, what a user should know; what lasts stands in the dataset's `notes` too.
+    told, in sentences, what was understood and what a user should know; what lasts of it stands in
+    the dataset's `notes` too.
     `on_progress` gets a download's bytes; without it `on_note` is told every tenth.
-    Raises DataError where the data is missing, damaged or can't be had.
+    Raises DataError where the data is missing, damaged or can't be had, or the splits do not fit.
     """
     root = find_cache_root()
     if root.note:
         on_note(root.note)
     dataset = _find(config, root.path, on_note, on_progress or _every_tenth(on_note), archive)
-    for note in dataset.notes:
-        on_note(note)
+    for sentence in describe_dataset(dataset, config).sentences:
+        on_note(sentence)
     return replace(dataset, notes=((root.note,) if root.note else ()) + dataset.notes)
 
 
@@ -50,7 +55,7 @@ def prepare_drawn(
 ) -> Dataset:
     """Returns the drawn set from the cache, drawn at its first use; smaller ones suit tests."""
     root, identity = find_cache_root().path, drawn_identity(train_size, test_size)
-    if not has_entry(root, identity):
+    if find_entry(root, identity) is None:
         on_note(f"drawing {train_size + test_size:,} images into the cache {root}; done once.")
     return get_or_decode(
         root,
@@ -62,18 +67,61 @@ def prepare_drawn(
 
 
 def check(config: DataConfig) -> str:
-    """Says in one sentence what `prepare` would use, without decoding or downloading anything.
+    """Says in a line what `describe` found. Raises DataError as that."""
+    return " ".join(describe(config).sentences)
 
-    Raises DataError where `data.path` is not there, not readable, or has neither layout.
+
+def describe(config: DataConfig) -> Found:
+    """Finds out what `prepare` would use, without decoding or downloading anything.
+
+    What was decoded before is known to the image; of other sources the names of all files are read.
+
+    Raises:
+        DataError: what `prepare` and the splits would raise, as far as names tell: `data.path` is
+            not there, can't be read, has neither layout, or lacks a class, a split or a batch, or
+            the splits do not fit.
     """
     if config.path is not None:
-        path = Path(config.path)
-        return f"{path} holds {recognise(path)}."
+        return _describe_path(Path(config.path), config)
     downloaded = downloaded_path()
-    if downloaded.exists():
-        return f"CIFAR-10 from the cache, {downloaded}."
     otherwise = ", or else the built-in drawn set" if config.fallback == "drawn" else ""
-    return f"CIFAR-10 will be downloaded from {CIFAR10_PYTHON.urls[0]}{otherwise}."
+    where = f"CIFAR-10 will be downloaded from {CIFAR10_PYTHON.urls[0]}{otherwise}"
+    if downloaded.exists():
+        where = _holds(str(downloaded), "cifar10-python")
+    return found(where, CLASSES, TRAIN_IMAGES, TEST_IMAGES, config, ())
+
+
+def _describe_path(path: Path, config: DataConfig) -> Found:
+    known = find_entry(find_cache_root().path, identify(path))
+    if known is not None:
+        with contextlib.suppress(DamagedEntryError):
+            return describe_dataset(known, config)
+    seen = look_at(path)
+    images = sum(seen.train) + sum(seen.test)
+    return found(
+        _holds(str(path), seen.kind),
+        seen.classes,
+        seen.train,
+        seen.test,
+        config,
+        [*size_notes(seen.sizes, None if seen.opened == images else seen.opened), *seen.notes],
+    )
+
+
+def describe_dataset(dataset: Dataset, config: DataConfig) -> Found:
+    """What is known of a dataset once it is decoded. Raises DataError, and DamagedEntryError."""
+    return found(
+        _holds(dataset.source, dataset.kind),
+        dataset.classes,
+        class_counts(dataset, "train"),
+        class_counts(dataset, "test"),
+        config,
+        [*size_notes(dataset.sizes), *dataset.notes],
+    )
+
+
+def _holds(source: str, kind: Kind) -> str:
+    return KINDS[kind] if kind == "drawn" else f"{source} holds {KINDS[kind]}"
 
 
 def _find(
@@ -96,7 +144,7 @@ def _find(
 
 def _from_path(path: Path, root: Path, on_note: Note) -> Dataset:
     identity = identify(path)
-    if not has_entry(root, identity):
+    if find_entry(root, identity) is None:
         on_note(f"decoding {path} into the cache {root}; done once.")
     dataset = get_or_decode(root, identity, str(path), lambda: decode(path), on_note)
     return replace(dataset, source=str(path))  # it may have been decoded from a copy elsewhere

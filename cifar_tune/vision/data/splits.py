@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,6 +12,18 @@ from cifar_tune.errors import DataError
 from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.dataset import Dataset, Int64Array, SearchData
 from cifar_tune.vision.data.stored import open_images
+
+# What `auto` holds out, for validation and for confirmation each: CIFAR-10's 5,000 are a tenth.
+LARGE, LARGE_PART = 5000, 0.1
+SMALL, SMALL_PART = 500, 0.2  # of a set so small that a tenth would tell little
+
+
+class Sizes(NamedTuple):
+    """Images of each part of a training set."""
+
+    train: int
+    val: int
+    confirm: int
 
 
 @dataclass(frozen=True)
@@ -21,10 +35,67 @@ class SplitIndices:
     confirm: Int64Array
 
 
+def settle(config: DataConfig, images: int, classes: int) -> DataConfig:
+    """The config with numbers for `val_size` and `confirm_size`, for a set of so many `images`.
+
+    Raises DataError as `sizes_of`.
+    """
+    sizes = sizes_of(config, images, classes)
+    return config.model_copy(update={"val_size": sizes.val, "confirm_size": sizes.confirm})
+
+
+def sizes_of(config: DataConfig, images: int, classes: int) -> Sizes:
+    """The parts of a training set of so many `images` and `classes`.
+
+    Raises DataError where they do not fit the set or each other.
+    """
+    auto = round(min(LARGE, max(images * LARGE_PART, min(images * SMALL_PART, SMALL))))
+    val = _number(config.val_size, images, max(auto, classes))
+    confirm = _number(config.confirm_size, images, auto if auto >= classes else 0)
+    left = images - val - confirm
+    held = f"data.val_size + data.confirm_size is {val} + {confirm}"
+    if left < classes:
+        raise DataError(
+            f"{held}, which leaves {left} of {images} training images; at least one of each of "
+            f"{classes} classes must remain. Make them smaller, or add images."
+        )
+    train = left if config.train_size is None else config.train_size
+    if train > left:
+        raise DataError(
+            f"data.train_size is {train}, but {held}, which leaves {left} of {images} training "
+            "images. Make one of the three smaller."
+        )
+    for name, value in (("val_size", val), ("train_size", train)):
+        if value < classes:
+            raise DataError(
+                f"data.{name} is {value}; it must be at least {classes}, one image of each class."
+            )
+    return Sizes(train, val, confirm)
+
+
+def _number(size: str | float, images: int, auto: int) -> int:
+    if isinstance(size, str):
+        return auto
+    return size if isinstance(size, int) else max(1, round(size * images))
+
+
+def lacking_classes(counts: Sequence[int], config: DataConfig) -> dict[str, list[int]]:
+    """The classes of which a part has no image, by the part's name; parts that lack none are left
+    out. `counts` are the training images of each class."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    split = split_indices(labels, len(counts), config)
+    lacking = {}
+    for name, part in vars(split).items():
+        missing = np.flatnonzero(np.bincount(labels[part], minlength=len(counts)) == 0)
+        if len(part) and len(missing):
+            lacking[name] = missing.tolist()
+    return lacking
+
+
 def search_data(dataset: Dataset, config: DataConfig) -> SearchData:
     """Copies out what a search may see: `train_size` training and `val_size` validation images.
 
-    Raises DataError where the sizes do not fit the dataset, each other or the batch.
+    Raises DataError where the sizes do not fit the dataset or each other.
     """
     stored = open_images(dataset, "train")
     split = split_indices(stored.labels, len(dataset.classes), config)
@@ -47,46 +118,14 @@ def split_indices(labels: Int64Array, classes: int, config: DataConfig) -> Split
     So they are stratified, a smaller `train_size` is part of a larger one, and neither it nor
     `val_size` moves a confirmation image.
     """
-    train_size = _checked_train_size(len(labels), classes, config)
+    sizes = sizes_of(config, len(labels), classes)
     order = _stratified_order(labels, config.split_seed)
-    val_start, train_start = config.confirm_size, config.confirm_size + config.val_size
+    val_start, train_start = sizes.confirm, sizes.confirm + sizes.val
     return SplitIndices(
-        train=order[train_start : train_start + train_size],
+        train=order[train_start : train_start + sizes.train],
         val=order[val_start:train_start],
         confirm=order[:val_start],
     )
-
-
-def check_batch(train_images: int, config: DataConfig) -> None:
-    """Raises DataError where an epoch would have no step at all (Lightning would call it done)."""
-    if config.drop_last and config.batch_size > train_images:
-        raise DataError(
-            f"data.batch_size is {config.batch_size}, but only {train_images} images are trained "
-            "on; with data.drop_last an epoch would have no step. Use smaller batches, more "
-            "images, or data.drop_last=false."
-        )
-
-
-def _checked_train_size(images: int, classes: int, config: DataConfig) -> int:
-    left = images - config.val_size - config.confirm_size
-    held = f"data.val_size + data.confirm_size is {config.val_size} + {config.confirm_size}"
-    if left < classes:
-        raise DataError(
-            f"{held}, which leaves {left} of {images} training images; at least one of each of "
-            f"{classes} classes must remain. Make them smaller."
-        )
-    size = left if config.train_size is None else config.train_size
-    if size > left:
-        raise DataError(
-            f"data.train_size is {size}, but {held}, which leaves {left} of {images} training "
-            "images. Make one of the three smaller."
-        )
-    for name, value in (("val_size", config.val_size), ("train_size", size)):
-        if value < classes:
-            raise DataError(
-                f"data.{name} is {value}; it must be at least {classes}, one image of each class."
-            )
-    return size
 
 
 def _stratified_order(labels: Int64Array, seed: int) -> Int64Array:

@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.data.dataset import Dataset, Decoded, Images, Kind, Statistics, Uint8Array
+from cifar_tune.vision.data.dataset import (
+    Dataset,
+    Decoded,
+    Images,
+    Kind,
+    Sizes,
+    Statistics,
+    Uint8Array,
+)
+from cifar_tune.vision.data.pictures import VERSION
 
 FORMAT = 1  # raise it when the files change their meaning; older entries are then decoded anew
 META_NAME = "meta.json"
@@ -23,8 +32,12 @@ class DamagedEntryError(Exception):
     """What is stored is not what was written; the cache rebuilds it."""
 
 
+class OutdatedEntryError(DamagedEntryError):
+    """What is stored was decoded by a version that read image files in another way."""
+
+
 class Meta(BaseModel):
-    """What meta.json says of a stored dataset."""
+    """What meta.json says of a stored dataset; `decoder` and `sizes` came later than the rest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,6 +52,8 @@ class Meta(BaseModel):
     shapes: dict[str, tuple[int, ...]]
     digests: dict[str, str]
     fingerprint: str
+    decoder: int = 1
+    sizes: Sizes | None = None
 
 
 def write_dataset(decoded: Decoded, source: str, listing: str, folder: Path) -> Meta:
@@ -65,13 +80,19 @@ def write_dataset(decoded: Decoded, source: str, listing: str, folder: Path) -> 
         shapes={name: array.shape for name, array in arrays.items()},
         digests=digests,
         fingerprint=_fingerprint(decoded.classes, digests),
+        decoder=VERSION,
+        sizes=decoded.sizes,
     )
     (folder / META_NAME).write_text(meta.model_dump_json(indent=1), encoding="utf-8")
     return meta
 
 
 def read_meta(folder: Path) -> Meta:
-    """Reads meta.json alone. Raises DamagedEntryError where it is not there or not ours."""
+    """Reads meta.json alone.
+
+    Raises DamagedEntryError where it is not there or not ours, OutdatedEntryError where image files
+    would be decoded in another way today.
+    """
     try:
         meta = Meta.model_validate_json((folder / META_NAME).read_bytes())
     except (OSError, ValidationError) as error:
@@ -80,6 +101,8 @@ def read_meta(folder: Path) -> Meta:
         raise DamagedEntryError(f"{META_NAME} is of another format")
     if meta.fingerprint != _fingerprint(meta.classes, meta.digests):
         raise DamagedEntryError(f"{META_NAME} does not fit its own fingerprint")
+    if meta.kind == "images" and meta.decoder != VERSION:
+        raise OutdatedEntryError("an earlier version read image files in another way")
     return meta
 
 
@@ -111,7 +134,14 @@ def describe_dataset(folder: Path) -> Dataset:
         train_size=meta.shapes["train_labels"][0],
         test_size=meta.shapes["test_labels"][0],
         notes=meta.notes,
+        sizes=meta.sizes,
     )
+
+
+def class_counts(dataset: Dataset, split: str) -> tuple[int, ...]:
+    """Images of each class in one split. Raises DamagedEntryError."""
+    labels = _open_array(dataset.folder, f"{split}_labels", read_meta(dataset.folder))
+    return tuple(np.bincount(labels, minlength=len(dataset.classes)).tolist())
 
 
 def open_images(dataset: Dataset, split: str) -> Images:

@@ -9,7 +9,7 @@ from cifar_tune.vision.config import ModelConfig, VisionPlan
 from cifar_tune.vision.models import build_model
 
 
-def checkpoint_bytes(plan: VisionPlan) -> int:
+def checkpoint_bytes(plan: VisionPlan, num_classes: int) -> int:
     """Size of the largest checkpoint of a plan: weights and the optimizer's state, in float32."""
     # Weights, and one or two moments; muon has a second one of the last layer and biases alone.
     copies = 3 if "adamw" in possible_values(plan, "optim.name") else 2
@@ -17,7 +17,7 @@ def checkpoint_bytes(plan: VisionPlan) -> int:
     for model in _largest_models(plan):
         # Code of the user's own may ask for numbers, which tensors on "meta" do not have.
         with torch.device("cpu" if ":" in model.name else "meta"):
-            network = build_model(model, num_classes=10)
+            network = build_model(model, num_classes)
         largest = max(largest, sum(tensor.numel() for tensor in network.parameters()))
     return 4 * copies * largest
 

@@ -23,7 +23,7 @@ from small_sets import (
 
 from cifar_tune.errors import DataError
 from cifar_tune.vision.data.official import BINARY_CHECKSUMS, CLASSES, PYTHON_CHECKSUMS
-from cifar_tune.vision.data.sources import decode, recognise
+from cifar_tune.vision.data.sources import decode, look_at
 
 FORMS: dict[str, tuple[str, Callable[[], dict[str, bytes]]]] = {
     "cifar10-python": ("cifar-10-batches-py", python_members),
@@ -44,7 +44,7 @@ def test_both_distributions_give_their_pixels(kind: str, place: str, tmp_path: P
         path = path if place == "folder above" else path / folder
     else:
         path.write_bytes(PACKERS[place](inside))
-    assert recognise(path) == kind
+    assert look_at(path).kind == kind
     decoded = decode(path, checksums_of(members))
     assert decoded.kind == kind
     assert decoded.classes == CLASSES

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from local_server import Server, archive_at, dead_url
 from packing import PACKERS
-from small_sets import checksums_of, python_members
+from small_sets import checksums_of, encoded, image_members, picture, python_members, write_tree
 
 from cifar_tune.errors import DataError
 from cifar_tune.vision.config import DataConfig
-from cifar_tune.vision.data import check, prepare, prepare_drawn
+from cifar_tune.vision.data import check, describe, prepare, prepare_drawn
 from cifar_tune.vision.data.fetch import downloaded_path
 from cifar_tune.vision.data.sources import decode
 
@@ -67,15 +67,116 @@ def test_a_dataset_is_told_by_the_path_that_was_given(
     assert second.folder == first.folder  # and is decoded once
 
 
-def test_check_says_what_would_be_used_and_touches_nothing(
+def test_what_is_found_is_said_in_a_line_and_nothing_is_touched(
     image_tree: Path, private_cache: Path
 ) -> None:
-    assert check(DataConfig(path=str(image_tree))) == f"{image_tree} holds images."
+    line = (
+        f"{image_tree} holds images: 2 classes (cat, dog) with 12 training images (6 of each"
+        " class) and 4 test images (2 of each class); of the training images 2 are for"
+        " validation, 2 for confirmation, 8 are trained on."
+    )
+    config = DataConfig(path=str(image_tree))
+    assert describe(config).sentences == (line, "Images of 32 x 32 pixels.")
+    assert check(config) == f"{line} Images of 32 x 32 pixels."
+    assert not list(private_cache.glob("entries/*"))
     assert check(DataConfig()).startswith("CIFAR-10 will be downloaded from https://www.cs.toronto")
-    assert check(DataConfig(fallback="drawn")).endswith(", or else the built-in drawn set.")
-    with pytest.raises(DataError, match="does not exist"):
-        check(DataConfig(path=str(image_tree / "gone")))
+    assert ", or else the built-in drawn set: 10 classes" in check(DataConfig(fallback="drawn"))
     downloaded = downloaded_path()
     downloaded.parent.mkdir(parents=True)
     downloaded.write_bytes(b"")
-    assert check(DataConfig()) == f"CIFAR-10 from the cache, {downloaded}."
+    assert check(DataConfig()).startswith(f"{downloaded} holds CIFAR-10: 10 classes (airplane, ")
+    assert "50,000 training images (5,000 of each class)" in check(DataConfig())
+    assert "5,000 are for validation, 5,000 for confirmation, 40,000 are" in check(DataConfig())
+
+
+def test_what_is_found_tells_the_classes_and_settles_the_sizes(image_tree: Path) -> None:
+    found = describe(DataConfig(path=str(image_tree), val_size=0.25, confirm_size=0))
+    assert (found.num_classes, found.classes, found.train_size) == (2, ("cat", "dog"), 9)
+    assert (found.config.val_size, found.config.confirm_size) == (3, 0)
+
+
+@pytest.mark.parametrize("form", ["folder", "zip", "tar.xz"])
+def test_the_start_says_what_was_found_before_and_what_decoding_told(
+    tmp_path: Path, notes: list[str], form: str
+) -> None:
+    members = {
+        **image_members(),
+        "train/cat/.b/1.png": b"",
+        "train/dog/z.png": encoded(picture(1, 9, 7)),
+    }
+    path = write_tree(tmp_path / "x", members) if form == "folder" else tmp_path / "archive"
+    if form != "folder":
+        path.write_bytes(PACKERS[form](members))
+    config = DataConfig(path=str(path))
+    before = describe(config).sentences
+    dataset = prepare(config, notes.append)
+    assert [line for line in notes if line not in before] == [
+        f"decoding {path} into the cache {tmp_path / 'cache'}; done once.",
+        "1 of 17 images were resized to 32 x 32 pixels.",
+    ]
+    assert set(before) <= set(notes)
+    assert set(dataset.notes) < set(notes)
+    assert describe(config).sentences == tuple(notes[1:])  # now from the cache, with all of it
+
+
+def small_sets() -> dict[str, tuple[dict[str, bytes], str]]:
+    """Datasets that no start takes, with a part of what is said, by name."""
+    whole = image_members()
+    train_only = {name: data for name, data in whole.items() if name.startswith("train")}
+    return {
+        "no test": (train_only, "2 classes in train/ and 0 in test/"),
+        "one class": (image_members(("cat",)), "has 1 classes in train/ and 1 in test/"),
+        "unknown class": (
+            {**whole, "test/cow/1.png": b""},
+            "test/ has classes that train/ has not",
+        ),
+        "both": ({**whole, "test_batch.bin": b""}, "holds both cifar10-binary and images"),
+        "half": (
+            {"cifar-10-batches-py/data_batch_1": b"x"},
+            "is cifar10-python without data_batch_2",
+        ),
+        "nothing": ({"train/readme.txt": b"", "x.png": b""}, "no dataset was recognised"),
+        "tiny": (image_members(train=1), "leaves 0 of 2 training images"),
+    }
+
+
+@pytest.mark.parametrize("name", small_sets())
+def test_check_refuses_what_the_start_would_refuse(
+    tmp_path: Path, notes: list[str], name: str
+) -> None:
+    members, said = small_sets()[name]
+    config = DataConfig(path=str(write_tree(tmp_path / "set", members)))
+    with pytest.raises(DataError, match=said):
+        check(config)
+    with pytest.raises(DataError, match=f"{said}|has sha"):
+        prepare(config, notes.append)
+
+
+def test_check_refuses_splits_that_are_too_large(image_tree: Path, notes: list[str]) -> None:
+    config = DataConfig(path=str(image_tree), val_size=5000)
+    for call in (check, lambda config: prepare(config, notes.append), check):  # and from the cache
+        with pytest.raises(DataError, match=r"is 5000 \+ 2, which leaves -4990 of 12 training"):
+            call(config)
+
+
+def test_a_class_too_small_for_its_split_is_a_note(tmp_path: Path) -> None:
+    members = {**image_members(train=40), "train/yak/1.png": encoded(picture(1))}
+    found = describe(DataConfig(path=str(write_tree(tmp_path, members))))
+    line, _, *small = found.sentences
+    assert "81 training images (1 of yak to 40 of cat)" in line
+    assert small[-1] == "Too small: no test image is of yak."
+    assert {note for note in small if "yak" in note} >= {
+        "Too small: no validation image is of yak.",
+        "Too small: no confirmation image is of yak.",
+    }
+
+
+def test_a_path_that_is_no_utf_8_is_refused(image_tree: Path) -> None:
+    moved = image_tree.rename(image_tree.with_name("caf\udce9"))
+    with pytest.raises(DataError, match=r"caf\\xe9, no name in UTF-8; rename it"):
+        check(DataConfig(path=str(moved)))
+
+
+def test_what_is_missing_is_refused(image_tree: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        check(DataConfig(path=str(image_tree / "gone")))

@@ -13,7 +13,7 @@ from cifar_tune.errors import DataError
 from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data import Dataset, prepare_drawn, search_data
 from cifar_tune.vision.data.held_out import open_confirm_split, open_test_split
-from cifar_tune.vision.data.splits import check_batch, split_indices
+from cifar_tune.vision.data.splits import lacking_classes, settle, sizes_of, split_indices
 
 MakeConfig = Callable[..., DataConfig]
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 60))  # [600]
@@ -127,9 +127,42 @@ def test_it_pickles_out_of_band(drawn: Dataset, make_config: MakeConfig) -> None
     assert np.array_equal(again.train_images, data.train_images)
 
 
-def test_a_batch_that_no_epoch_could_fill_is_refused(make_config: MakeConfig) -> None:
-    with pytest.raises(DataError, match=r"data\.batch_size is 261, but only 260 images"):
-        check_batch(260, make_config(batch_size=261))
+@pytest.mark.parametrize(
+    ("images", "each"),
+    [(12, 2), (80, 16), (2500, 500), (4000, 500), (8000, 800), (50_000, 5000), (10**6, 5000)],
+)
+def test_by_default_a_set_gives_what_it_can(images: int, each: int) -> None:
+    assert sizes_of(DataConfig(), images, classes=2) == (images - 2 * each, each, each)
+
+
+def test_by_default_each_class_can_be_in_the_validation_and_no_set_is_used_up() -> None:
+    assert sizes_of(DataConfig(), 300, classes=100) == (200, 100, 0)
+    assert sizes_of(DataConfig(), 4, classes=2) == (2, 2, 0)
+    with pytest.raises(DataError, match="leaves 1 of 3 training images"):
+        sizes_of(DataConfig(), 3, classes=2)
+
+
+def test_a_part_of_the_images_becomes_their_number_and_stays_the_same_split(
+    make_config: MakeConfig,
+) -> None:
+    config = make_config(val_size=0.25, confirm_size=0.1)
+    settled = settle(config, 600, 10)
+    assert (settled.val_size, settled.confirm_size) == (150, 60)
+    assert settle(settled, 600, 10) == settled
+    for one, other in zip(
+        vars(split_indices(LABELS, 10, config)).values(),
+        vars(split_indices(LABELS, 10, settled)).values(),
+        strict=True,
+    ):
+        assert np.array_equal(one, other)
+
+
+def test_classes_that_a_part_has_none_of_are_told(make_config: MakeConfig) -> None:
+    assert lacking_classes([60] * 10, make_config()) == {}
+    few = lacking_classes([100, 1, 2], make_config(val_size=10, confirm_size=10))
+    assert set(few) <= {"train", "val", "confirm"}
+    assert all(2 in few[part] or 1 in few[part] for part in few)
+    assert 1 in few["val"] + few["confirm"]
 
 
 def test_held_out_splits_say_when_the_cache_was_damaged_meanwhile(
