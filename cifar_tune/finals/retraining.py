@@ -13,14 +13,14 @@ from cifar_tune.files import FINALS, is_whole, locate
 from cifar_tune.finals.rounds import Round
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.space import Value
-from cifar_tune.record.journal import VERSION, Journal
+from cifar_tune.record.journal import FILE_NAME, VERSION, Journal
 from cifar_tune.record.recorder import Recorder
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
 from cifar_tune.search.checkpoints import drop_all
 from cifar_tune.search.run import run_search
 from cifar_tune.search.session import Session
-from cifar_tune.search.stop import StopRequest
+from cifar_tune.search.stop import UNASKED, StopRequest
 
 # The search's seeds begin at the plan's; it has ten million trials at most.
 FRESH_SEEDS = {"confirm": 1_000_000_000, "final": 2_000_000_000}
@@ -110,7 +110,7 @@ class Stage:
         with self.session.watch(recorder, recorder.journal.folder.name, names):
             stop = run_search(replace(self.session, recorder=recorder), part)
         if stop.reason is None and recorder.results.unfinished():
-            stop.ask("Ray, without a reason")
+            stop.ask(UNASKED)
         if stop.reason is not None:
             self.stop.signal, self.stop.reason = stop.signal, stop.reason
             return False
@@ -131,7 +131,7 @@ class Stage:
         """What the stage came to is recorded: its checkpoints are not needed any more."""
         for one in (current, *current.earlier(self.session.results)):
             folder = self.folder(kind, one.number)
-            if folder.is_dir():
+            if (folder / FILE_NAME).is_file():  # a round may add no training
                 drop_all(Results.read(folder))
 
 

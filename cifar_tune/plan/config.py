@@ -96,7 +96,7 @@ class SearchConfig(Section):
     """Whether one failed trial ends the search, which stays resumable."""
     trial_timeout: Annotated[str | Positive | None, Flag("TIME")] = None
     """A trial that reports nothing for this long hangs and is ended: as 90s, 20m, 2h or seconds."""
-    space: dict[str, dict[str, Any]] = Field(default={})
+    space: dict[str, Any] = Field(default={})
     """Searched fields, each with one of choice, grid, uniform, loguniform, int, logint, pow2."""
 
     @field_validator("time_budget", "trial_timeout")
@@ -135,6 +135,8 @@ class FinalsConfig(Section):
     fewest multiply-adds of those that are shown to be as good within the margin."""
     margin: Annotated[Fraction, Flag("X")] = 0.005
     """With prefer cheap: how much worse than the best a cheaper one may be at most, in score."""
+    ensemble: Annotated[bool, Flag()] = False
+    """Whether the mean of all final models is handed over and scored, instead of the first."""
 
 
 class ResourcesConfig(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -182,12 +183,37 @@ class Exports(Protocol):
     def checkpoint_bytes(self, plan: Any) -> int:
         """Size of the largest checkpoint of a plan; it may take seconds (torch)."""
 
-    def write_best(self, results: Any, data: Any, say: Say) -> Path | None:
+    def write_winner(self, results: Any, data: Any, say: Say) -> Path | None:
         """Fill `best/` with the winner of a search's `Results`; its checkpoint, or none without.
 
+        Once `best/` holds a final model, the winner goes to `search-winner/`.
+
         Raises:
-            ResultsError: the winner's checkpoint is damaged; `best/` is as before.
+            ResultsError: the winner's checkpoint is damaged; the folder is as before.
         """
+
+    def hand_over(
+        self, results: Any, data: Any, model: Mapping[str, Any], judged: Path | None, say: Say
+    ) -> bool:
+        """Fill `best/` with a final model, unless it is there; whether it is there then.
+
+        Args:
+            results: of the search, with the scores of the final models.
+            data: as `open` gave it.
+            model: `kind` (final or ensemble), `file` in the results folder, `sha256`, `seed`,
+                `score`, `ci95`.
+            judged: a checkpoint of the same configuration that has not seen the confirmation
+                examples; none: there is none.
+            say: is told what could not be written.
+        """
+
+
+@runtime_checkable
+class Combines(Protocol):
+    """A task that can make one model of several."""
+
+    def combine(self, checkpoints: Sequence[Path], target: Path) -> None:
+        """Write a checkpoint that answers with the mean of several."""
 
 
 @runtime_checkable
@@ -230,12 +256,23 @@ def find_task(name: str) -> Task:
         task: Task = getattr(importlib.import_module(module), attribute)
         return task
     own = OwnCode(kind="task", field="task", name=name, function="Task", parameters=())
-    made: Task = own.load()()
+    make = own.load()
+    with own.guarded("making it"):
+        made: Task = _kept_in(make(), own)
     missing = [part for part in Task.__annotations__ if not hasattr(made, part)]
     if missing:
         raise own.error(f", which has no {missing[0]}; a task has all of cifar_tune.plan.task.Task")
     made.Plan.run_class().task_name = name
     return made
+
+
+def _kept_in(task: Any, own: OwnCode) -> Any:
+    """The user's own task, whose methods may raise anything, or try to leave: that is told."""
+    for name in dir(task):
+        method = getattr(task, name)
+        if inspect.isroutine(method) and not name.startswith("_"):
+            setattr(task, name, own.guarded(f"its {name}")(method))
+    return task
 
 
 def task_of(plan: Plan) -> Task:

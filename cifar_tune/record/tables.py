@@ -22,6 +22,7 @@ from cifar_tune.record.trials import Trial
 FIRST_COLUMNS = ("trial_id", "status", "epochs", "best_epoch")  # then the task's, then the rest
 LAST_COLUMNS = ("seed", "wall_seconds")
 OF_EVENT = {"seq", "event", "time", "crc", "number", "trial_id", "epoch"}
+DIGITS = 6  # of a fraction that people read
 
 
 def write_tables(results: Results) -> None:
@@ -54,8 +55,8 @@ class TableWriter:
         self._next = ended + max(5.0, 20 * (ended - began))
 
 
-def trials_csv(results: Results) -> str:
-    """A row a trial, in the order of suggestion."""
+def trials_csv(results: Results, *, exact: bool = False) -> str:
+    """A row a trial, in the order of suggestion; fractions as people read them, or exact."""
     fields, columns = list(results.plan.search.space), columns_of(results.plan)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -63,8 +64,13 @@ def trials_csv(results: Results) -> str:
     for trial in sorted(results.trials.values(), key=lambda trial: trial.index):
         row = _row(trial, results.plan)
         values = trial.values_at(row[3] or trial.epochs)
-        writer.writerow([*row, *(values.get(name, "") for name in fields)])
+        cells = [*row, *(values.get(name, "") for name in fields)]
+        writer.writerow(cells if exact else map(_readable, cells))
     return text.getvalue()
+
+
+def _readable(cell: Any) -> Any:
+    return f"{cell:.{DIGITS}g}" if isinstance(cell, float) else cell
 
 
 def _row(trial: Trial, plan: Plan) -> list[Any]:
@@ -133,10 +139,30 @@ def finals_of(results: Results) -> dict[str, Any] | None:
         **score,
         "config": results.trials[told["trial_id"]].values_at(told["epoch"]),
         "openings": results.test_openings,
+        "model": _model_of(results),
         "optimism": confirmed["optimism"] if confirmed else None,
         "confirm": confirmed["confirm"] if confirmed else None,
         "note": _note(results, winner, told, confirmed),
     }
+
+
+def _model_of(results: Results) -> Mapping[str, Any] | None:
+    """The model in `best/` and its score; none while it is another, or was never handed over."""
+    scored, handed = results.test_scored, results.handed_over
+    if scored is None or not scored.get("number"):
+        return None if scored is None else scored.get("model")
+    current = handed is not None and handed["seq"] > scored["seq"]
+    return handed["model"] if handed is not None and current else None
+
+
+def model_in_words(model: Mapping[str, Any], scored: Mapping[str, Any]) -> str:
+    """Which of a search's models is handed over, given how the final ones scored."""
+    count, of = len(scored["seeds"]), f"of {scored['trial_id']}'s configuration"
+    if model["kind"] == "winner":
+        return f"the winner of the search, {scored['trial_id']}"
+    if model["kind"] == "ensemble":
+        return f"the mean of {count} final models {of}"
+    return f"the first of {count} final models {of}" if count > 1 else f"the final model {of}"
 
 
 def _is_current(winner: Mapping[str, Any], told: Event) -> bool:
@@ -153,7 +179,8 @@ def _note(results: Results, winner: Mapping[str, Any], told: Event, confirmed: E
     trials, epochs = results.known_to.get(newest, (len(results.trials), results.epochs_run))
     newer = len(results.trials) - trials, results.epochs_run - epochs
     if newest and any(newer):
-        what = f"{newer[0]} trials" if newer[0] else f"{newer[1]} epochs"
+        count, noun = (newer[0], "trial") if newer[0] else (newer[1], "epoch")
+        what = f"{count} {noun}{'' if count == 1 else 's'}"
         return (
             f"The finals know nothing of {what} that came after them; {winner['trial_id']} leads"
             f" the search now. To compare anew: {command}"

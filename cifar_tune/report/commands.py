@@ -5,11 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from cifar_tune.files import BEST, FINALS, MODEL
+from cifar_tune.files import BEST, FINALS, MODEL, WINNER
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import finals_of
-
-WINNER = "search-winner"
 
 
 def commands_of(results: Results) -> dict[str, str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cifar_tune.files import BEST
 from cifar_tune.plan.task import columns_of, in_words, score_name
 from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.results import Results
-from cifar_tune.record.tables import finals_of
+from cifar_tune.record.tables import finals_of, model_in_words
 from cifar_tune.record.trials import STATUSES
 from cifar_tune.report.words import counted, measured
 
@@ -54,7 +55,8 @@ def headline_of(results: Results, nested: dict[str, Results]) -> Headline:
     confirm: dict[str, Any] = (finals or {}).get("confirm") or {}
     candidates: list[dict[str, Any]] = confirm.get("candidates", [])
     if finals is not None and finals.get("mean") is not None:
-        name, big = f"test {score_name(results.plan)}", measured(finals["mean"])
+        model = finals.get("model") or {"score": finals["mean"]}
+        name, big = f"test {score_name(results.plan)}", measured(model["score"])
         interval = _interval_of(finals, len(scores))
     elif figures:
         (name, big, _), *figures = figures
@@ -97,6 +99,13 @@ def _chosen_by(results: Results, candidates: list[dict[str, Any]]) -> dict[str, 
 
 
 def _interval_of(finals: dict[str, Any], count: int) -> str:
+    model = finals.get("model")
+    if model is not None:
+        words = f"By the model in {BEST}/, {model_in_words(model, finals)}"
+        if model["ci95"] is None:
+            return f"{words}."
+        low, high = model["ci95"]
+        return f"{words}; 95 % interval {measured(low)} to {measured(high)} for it on new data."
     interval = finals.get("ci95")
     if interval is not None:
         low, high = interval
@@ -122,6 +131,12 @@ def _winner_figures(results: Results, winner: dict[str, Any] | None) -> list[tup
 
 def _finals_figures(finals: dict[str, Any] | None) -> list[tuple[str, str, str]]:
     figures = []
+    if finals is not None and finals.get("model") is not None and len(finals["seeds"]) > 1:
+        note = SMALL_SEEDS
+        if finals["ci95"] is not None:
+            low, high = map(measured, finals["ci95"])
+            note = f"95 % interval {low} to {high} for a new training on new data"
+        figures.append(("mean of all final models", measured(finals["mean"]), note))
     if finals is not None and finals.get("std") is not None:
         note = f"standard deviation of {counted(len(finals['seeds']), 'seed')}"
         figures.append(("spread between seeds", measured(finals["std"]), note))

@@ -22,6 +22,8 @@ from cifar_tune import __version__
 from cifar_tune.errors import ResourceError, ResultsError
 from cifar_tune.files import (
     FAULTS,
+    LONGEST_NAME,
+    check_depth,
     check_uri,
     delete_folder,
     inside,
@@ -231,6 +233,8 @@ def check_storage(plan: Plan) -> None:
         return  # the check of the results folder has tried it
     if is_uri(base):
         check_uri(base, "--storage-path")
+    else:
+        check_depth(inside(base, "n" * LONGEST_NAME), "--storage-path")
     folder, content = inside(base, f".probe-{uuid4().hex}"), uuid4().hex.encode()
     try:
         _probe(folder, content, joined=resources.address is not None)

@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -21,8 +22,10 @@ from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import Machine
 from cifar_tune.plan.preflight import has_own_code
 from cifar_tune.plan.task import Say
+from cifar_tune.process import STOPPING, current_directory
 
 WORKER_SETTINGS = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # trials run where the command was given
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",  # an online tracker may take long to finish
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial of 0 GPUs sees none
 }
@@ -169,7 +172,7 @@ def _start(machine: Machine, plan: Plan) -> None:
         os.environ["PYTHONPATH"] = _own_path()
     umask = os.umask(0o077)  # Ray writes its token with the umask's permissions
     try:
-        with _on_loopback():
+        with _on_loopback(), _signals_for_us_alone():
             ray.init(
                 address="local",
                 num_cpus=machine.cpus,
@@ -189,7 +192,22 @@ def _set(settings: dict[str, str]) -> None:
 
 def _own_path() -> str:
     """A module of the user's own lies where the command was given."""
-    return os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return os.pathsep.join(
+        [current_directory() or "", *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
+
+
+@contextmanager
+def _signals_for_us_alone() -> Iterator[None]:
+    """Processes that begin meanwhile never see what a terminal or a batch system sends to all.
+
+    Ray does so for SIGINT; of the others its processes would die before the search has ended.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, set(STOPPING) - {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from os.path import isdir, isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_tune.errors import DataError, ResourceError, ResultsError, exit_code_of
-from cifar_tune.files import BEST, CARD, MODEL
+from cifar_tune.files import BEST, CARD, FINALS, MODEL, as_path
+from cifar_tune.plan.parser import Parser
+from cifar_tune.process import check_shown, outlast_streams, say
 from cifar_tune.vision.names import is_hidden, spelt
 
 if TYPE_CHECKING:  # --help must not wait for numpy, Pillow and torch
     import numpy as np
     from numpy.typing import NDArray
 
-    from cifar_tune.vision.export import ImageClassifier
+    from cifar_tune.vision.portable import ImageClassifier
 
 DEVICES = ("auto", "cpu", "cuda")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +47,7 @@ class Answer:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`cifar-tune predict`; the exit code: 0, 3 if some images could not be read, or an error's."""
-    arguments = _parser().parse_args(argv)
-    return exit_code_of(lambda: _predict(arguments))
+    return exit_code_of(lambda: _predict(_parser().parse_args(argv)))
 
 
 def _predict(arguments: argparse.Namespace) -> int:
@@ -52,7 +58,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     failed = [answer for answer in answers if answer.error]
     if len(failed) == len(answers):
         raise DataError("\n".join(spelt(answer.error) for answer in failed))
-    sys.stdout.write(_as_json(answers) if arguments.json else _as_table(answers))
+    say(_as_json(answers) if arguments.json else _as_table(answers))
+    check_shown()
     for answer in failed:
         sys.stderr.write(f"error: {spelt(answer.error)}\n")
     return 3 if failed else 0
@@ -64,11 +71,11 @@ def find_model(path: Path) -> Path:
     Raises:
         ResultsError: no model is there.
     """
-    path = path.expanduser()
-    if path.is_file() and path.suffix == ".ckpt":
+    path = as_path(path)
+    if isfile(path) and path.suffix == ".ckpt":
         return path
-    inside = path / BEST if (path / "journal.jsonl").is_file() else path
-    if any((inside / name).is_file() for name in (CARD, MODEL)):
+    inside = path / BEST if isfile(path / "journal.jsonl") else path
+    if any(isfile(inside / name) for name in (CARD, MODEL)):
         return inside
     if inside != path:
         raise ResultsError(
@@ -78,6 +85,21 @@ def find_model(path: Path) -> Path:
         f"--model {path} holds no model; give a results folder, its best/, a folder of the finals"
         " such as finals/seed-1, or a .ckpt file"
     )
+
+
+def log_if_older(place: Path) -> None:
+    """Say which model it is, where the score that the search tells is that of others."""
+    from cifar_tune.vision.model_folder import figures_of, holds_final
+
+    folder = place.parent if place.is_file() else place
+    final = folder.parent / FINALS / "seed-1"
+    if folder.name == BEST and (final / MODEL).is_file() and not holds_final(folder):
+        log.warning(
+            "%s holds the winner of the search, %s, and not one of its final models, whose test"
+            " score is told: give %s, or have it put there by cifar-tune confirm %s",
+            folder, figures_of(folder).get("trial_id", "an unknown trial"), final,
+            shlex.quote(str(folder.parent)),
+        )  # fmt: skip
 
 
 def find_images(given: Sequence[Path]) -> list[Path]:
@@ -94,7 +116,7 @@ def find_images(given: Sequence[Path]) -> list[Path]:
 
     files = []
     for path in given:
-        if not path.is_dir():
+        if not isdir(path):
             files.append(path)
             continue
         inside = [
@@ -125,12 +147,13 @@ def load_model(path: str | Path, *, device: str = "cpu", own_code: bool = False)
     """
     import torch
 
-    from cifar_tune.vision.export import load_checkpoint, load_portable
+    from cifar_tune.vision.portable import load_checkpoint, load_portable
 
     gpu = torch.cuda.is_available()
     if device not in DEVICES or (device == "cuda" and not gpu):
         raise ResourceError(f"--device is {device}, and there is no such here; give cpu or auto")
     place = find_model(Path(path))
+    log_if_older(place)
     load = load_checkpoint if place.is_file() else load_portable
     return load(place, own_code=own_code).to("cuda" if gpu and device != "cpu" else "cpu")
 
@@ -175,7 +198,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     from cifar_tune.vision.data.folders import UnreadableFileError, read_file
     from cifar_tune.vision.data.pictures import PictureError, read_picture
 
-    path = Path(path).expanduser()
+    path = as_path(path)
     try:
         return read_picture(read_file(path)).pixels
     except (PictureError, UnreadableFileError) as error:
@@ -193,7 +216,7 @@ def _as_json(answers: Sequence[Answer]) -> str:
         else:
             row["classes"] = [{"class": c, "probability": p} for c, p in answer.likeliest]
         rows.append(row)
-    return json.dumps(rows, indent=2) + "\n"
+    return json.dumps(rows, indent=2)
 
 
 def _as_table(answers: Sequence[Answer]) -> str:
@@ -208,7 +231,7 @@ def _as_table(answers: Sequence[Answer]) -> str:
         "  ".join(word.ljust(w) for word, w in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _at_least_one(text: str) -> int:
@@ -218,7 +241,7 @@ def _at_least_one(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="cifar-tune predict",
         description="Name the likeliest classes of images, by a model that a search left.",
         epilog="Exit codes: 0 all answered; 2 nothing answered; 3 some images can't be read.",
@@ -257,4 +280,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    outlast_streams()
     sys.exit(main())

@@ -20,7 +20,7 @@ from toy_images import CLASSES, toy_data
 from cifar_tune.errors import DataError, ResourceError, ResultsError
 from cifar_tune.plan.config import Plan, SearchConfig, TrainConfig
 from cifar_tune.record.journal import Journal
-from cifar_tune.vision.best import write_best
+from cifar_tune.vision.best import write_winner
 from cifar_tune.vision.predict import find_model, load_model, main, read_image
 
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -36,7 +36,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Journal(folder) as journal:
         recorder = begin_search(journal, plan)
         report_trial(recorder, 0, 0.5, "ray/model.ckpt")
-        assert write_best(recorder.results, toy_data(16, 16)) is not None
+        assert write_winner(recorder.results, toy_data(16, 16)) is not None
     return folder
 
 
@@ -238,6 +238,5 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("top", ["0", "-1", "many"])
 def test_top_is_a_whole_number_from_1(top: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(["--model", "best", "--top", top, "image.png"])
+    assert main(["--model", "best", "--top", top, "image.png"]) == 2
     assert "it must be a whole number from 1" in capsys.readouterr().err
