@@ -21,7 +21,6 @@ from cifar_tune.plan.task import Panel
 from cifar_tune.record.results import Results
 from cifar_tune.vision.config import VisionPlan
 from cifar_tune.vision.data import find_dataset, search_data
-from cifar_tune.vision.data.held_out import open_confirm_split
 from cifar_tune.vision.model_folder import figures_of, holds_final
 
 MOST_MISTAKES = 24
@@ -230,6 +229,8 @@ def shown_images(results: Results, predictions: Predictions) -> NDArray[np.uint8
     config = plan.data.model_copy(update={"train_size": len(dataset.classes)})
     try:
         if predictions.split == "confirm":
+            from cifar_tune.vision.data.held_out import open_confirm_split
+
             held = open_confirm_split(dataset, config)
             images, labels = held.images, held.labels
         else:
