@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 
 from cifar_tune.plan.config import Plan, SearchConfig
 from cifar_tune.plan.task import task_of
@@ -40,12 +41,12 @@ def rank_of(trial: Trial, plan: Plan) -> Rank:
     return plan.search.sign * metrics[plan.search.metric], -loss, -trial.index
 
 
+@dataclass
 class Leaders:
     """The best trial so far, and the best of those that ended."""
 
-    def __init__(self) -> None:
-        self._leader: Leader | None = None
-        self._ended: Leader | None = None
+    _leader: Leader | None = None
+    _ended: Leader | None = None
 
     @property
     def best(self) -> Trial | None:
