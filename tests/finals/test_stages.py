@@ -110,7 +110,7 @@ def train_two(plan: Plan, folder: Path) -> None:
     Trials and trainings with even seeds leave the first, those with odd seeds the second.
     """
     data = search_data(prepare(plan.data, print), plan.data)
-    for seed, epochs in ((0, 1), (1, 8)):
+    for seed, epochs in ((0, 1), (1, 50)):
         path = folder / f"{seed}.ckpt"
         save = LambdaCallback(
             on_validation_end=lambda trainer, _, to=path: trainer.save_checkpoint(to)
