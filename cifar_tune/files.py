@@ -12,14 +12,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from cifar_tune.errors import PlanError, ResultsError, StorageError
+from cifar_tune.errors import PlanError, StorageError
 
-BEST = "best"  # the winner
+BEST = "best"  # the model that is handed over: a final one, before the finals the winner
+WINNER = "search-winner"  # the search's winner, once there is a final model
 RAY = "ray"  # a folder for each start: Ray's own, with the trials' checkpoints
 FINALS = "finals"  # the final models, and the searches that the finals are
 MODEL = "model.ckpt"  # Lightning's checkpoint of a model, wherever one lies
 CARD = "model.json"  # what a model is, beside it
 PREDICTIONS = "validation_predictions.npz"  # the winner's
+CONFIRMED = (
+    "confirmation_predictions.npz"  # of a training like the final ones, which saw no such data
+)
 
 
 def is_of_finals(folder: Path) -> bool:
@@ -28,7 +32,6 @@ def is_of_finals(folder: Path) -> bool:
 
 
 LONGEST_NAME = 255  # bytes of a folder's or a file's
-ROOM_BELOW = 256  # bytes of the longest path below a results folder, and some to spare
 # What pyarrow raises for a URI that it can't open, or a file system that does not answer, are
 # subclasses of these.
 FAULTS = (OSError, ValueError, ImportError)
@@ -278,36 +281,6 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     draft.replace(path)
 
 
-def check_depth(folder: str, setting: str) -> None:
-    """Check that the paths of all that a search makes below a folder are not too long.
-
-    Raises:
-        ResultsError: they are.
-    """
-    most = os.pathconf(os.path.sep, "PC_PATH_MAX") - ROOM_BELOW
-    size = len(os.fsencode(folder))
-    if size > most:
-        raise ResultsError(
-            f"{folder[:100]}... lies too deep: its path has {size} bytes, and at most {most} leave"
-            f" room for what a search makes below it; choose another {setting}"
-        )
-
-
 def as_path(given: str | Path) -> Path:
     """The path as it is given; `~` is a home, where that can be found."""
     return Path(os.path.expanduser(given))
-
-
-def nearest_folder(path: Path) -> Path:
-    """The path itself or its nearest parent that exists and is a folder."""
-    try:
-        for candidate in (path, *path.parents):
-            if candidate.is_dir():
-                return candidate
-            if candidate.exists():
-                raise ResultsError(f"{candidate} is a file, not a folder; choose another --out")
-    except OSError as error:  # a name that is too long
-        raise ResultsError(
-            f"{path} can't be a folder: {error.strerror}; choose another --out"
-        ) from None
-    return Path("/")

@@ -121,7 +121,8 @@ def confirm(words: Sequence[str]) -> int:
         "Compare a search's best trials on fresh images, train the best for good, and open the"
         " test split once.",
     )
-    add_flags(parser, ("--candidates", "--final-seeds", "--prefer", "--margin", "--flip-averaging"))
+    flags = ("--candidates", "--final-seeds", "--prefer", "--margin", "--ensemble")
+    add_flags(parser, (*flags, "--flip-averaging"))
     parser.add_argument(
         "--open-test-again",
         action="store_true",

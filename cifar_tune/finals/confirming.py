@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from cifar_tune.files import at_hand
+from cifar_tune.files import at_hand, write_atomically
 from cifar_tune.finals.candidates import Candidate
 from cifar_tune.finals.confirmation import Confirmed, Cost, choose, gather, joined
 from cifar_tune.finals.figures import read_figures, write_figures
@@ -67,10 +68,30 @@ class Confirming(Stage):
         trainings = self.retrain("confirm", current, points, before=before)
         if trainings is None:
             return None
+        self._keep_judged(current, trainings)
         gathered = gather(candidates, trainings, self._figures(trainings))
         return {
             name: replace(one, cost=self._cost(one.candidate)) for name, one in gathered.items()
         }
+
+    def _keep_judged(self, current: Round, trainings: Results) -> None:
+        """Keep the first model of each candidate: a final one has seen all but the test split."""
+        count, folder = len(current.candidates), self.folder("confirm", current.number)
+        for turn, candidate in enumerate(current.candidates):
+            own = (t for t in trainings.trials.values() if t.index % count == turn)
+            first = next((t for t in own if t.status == "completed"), None)
+            if first is not None and self.judged(current, candidate.trial_id) is None:
+                with at_hand(newest_checkpoint(trainings, first)) as checkpoint:
+                    path = folder / f"{candidate.trial_id}.ckpt"
+                    write_atomically(path, checkpoint.read_bytes())
+
+    def judged(self, current: Round, trial_id: str) -> Path | None:
+        """A model of a candidate's configuration, trained without the confirmation examples."""
+        for one in (current, *current.earlier(self.session.results)):
+            path = self.folder("confirm", one.number) / f"{trial_id}.ckpt"
+            if path.is_file():
+                return path
+        return None
 
     def _figures(self, trainings: Results) -> dict[str, Figures]:
         """The figures of each completed training, by its id: [examples].

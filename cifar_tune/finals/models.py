@@ -1,4 +1,4 @@
-"""The final models: where they are kept."""
+"""The final models: where they are kept, and which of them is handed over."""
 
 from __future__ import annotations
 
@@ -9,15 +9,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cifar_tune.errors import PlanError
 from cifar_tune.files import FINALS, MODEL, at_hand, write_atomically
 from cifar_tune.finals.retraining import newest_checkpoint
 from cifar_tune.plan.section import dump_yaml
+from cifar_tune.plan.task import Combines, task_of
 from cifar_tune.record.results import Results
+from cifar_tune.search.session import Session
+
+ENSEMBLE = "ensemble"
+
+Model = dict[str, Any]
+"""A model as the journal has it: `file` in the results folder, `sha256`, `seed`; the one that is
+handed over also has its `kind`: final, ensemble or (without finals) winner."""
 
 
 def keep_models(
-    folder: Path, trainings: Results, done: Sequence[dict[str, Any]], *, first: int
-) -> list[dict[str, Any]]:
+    folder: Path, trainings: Results, done: Sequence[Model], *, first: int
+) -> list[Model]:
     """Copy the completed final trainings to `finals/seed-*/`; their files, hashes and seeds.
 
     Args:
@@ -39,15 +48,37 @@ def keep_models(
         )
         figures = {"seed": trial.seed, "epochs": trial.epochs, "train": trainings.data["train"]}
         write_atomically(home / "metrics.json", json.dumps(figures, indent=2) + "\n")
-        models.append(
-            {
-                "file": str((home / MODEL).relative_to(folder)),
-                "sha256": hashlib.sha256(content).hexdigest(),
-                "seed": trial.seed,
-            }
-        )
+        models.append(model_at(folder, home / MODEL, trial.seed))
     current = {Path(model["file"]).parent.name for model in models}
     for home in (folder / FINALS).glob("seed-*"):
         if home.name not in current:  # of earlier finals with more seeds
             shutil.rmtree(home)
     return models
+
+
+def model_at(folder: Path, path: Path, seed: int | None) -> Model:
+    """A model that lies there, below the results folder."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"file": str(path.relative_to(folder)), "sha256": digest, "seed": seed}
+
+
+def model_to_hand_over(session: Session, models: Sequence[Model]) -> Model:
+    """The one that the results folder will stand for, before the test split is opened.
+
+    The first, which is no choice; or, if that is asked for, the mean of all as a model of its own.
+
+    Raises:
+        PlanError: the task can't make one model of several.
+    """
+    task, folder = task_of(session.plan), session.folder
+    target = folder / FINALS / ENSEMBLE / MODEL
+    if not session.plan.finals.ensemble or len(models) < 2:
+        shutil.rmtree(target.parent, ignore_errors=True)
+        return {"kind": "final", **models[0]}
+    if not isinstance(task, Combines):
+        raise PlanError(
+            f"finals.ensemble is true, and the task {task.name} can't make one model of several;"
+            " leave it out"
+        )
+    task.combine([folder / model["file"] for model in models], target)
+    return {"kind": ENSEMBLE, **model_at(folder, target, None)}

@@ -12,11 +12,16 @@ from typing import Any, Literal
 import numpy as np
 
 from cifar_tune.errors import PlanError, ResultsError
-from cifar_tune.finals.uncertainty import MIN_SEEDS, Figures, interval_of_mean, standard_deviation
+from cifar_tune.finals.models import Model, model_at
+from cifar_tune.finals.uncertainty import (
+    MIN_SEEDS,
+    interval_of_mean,
+    interval_of_model,
+    standard_deviation,
+)
 from cifar_tune.plan.config import FinalsConfig, Plan
 from cifar_tune.plan.task import Scores, task_of
 from cifar_tune.record.ranking import best_epoch
-from cifar_tune.record.recorder import Recorder
 from cifar_tune.record.results import Results
 from cifar_tune.search.session import Session
 
@@ -58,7 +63,8 @@ def look_at(
 def score_models(
     session: Session,
     subject: Subject,
-    models: Sequence[dict[str, Any]],
+    models: Sequence[Model],
+    handed: Model,
     *,
     lost: Mapping[str, int],
     again: bool = False,
@@ -68,7 +74,8 @@ def score_models(
     Args:
         session: of the search; the test split of its data is opened.
         subject: `number`, `trial_id` and `epoch`.
-        models: `file` in the results folder, `sha256`, `seed`; at least one.
+        models: at least one.
+        handed: the one that is handed over: one of them, or their mean.
         lost: trainings that gave no model, by what became of them.
         again: whether another look was asked for.
 
@@ -76,20 +83,16 @@ def score_models(
         ResultsError: a model is not the one whose hash is given, or the split stays closed.
         StorageError, DataError: as the journal and the data room.
     """
-    recorder, results, folder, data = (
-        session.recorder,
-        session.results,
-        session.folder,
-        session.data,
-    )
-    _check_models(folder, models)
+    results, folder = session.results, session.folder
+    _check_models(folder, [*models, handed])
     look = look_at(results, subject, again=again)
     if look == "open":
-        recorder.write(
+        session.recorder.write(
             "test_opened",
             **subject,
-            fingerprint=data.fingerprint,
+            fingerprint=session.data.fingerprint,
             models=list(models),
+            model=handed,
             lost=dict(lost),
             **_how(results.plan),
             again=results.test_opened is not None,
@@ -97,27 +100,36 @@ def score_models(
     opened = results.test_opened
     if look in ("done", "closed") or opened is None or opened.get("models") != list(models):
         raise ResultsError(closed(results))
-    task, plan = scoring(results.plan), results.plan
-    examples = task.held_out(data, "test", plan)
+    _record(session, subject, opened, handed)
+
+
+def _record(session: Session, subject: Subject, opened: dict[str, Any], handed: Model) -> None:
+    task, plan = scoring(session.plan), session.plan
+    examples = task.held_out(session.data, "test", plan)
     plan = plan.model_copy(update={"finals": plan.finals.model_copy(update=_how(plan, opened))})
-    figures = [task.score(folder / model["file"], examples, plan) for model in models]
-    _record(recorder, subject, opened, np.stack(figures))
-
-
-def _record(recorder: Recorder, subject: Subject, opened: dict[str, Any], figures: Figures) -> None:
+    files = [model["file"] for model in opened["models"]]
+    by_file = {
+        file: task.score(session.folder / file, examples, plan)
+        for file in dict.fromkeys([*files, handed["file"]])
+    }
+    figures, own = np.stack([by_file[file] for file in files]), by_file[handed["file"]]
     scores = [float(score) for score in figures.mean(axis=1)]
-    interval = interval_of_mean(figures)
-    recorder.write(
+    session.recorder.write(
         "test_scored",
         **subject,
         seeds=[model["seed"] for model in opened["models"]],
-        **{f"test_{scoring(recorder.results.plan).score_name}": scores},
+        **{f"test_{task.score_name}": scores},
         mean=float(np.mean(scores)),
         std=standard_deviation(scores) if len(scores) >= MIN_SEEDS else None,
-        ci95=None if interval is None else list(interval),
-        **_how(recorder.results.plan, opened),
+        ci95=_listed(interval_of_mean(figures)),
+        model={**handed, "score": float(own.mean()), "ci95": _listed(interval_of_model(own))},
+        **_how(plan, opened),
         lost=opened["lost"],
     )
+
+
+def _listed(interval: tuple[float, float] | None) -> list[float] | None:
+    return None if interval is None else list(interval)
 
 
 def _how(plan: Plan, recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -128,7 +140,21 @@ def _how(plan: Plan, recorded: Mapping[str, Any] | None = None) -> dict[str, Any
     return {name: recorded[name] for name in own if name in recorded}
 
 
-def _check_models(folder: Path, models: Sequence[dict[str, Any]]) -> None:
+def handed_in(opened: Mapping[str, Any]) -> Model:
+    """The model that is handed over of those that the split was opened for."""
+    return opened.get("model") or {"kind": "final", **opened["models"][0]}  # earlier versions
+
+
+def scored_as_asked(plan: Plan, opened: Mapping[str, Any]) -> bool:
+    """Whether what the split was opened for is what the plan of now would open it for."""
+    ensemble = plan.finals.ensemble and len(opened["models"]) > 1
+    own = _how(plan, opened)
+    return (handed_in(opened)["kind"] == "ensemble") == ensemble and own == {
+        name: getattr(plan.finals, name) for name in own
+    }
+
+
+def _check_models(folder: Path, models: Sequence[Model]) -> None:
     for model in models:
         path = folder / model["file"]
         content = path.read_bytes() if path.is_file() else b""
@@ -168,9 +194,5 @@ def score_winner(session: Session, checkpoint: Path, *, again: bool = False) -> 
         session.say(closed(results))
     if look in ("closed", "done"):
         return
-    model = {
-        "file": str(checkpoint.relative_to(session.folder)),
-        "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
-        "seed": winner.seed,
-    }
-    score_models(session, subject, [model], lost={}, again=again)
+    model = model_at(session.folder, checkpoint, winner.seed)
+    score_models(session, subject, [model], {"kind": "winner", **model}, lost={}, again=again)

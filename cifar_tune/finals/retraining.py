@@ -13,7 +13,7 @@ from cifar_tune.files import FINALS, is_whole, locate
 from cifar_tune.finals.rounds import Round
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.space import Value
-from cifar_tune.record.journal import VERSION, Journal
+from cifar_tune.record.journal import FILE_NAME, VERSION, Journal
 from cifar_tune.record.recorder import Recorder
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
@@ -131,7 +131,7 @@ class Stage:
         """What the stage came to is recorded: its checkpoints are not needed any more."""
         for one in (current, *current.earlier(self.session.results)):
             folder = self.folder(kind, one.number)
-            if folder.is_dir():
+            if (folder / FILE_NAME).is_file():  # a round may add no training
                 drop_all(Results.read(folder))
 
 

@@ -9,11 +9,8 @@ from cifar_tune.finals.candidates import Candidate, fitting, pick_candidates
 from cifar_tune.finals.figures import read_figures
 from cifar_tune.plan.config import FinalsConfig
 from cifar_tune.plan.task import columns_of
-from cifar_tune.record.journal import Event
 from cifar_tune.record.results import Results
 from cifar_tune.search.session import Session
-
-ASKED = ("candidates", "seeds", "prefer", "margin")  # what makes another round
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +33,13 @@ class Round:
         """The rounds whose trainings count in this one, the newest first."""
         if not self.continues:
             return []
-        before = _recorded(results, results.finals[self.continues])
+        before = recorded_round(results, self.continues)
         return [before, *before.earlier(results)]
 
 
-def _recorded(results: Results, began: Event) -> Round:
+def recorded_round(results: Results, number: int) -> Round:
+    """A round that has begun."""
+    began = results.finals[number]
     metric = columns_of(results.plan)[0]
     return Round(
         number=began["number"],
@@ -61,8 +60,7 @@ def current_round(session: Session, seconds_left: float | None) -> Round | None:
         None if the time is too short for any.
     """
     results = session.results
-    began = next(reversed(results.finals.values()), None)
-    newest = None if began is None else _recorded(results, began)
+    newest = recorded_round(results, max(results.finals)) if results.finals else None
     if newest is not None and _is_asked_for(results, newest):
         return newest
     size: FinalsConfig | None = results.plan.finals
@@ -84,8 +82,7 @@ def current_round(session: Session, seconds_left: float | None) -> Round | None:
 def _is_asked_for(results: Results, newest: Round) -> bool:
     """Whether a round is of what the plan of now asks for, and of the candidates of now."""
     then, now = results.finals[newest.number]["asked"], results.plan.finals
-    fields = FinalsConfig.model_fields
-    if any(then.get(name, fields[name].default) != getattr(now, name) for name in ASKED):
+    if type(now).model_validate(then) != now:
         return False
     return newest.candidates == pick_candidates(results, len(newest.candidates))
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from cifar_tune.errors import ResultsError
+from cifar_tune.files import BEST, WINNER
 from cifar_tune.finals.candidates import Candidate
 from cifar_tune.finals.confirming import Confirming
-from cifar_tune.finals.models import keep_models
-from cifar_tune.finals.opening import closed, look_at, score_models
-from cifar_tune.finals.rounds import Round, current_round
+from cifar_tune.finals.models import Model, keep_models, model_to_hand_over
+from cifar_tune.finals.opening import closed, handed_in, look_at, score_models, scored_as_asked
+from cifar_tune.finals.rounds import Round, current_round, recorded_round
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.task import Exports, score_name, task_of
+from cifar_tune.record.journal import Event
+from cifar_tune.record.tables import model_in_words
 
-Model = dict[str, Any]
-"""A final model: `file` in the results folder, `sha256`, `seed`."""
 Trained = tuple[list[Model], dict[str, int]]
 """Final models, and the number of those that diverged or failed."""
 
@@ -40,6 +42,10 @@ class Finals(Confirming):
             CifarTuneError: a journal can't be written, data or a checkpoint is damaged, a model is
                 gone, or these finals were asked for and the test split was opened for others.
         """
+        self._hold(seconds_left)
+        self._hand_over()
+
+    def _hold(self, seconds_left: float | None) -> None:
         current, results = current_round(self.session, seconds_left), self.session.results
         if current is None:
             return
@@ -65,12 +71,13 @@ class Finals(Confirming):
             self.session.say(closed(results))
 
     def _stands(self, current: Round) -> bool:
-        """Whether the test score that is there is that of the configuration this round chose."""
+        """Whether the test score that is there is that of what this round chose and asks for."""
         results = self.session.results
         opened, chosen = results.test_opened, results.confirmed.get(current.number)
         if opened is None or chosen is None:
             return False
-        return all(opened[key] == chosen[key] for key in ("trial_id", "epoch"))
+        same = all(opened[key] == chosen[key] for key in ("trial_id", "epoch"))
+        return same and scored_as_asked(self.session.plan, opened)
 
     def _begin(self, current: Round) -> None:
         if current.number not in self.session.results.finals:
@@ -92,16 +99,18 @@ class Finals(Confirming):
         }
         opened = self.session.results.test_opened
         if opened is not None and opened.get("number") == current.number:
-            models, lost = opened["models"], opened["lost"]
+            models, lost, handed = opened["models"], opened["lost"], handed_in(opened)
         else:
             trained = self._train_for_good(current, chosen)
             if trained is None:
                 return
             models, lost = trained
-        if not models:
-            self.session.say("No final training was completed, so the test split stays closed.")
-        elif not self.interrupted:
-            score_models(self.session, subject, models, lost=lost, again=self.again)
+            if not models:
+                self.session.say("No final training was completed, so the test split stays closed.")
+                return
+            handed = model_to_hand_over(self.session, models)
+        if not self.interrupted:
+            score_models(self.session, subject, models, handed, lost=lost, again=self.again)
             self.drop_checkpoints("final", current)
 
     def _train_for_good(self, current: Round, chosen: Candidate) -> Trained | None:
@@ -134,3 +143,28 @@ class Finals(Confirming):
                 if same and before.number == opened.get("number"):
                     return opened["models"], opened["lost"], before.seeds
         return [], {}, 0
+
+    def _hand_over(self) -> None:
+        """Let `best/` hold what was scored; a crash on the way leaves this to the next start."""
+        results, task = self.session.results, task_of(self.session.plan)
+        opened, scored, handed = results.test_opened, results.test_scored, results.handed_over
+        if opened is None or scored is None or results.test_pending or self.interrupted:
+            return
+        if not scored.get("number") or not isinstance(task, Exports):
+            return
+        model = scored.get("model") or _first_scored(self.session.plan, opened, scored)
+        judged = self.judged(recorded_round(results, scored["number"]), scored["trial_id"])
+        if not task.hand_over(results, self.session.data, model, judged, self.session.say):
+            return
+        if handed is None or handed["seq"] < scored["seq"]:
+            self.session.recorder.write("handed_over", number=scored["number"], model=model)
+            self.session.say(
+                f"{BEST}/ holds {model_in_words(model, scored)}; {WINNER}/ holds the winner of"
+                " the search."
+            )
+
+
+def _first_scored(plan: Plan, opened: Event, scored: Event) -> Model:
+    """Of a search of an earlier version, the first of the final models."""
+    model, scores = handed_in(opened), scored[f"test_{score_name(plan)}"]
+    return {**model, "score": scores[0], "ci95": None}

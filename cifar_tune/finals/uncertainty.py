@@ -108,10 +108,29 @@ def interval_of_mean(figures: Figures) -> tuple[float, float] | None:
     variance, freedom = _variance(figures.mean(axis=0), [_look_at(figures)])
     if variance <= 0:
         return None
-    mean, half = float(figures.mean()), float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * variance**0.5
+    return _ends(figures, float(t.ppf((1 + CONFIDENCE) / 2, freedom)) * variance**0.5)
+
+
+def _ends(figures: NDArray[np.generic], half: float) -> tuple[float, float]:
+    mean = float(figures.mean())
     if figures.dtype == np.bool_:
         return max(0.0, mean - half), min(1.0, mean + half)
     return mean - half, mean + half
+
+
+def interval_of_model(figures: NDArray[np.generic]) -> tuple[float, float] | None:
+    """95 % interval for the score of this very model on new examples; else as `interval_of_mean`.
+
+    Args:
+        figures: [examples].
+    """
+    from scipy.stats import t
+
+    examples, variance = len(figures), float(figures.astype(float).var())
+    if examples < 2 or variance <= 0:
+        return None
+    reach = float(t.ppf((1 + CONFIDENCE) / 2, examples - 1))
+    return _ends(figures, reach * (variance / (examples - 1)) ** 0.5)
 
 
 def compare(first: Figures, second: Figures, *, among: int = 2) -> Comparison:

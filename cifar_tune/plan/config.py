@@ -135,6 +135,8 @@ class FinalsConfig(Section):
     fewest multiply-adds of those that are shown to be as good within the margin."""
     margin: Annotated[Fraction, Flag("X")] = 0.005
     """With prefer cheap: how much worse than the best a cheaper one may be at most, in score."""
+    ensemble: Annotated[bool, Flag()] = False
+    """Whether the mean of all final models is handed over and scored, instead of the first."""
 
 
 class ResourcesConfig(Section):

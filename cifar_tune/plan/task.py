@@ -183,12 +183,37 @@ class Exports(Protocol):
     def checkpoint_bytes(self, plan: Any) -> int:
         """Size of the largest checkpoint of a plan; it may take seconds (torch)."""
 
-    def write_best(self, results: Any, data: Any, say: Say) -> Path | None:
+    def write_winner(self, results: Any, data: Any, say: Say) -> Path | None:
         """Fill `best/` with the winner of a search's `Results`; its checkpoint, or none without.
 
+        Once `best/` holds a final model, the winner goes to `search-winner/`.
+
         Raises:
-            ResultsError: the winner's checkpoint is damaged; `best/` is as before.
+            ResultsError: the winner's checkpoint is damaged; the folder is as before.
         """
+
+    def hand_over(
+        self, results: Any, data: Any, model: Mapping[str, Any], judged: Path | None, say: Say
+    ) -> bool:
+        """Fill `best/` with a final model, unless it is there; whether it is there then.
+
+        Args:
+            results: of the search, with the scores of the final models.
+            data: as `open` gave it.
+            model: `kind` (final or ensemble), `file` in the results folder, `sha256`, `seed`,
+                `score`, `ci95`.
+            judged: a checkpoint of the same configuration that has not seen the confirmation
+                examples; none: there is none.
+            say: is told what could not be written.
+        """
+
+
+@runtime_checkable
+class Combines(Protocol):
+    """A task that can make one model of several."""
+
+    def combine(self, checkpoints: Sequence[Path], target: Path) -> None:
+        """Write a checkpoint that answers with the mean of several."""
 
 
 @runtime_checkable

@@ -152,6 +152,22 @@ class _Confirmed(_Judged):
     confirm: _Comparison | None
 
 
+class _File(_Shape):
+    file: Annotated[str, Field(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$")]  # leads nowhere else
+
+
+class _TestOpened(_Judged):
+    models: Annotated[list[_File], Field(min_length=1)] = []
+
+
+class _Model(_File):
+    kind: str
+    sha256: str
+    seed: Count | None
+    score: Finite
+    ci95: Pair | None
+
+
 class _TestScored(_Judged):
     number: Count = 0
     seeds: list[Count]
@@ -159,6 +175,12 @@ class _TestScored(_Judged):
     std: Finite | None = None
     ci95: Pair | None = None
     lost: dict[str, Count] | None = None
+    model: _Model | None = None
+
+
+class _HandedOver(_Shape):
+    number: Number
+    model: _Model
 
 
 SHAPES: dict[str, type[BaseModel]] = {
@@ -178,8 +200,9 @@ SHAPES: dict[str, type[BaseModel]] = {
     "exchanged": _Exchanged,
     "finals_began": _FinalsBegan,
     "confirmed": _Confirmed,
-    "test_opened": _Judged,
+    "test_opened": _TestOpened,
     "test_scored": _TestScored,
+    "handed_over": _HandedOver,
 }
 
 

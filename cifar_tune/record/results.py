@@ -38,6 +38,7 @@ class Results:
     test_openings: int = 0
     test_opened: Event | None = None
     test_scored: Event | None = None
+    handed_over: Event | None = None
     finished: bool = False
     events: int = 0
     _plan_values: dict[str, Any] | None = None
@@ -45,11 +46,7 @@ class Results:
 
     @classmethod
     def read(cls, folder: str | Path) -> Results:
-        """Read the search in `folder`, running or not.
-
-        Raises:
-            ResultsError, JournalError: as `journal.read_journal`.
-        """
+        """Read the search in `folder`, running or not; raises as `journal.read_journal`."""
         path = as_path(folder)
         return cls.from_records(path, read_journal(path))
 
@@ -104,12 +101,11 @@ class Results:
         self.environment = event["environment"]
 
     def _on_start(self, event: Event) -> None:
-        number = event["number"]
+        number, slots = event["number"], event["slots"]
         storage = event.get("storage", f"{RAY}/{number}")  # always there, once
         check_place(self.folder, storage, self.starts)
         command = tuple(map(str, self.environment.get("command") or ()))
-        start = Start(number=number, slots=event["slots"], storage=storage, command=command)
-        self.starts.append(start)
+        self.starts.append(Start(number=number, slots=slots, storage=storage, command=command))
         self._take_plan(event["plan"])
         self.finished = False
 
@@ -129,8 +125,7 @@ class Results:
         self._leaders.find(self.trials.values(), self.plan)
 
     def _on_trial_created(self, event: Event) -> None:
-        keys = ("trial_id", "index", "seed", "values")
-        fields = {key: event[key] for key in keys}
+        fields = {key: event[key] for key in ("trial_id", "index", "seed", "values")}
         self.trials[event["trial_id"]] = Trial(**fields, created=event["time"])
         self._touch(event)
 
@@ -187,10 +182,9 @@ class Results:
 
     def _on_trial_retried(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]
+        trial.failures.append(event.get("kind", CODE))
         if event.get("by_user"):
             trial.failures.clear()
-        else:
-            trial.failures.append(event.get("kind", CODE))
         trial.status, trial.reason = "pending", ""
         self.finished = False
         self._touch(event, trial)
@@ -227,6 +221,9 @@ class Results:
             raise ValueError("its scores are no numbers")
         self.test_scored = event
 
+    def _on_handed_over(self, event: Event) -> None:
+        self.handed_over = event
+
     def _on_finished(self, _: Event) -> None:
         self.finished = True
 
@@ -262,7 +259,7 @@ class Results:
         return opened is not None and (scored is None or scored["seq"] < opened["seq"])
 
     def best(self) -> Trial | None:
-        """The winner by validation so far, or none."""
+        """The winner so far, or none."""
         return self._leaders.best
 
     def winner(self) -> dict[str, Any] | None:
@@ -271,11 +268,10 @@ class Results:
         if best is None:
             return None
         epoch = best_epoch(best, self.plan.search)
-        metrics = best.results[epoch]
         return {
             "trial_id": best.trial_id,
             "epoch": epoch,
-            **{name: metrics.get(name) for name in columns_of(self.plan)},
+            **{name: best.results[epoch].get(name) for name in columns_of(self.plan)},
             "config": best.values_at(epoch),
         }
 

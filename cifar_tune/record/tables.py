@@ -139,10 +139,30 @@ def finals_of(results: Results) -> dict[str, Any] | None:
         **score,
         "config": results.trials[told["trial_id"]].values_at(told["epoch"]),
         "openings": results.test_openings,
+        "model": _model_of(results),
         "optimism": confirmed["optimism"] if confirmed else None,
         "confirm": confirmed["confirm"] if confirmed else None,
         "note": _note(results, winner, told, confirmed),
     }
+
+
+def _model_of(results: Results) -> Mapping[str, Any] | None:
+    """The model in `best/` and its score; none while it is another, or was never handed over."""
+    scored, handed = results.test_scored, results.handed_over
+    if scored is None or not scored.get("number"):
+        return None if scored is None else scored.get("model")
+    current = handed is not None and handed["seq"] > scored["seq"]
+    return handed["model"] if handed is not None and current else None
+
+
+def model_in_words(model: Mapping[str, Any], scored: Mapping[str, Any]) -> str:
+    """Which of a search's models is handed over, given how the final ones scored."""
+    count, of = len(scored["seeds"]), f"of {scored['trial_id']}'s configuration"
+    if model["kind"] == "winner":
+        return f"the winner of the search, {scored['trial_id']}"
+    if model["kind"] == "ensemble":
+        return f"the mean of {count} final models {of}"
+    return f"the first of {count} final models {of}" if count > 1 else f"the final model {of}"
 
 
 def _is_current(winner: Mapping[str, Any], told: Event) -> bool:
@@ -159,7 +179,8 @@ def _note(results: Results, winner: Mapping[str, Any], told: Event, confirmed: E
     trials, epochs = results.known_to.get(newest, (len(results.trials), results.epochs_run))
     newer = len(results.trials) - trials, results.epochs_run - epochs
     if newest and any(newer):
-        what = f"{newer[0]} trials" if newer[0] else f"{newer[1]} epochs"
+        count, noun = (newer[0], "trial") if newer[0] else (newer[1], "epoch")
+        what = f"{count} {noun}{'' if count == 1 else 's'}"
         return (
             f"The finals know nothing of {what} that came after them; {winner['trial_id']} leads"
             f" the search now. To compare anew: {command}"

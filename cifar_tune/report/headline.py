@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cifar_tune.files import BEST
 from cifar_tune.plan.task import columns_of, in_words, score_name
 from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.results import Results
-from cifar_tune.record.tables import finals_of
+from cifar_tune.record.tables import finals_of, model_in_words
 from cifar_tune.record.trials import STATUSES
 from cifar_tune.report.words import counted, measured
 
@@ -28,6 +29,7 @@ class Headline:
         statement: how sure it is that the winner is the best.
         finals: as `tables.finals_of` tells them, or none.
         scores: of each final model on the test split.
+        costs: what is known of the candidates' costs, by name.
         chosen_by: the metric of each trial that the finals compared, as the search had it.
         under_way: the finals' searches that are not done.
     """
@@ -40,6 +42,7 @@ class Headline:
     statement: str
     finals: dict[str, Any] | None
     scores: list[float]
+    costs: list[str]
     chosen_by: dict[str, float]
     under_way: list[str]
 
@@ -49,8 +52,11 @@ def headline_of(results: Results, nested: dict[str, Results]) -> Headline:
     winner, finals = results.winner(), finals_of(results)
     scores: list[float] = (finals or {}).get(f"test_{score_name(results.plan)}") or []
     figures = _winner_figures(results, winner)
+    confirm: dict[str, Any] = (finals or {}).get("confirm") or {}
+    candidates: list[dict[str, Any]] = confirm.get("candidates", [])
     if finals is not None and finals.get("mean") is not None:
-        name, big = f"test {score_name(results.plan)}", measured(finals["mean"])
+        model = finals.get("model") or {"score": finals["mean"]}
+        name, big = f"test {score_name(results.plan)}", measured(model["score"])
         interval = _interval_of(finals, len(scores))
     elif figures:
         (name, big, _), *figures = figures
@@ -66,10 +72,11 @@ def headline_of(results: Results, nested: dict[str, Results]) -> Headline:
         big_name=name,
         interval=interval,
         figures=[*figures, *_finals_figures(finals), *_search_figures(results)],
-        statement=((finals or {}).get("confirm") or {}).get("statement", ""),
+        statement=confirm.get("statement", ""),
         finals=finals,
         scores=scores,
-        chosen_by=_chosen_by(results, finals),
+        costs=list(next((one["cost"] for one in candidates if one.get("cost")), {})),
+        chosen_by=_chosen_by(results, candidates),
         under_way=_under_way(nested),
     )
 
@@ -82,9 +89,9 @@ def _under_way(nested: dict[str, Results]) -> list[str]:
     ]
 
 
-def _chosen_by(results: Results, finals: dict[str, Any] | None) -> dict[str, float]:
+def _chosen_by(results: Results, candidates: list[dict[str, Any]]) -> dict[str, float]:
     search, values = results.plan.search, dict[str, float]()
-    for told in ((finals or {}).get("confirm") or {}).get("candidates", []):
+    for told in candidates:
         trial = results.trials.get(told["trial_id"])
         if trial is not None and trial.usable:
             values[trial.trial_id] = trial.results[best_epoch(trial, search)][search.metric]
@@ -92,6 +99,13 @@ def _chosen_by(results: Results, finals: dict[str, Any] | None) -> dict[str, flo
 
 
 def _interval_of(finals: dict[str, Any], count: int) -> str:
+    model = finals.get("model")
+    if model is not None:
+        words = f"By the model in {BEST}/, {model_in_words(model, finals)}"
+        if model["ci95"] is None:
+            return f"{words}."
+        low, high = model["ci95"]
+        return f"{words}; 95 % interval {measured(low)} to {measured(high)} for it on new data."
     interval = finals.get("ci95")
     if interval is not None:
         low, high = interval
@@ -117,6 +131,12 @@ def _winner_figures(results: Results, winner: dict[str, Any] | None) -> list[tup
 
 def _finals_figures(finals: dict[str, Any] | None) -> list[tuple[str, str, str]]:
     figures = []
+    if finals is not None and finals.get("model") is not None and len(finals["seeds"]) > 1:
+        note = SMALL_SEEDS
+        if finals["ci95"] is not None:
+            low, high = map(measured, finals["ci95"])
+            note = f"95 % interval {low} to {high} for a new training on new data"
+        figures.append(("mean of all final models", measured(finals["mean"]), note))
     if finals is not None and finals.get("std") is not None:
         note = f"standard deviation of {counted(len(finals['seeds']), 'seed')}"
         figures.append(("spread between seeds", measured(finals["std"]), note))

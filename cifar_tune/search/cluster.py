@@ -23,7 +23,6 @@ from cifar_tune.errors import ResourceError, ResultsError
 from cifar_tune.files import (
     FAULTS,
     LONGEST_NAME,
-    check_depth,
     check_uri,
     delete_folder,
     inside,
@@ -33,6 +32,7 @@ from cifar_tune.files import (
 )
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import CLUSTER, Machine, read_machine, share_on
+from cifar_tune.plan.place import check_depth
 from cifar_tune.plan.preflight import check_search
 from cifar_tune.plan.task import Say
 from cifar_tune.search.ray_instance import check_place, ray_for

@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from cifar_tune.errors import ResultsError
-from cifar_tune.files import check_depth, nearest_folder
 from cifar_tune.plan.config import Plan
+from cifar_tune.plan.place import check_depth, nearest_folder
 from cifar_tune.record.journal import FILE_NAME, LOCK_NAME, is_running, read_journal, resume_command
 from cifar_tune.record.results import Results
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cifar_tune.errors import EndedError, NoUsableTrialError
+from cifar_tune.files import BEST
 from cifar_tune.finals.opening import score_winner
 from cifar_tune.finals.stages import Finals
 from cifar_tune.plan.task import Exports, Say, columns_of, in_words, score_name, task_of
 from cifar_tune.record.journal import resume_command
 from cifar_tune.record.results import Results
-from cifar_tune.record.tables import failures, finals_of, write_tables
+from cifar_tune.record.tables import failures, finals_of, model_in_words, write_tables
 from cifar_tune.report.words import settings
 from cifar_tune.report.writer import write_in_process
 from cifar_tune.search.checkpoints import damaged, tidy
@@ -93,16 +94,16 @@ def _show_way_on(results: Results, stop: StopRequest, say: Say) -> None:
 
 
 def _write_winner(session: Session) -> Path | None:
-    """Write `best/`; its checkpoint, or none where there is no winner or it has none."""
+    """Write the winner's folder; its checkpoint, or none where there is none."""
     results, say, task = session.results, session.say, task_of(session.plan)
     if results.best() is None:
         return None
     if not isinstance(task, Exports):
         say(f"The task {task.name} keeps no model of the winner, so there is no test score.")
         return None
-    checkpoint = task.write_best(results, session.data, say)
+    checkpoint = task.write_winner(results, session.data, say)
     if checkpoint is None:
-        say("The winner has no checkpoint, so there is no best/ and no test score.")
+        say("The winner has no checkpoint, so there is no model of it and no test score.")
     return checkpoint
 
 
@@ -151,27 +152,37 @@ def finals_lines(results: Results) -> list[str]:
             " many looks better than it is"
         )
     if finals["mean"] is not None:
-        lines.append(_test_line(results, finals))
+        lines += _test_lines(results, finals)
     return [*lines, finals["note"]] if finals["note"] else lines
 
 
-def _test_line(results: Results, finals: dict[str, Any]) -> str:
-    kind = f" {results.caveat}" if results.caveat else ""
-    line = f"test {score_name(results.plan)} {finals['mean']:.4f}{kind}"
-    count = len(finals["seeds"])
-    if count > 1:
-        line += f", mean of {count} seeds of {finals['trial_id']}'s configuration"
+def _test_lines(results: Results, finals: dict[str, Any]) -> list[str]:
+    """The score of the model that is handed over, and what is known of all final models."""
+    name, caveat = f"test {score_name(results.plan)}", results.caveat and f" {results.caveat}"
+    model, count, lines = finals["model"], len(finals["seeds"]), []
+    if model is not None:
+        words = f"{name} {model['score']:.4f}{caveat} by the model in {BEST}/"
+        ends = _interval(model["ci95"], "it on new data")
+        lines.append(f"{words}, {model_in_words(model, finals)}{ends}")
+        line = f"mean of all {count} final models {finals['mean']:.4f}"
+    else:
+        line = f"{name} {finals['mean']:.4f}{caveat}"
+        line += f", mean of {count} seeds of {finals['trial_id']}'s configuration" * (count > 1)
     lost = [f"{number} {kind}" for kind, number in (finals["lost"] or {}).items() if number]
     if lost:
         line += f" ({', '.join(lost)} and left out)"
     if finals["std"] is not None:
         line += f", standard deviation {finals['std']:.4f}"
-    if finals["ci95"]:
-        low, high = finals["ci95"]
-        line += f"; 95 % interval for a new training on new data: {low:.4f} to {high:.4f}"
+    line += _interval(finals["ci95"], "a new training on new data")
+    if count > 1 or model is None:
+        lines.append(line)
     if finals["openings"] > 1:
-        line += f"; the test split was opened {finals['openings']} times"
-    return line
+        lines[-1] += f"; the test split was opened {finals['openings']} times"
+    return lines
+
+
+def _interval(ends: Sequence[float] | None, of: str) -> str:
+    return "" if ends is None else f"; 95 % interval for {of}: {ends[0]:.4f} to {ends[1]:.4f}"
 
 
 def failure_table(results: Results) -> list[str]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cifar_tune.errors import DataError, ResultsError
-from cifar_tune.files import BEST, FINALS, RAY, linked
+from cifar_tune.files import BEST, FINALS, RAY, WINNER, linked
 from cifar_tune.plan import preflight
 from cifar_tune.plan.config import Plan, budget_seconds
 from cifar_tune.plan.machine import Machine, Share
@@ -234,7 +234,7 @@ def _settled(
 
 def _check_links(folder: Path) -> None:
     """What is not needed is deleted in these subfolders: a link in them would lead elsewhere."""
-    link = linked(folder, RAY, FINALS, BEST)
+    link = linked(folder, RAY, FINALS, BEST, WINNER)
     if link is not None:
         raise ResultsError(
             f"{link} is a symbolic link, and files behind it might be deleted; put what it names in"

@@ -1,36 +1,57 @@
-"""Writes `best/`: the winner's model in all its forms, config, figures, validation predictions."""
+"""Writes `best/` and `search-winner/`: a model in all its forms, with all that belongs to it."""
 
 from __future__ import annotations
 
-import io
-import json
+import hashlib
 import logging
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from cifar_tune.files import BEST as FOLDER
-from cifar_tune.files import CARD, MODEL, PREDICTIONS, at_hand, locate, write_atomically
+from cifar_tune.errors import ResultsError
+from cifar_tune.files import (
+    BEST,
+    CARD,
+    CONFIRMED,
+    MODEL,
+    PREDICTIONS,
+    WINNER,
+    at_hand,
+    locate,
+    write_atomically,
+)
 from cifar_tune.plan.section import dump_yaml
 from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.results import Results
+from cifar_tune.record.tables import model_in_words
 from cifar_tune.record.trials import Trial
 from cifar_tune.vision.data import Images, SearchData
+from cifar_tune.vision.data.held_out import open_confirm_split
 from cifar_tune.vision.evaluate import accuracy, predict_logits
-from cifar_tune.vision.export import load_checkpoint, write_portable
+from cifar_tune.vision.export import has_all_forms, write_portable
+from cifar_tune.vision.model_card import FILE_NAME as README
+from cifar_tune.vision.model_card import model_card
+from cifar_tune.vision.model_folder import (
+    figures_of,
+    finish_swap,
+    holds_final,
+    replacing,
+    write_figures,
+    write_predictions,
+)
+from cifar_tune.vision.opened import VisionData
+from cifar_tune.vision.portable import load_checkpoint
 
-FIGURES = "metrics.json"
+CONFIG = "config.yaml"
+
+Note = Callable[[str], None]
 
 log = logging.getLogger(__name__)
 
 
-def write_best(
-    results: Results, data: SearchData, on_note: Callable[[str], None] = log.warning
-) -> Path | None:
-    """Fill `best/` with the winner's checkpoint and what belongs to it.
+def write_winner(results: Results, data: SearchData, on_note: Note = log.warning) -> Path | None:
+    """Fill `best/` with the winner of a search, or `search-winner/` once a final model is there.
 
     The folder is replaced as a whole, so it never holds files of two winners.
 
@@ -44,98 +65,173 @@ def write_best(
         not a training leaves none.
 
     Raises:
-        ResultsError: the winner's checkpoint is damaged; `best/` is as before.
+        ResultsError: the winner's checkpoint is damaged; the folder is as before.
         OSError: the storage is full or gone; the same.
     """
     winner = results.best()
     if winner is None:
         return None
-    folder = results.folder / FOLDER
+    finish_swap(results.folder / BEST)
+    folder = results.folder / (WINNER if holds_final(results.folder / BEST) else BEST)
     epoch = best_epoch(winner, results.plan.search)
-    _finish_swap(folder)
+    finish_swap(folder)
     location = str(folder / MODEL)
     if epoch in winner.checkpoints:
         location = locate(results.folder, winner.checkpoints[epoch])
     elif not _is_there(folder, winner, epoch):
         return None
-    elif (folder / CARD).is_file():
+    elif (folder / CARD).is_file() and has_all_forms(folder):
         return folder / MODEL  # an earlier start left all of it
-    with at_hand(location) as source, _replacing(folder) as draft:
+    with at_hand(location) as source, replacing(folder) as draft:
         load_checkpoint(source, own_code=True)  # one that is damaged is told by its own name
         shutil.copyfile(source, draft / MODEL)
-        _write_predictions(results, data, draft, winner, epoch)
-        for note in write_portable(draft, fingerprint=results.data.get("fingerprint")):
-            on_note(f"{folder}: {note}")
+        recomputed = _predict_validation(results, data, draft, winner)
+        run = results.plan.run(winner.values_at(epoch), winner.index)
+        write_atomically(draft / CONFIG, dump_yaml(run))
+        figures = _figures_of_winner(results, winner, epoch, recomputed)
+        _finish(results, draft, figures, lambda note: on_note(f"{folder}: {note}"))
     return folder / MODEL
-
-
-def _write_predictions(
-    results: Results, data: SearchData, draft: Path, winner: Trial, epoch: int
-) -> None:
-    validation = Images(data.val_images, data.val_labels)
-    logits = predict_logits(draft / MODEL, validation, gpu=results.plan.on_gpu)
-    _write_figures(results, draft, winner, epoch, accuracy(logits, validation))
-    predictions = io.BytesIO()
-    np.savez_compressed(predictions, logits=logits.numpy(), labels=data.val_labels)
-    write_atomically(draft / PREDICTIONS, predictions.getvalue())
-
-
-def _write_figures(
-    results: Results, draft: Path, winner: Trial, epoch: int, recomputed: float
-) -> None:
-    run = results.plan.run(winner.values_at(epoch), winner.index)
-    write_atomically(draft / "config.yaml", dump_yaml(run))
-    figures = {
-        "trial_id": winner.trial_id,
-        "epoch": epoch,
-        **{key: value for key, value in winner.results[epoch].items() if not key.endswith("_at")},
-        "val_accuracy_recomputed": recomputed,
-        "dataset_fingerprint": results.data.get("fingerprint"),
-    }
-    write_atomically(draft / FIGURES, json.dumps(figures, indent=2) + "\n")
 
 
 def _is_there(folder: Path, winner: Trial, epoch: int) -> bool:
     """Whether an earlier start left this very checkpoint, whose original was deleted since."""
-    try:
-        figures = json.loads((folder / FIGURES).read_text())
-    except (OSError, ValueError):
-        return False
+    figures = figures_of(folder)
     same = figures.get("trial_id") == winner.trial_id and figures.get("epoch") == epoch
     return same and (folder / MODEL).is_file()
 
 
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """An empty folder, which takes the place of `folder` once it is filled without an error.
+def _predict_validation(results: Results, data: SearchData, draft: Path, winner: Trial) -> float:
+    """Write the winner's predictions; their accuracy, with the arithmetic of its validation."""
+    validation = Images(data.val_images, data.val_labels)
+    logits = predict_logits(draft / MODEL, validation, gpu=results.plan.on_gpu)
+    of = f"{winner.trial_id} of the search on the validation images"
+    write_predictions(draft / PREDICTIONS, logits.numpy(), data.val_labels, of)
+    return accuracy(logits, validation)
 
-    POSIX can't replace a folder that is not empty in one step: `folder` is put aside first, and a
-    crash between the two steps leaves it aside, whole, for `_finish_swap`.
+
+def _figures_of_winner(
+    results: Results, winner: Trial, epoch: int, recomputed: float
+) -> dict[str, Any]:
+    reported = winner.results[epoch].items()
+    return {
+        "model": "winner",
+        "holds": f"the winner of the search, {winner.trial_id} after epoch {epoch}",
+        "trial_id": winner.trial_id,
+        "epoch": epoch,
+        **{key: value for key, value in reported if not key.endswith("_at")},
+        "val_accuracy_recomputed": recomputed,
+        "dataset_fingerprint": results.data.get("fingerprint"),
+    }
+
+
+def _finish(results: Results, draft: Path, figures: Mapping[str, Any], on_note: Note) -> None:
+    """Write what every model folder has: figures, all forms, and the model card."""
+    write_figures(draft, figures)
+    fingerprint = results.data.get("fingerprint")
+    for note in write_portable(draft, fingerprint=fingerprint, holds=figures["holds"]):
+        on_note(note)
+    write_atomically(draft / README, model_card(results, draft, figures))
+
+
+def hand_over(
+    results: Results,
+    data: VisionData,
+    model: Mapping[str, Any],
+    judged: Path | None,
+    on_note: Note = log.warning,
+) -> bool:
+    """Fill `best/` with a final model; the winner goes to `search-winner/` first.
+
+    Each folder is replaced as a whole, and what is there is not written again.
+
+    Args:
+        results: of the search, its test split opened and scored for this model.
+        data: its images.
+        model: as `test_scored` has it: `kind`, `file`, `sha256`, `seed`, `score`, `ci95`.
+        judged: a training of the same configuration that has not seen the confirmation images, on
+            which mistakes can be shown; none: there is none.
+        on_note: is told what could not be written, a sentence each.
+
+    Returns:
+        Whether `best/` holds it now; not where the final model is gone.
+
+    Raises:
+        OSError: the storage is full or gone; `best/` is as before.
     """
-    draft, aside = _draft(folder), _aside(folder)
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    try:
-        yield draft
-        if folder.exists():
-            folder.rename(aside)
-        draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    shutil.rmtree(aside, ignore_errors=True)
+    best, winner = results.folder / BEST, results.folder / WINNER
+    for folder in (best, winner):
+        finish_swap(folder)
+    figures = _figures_of_final(results, model)
+    if figures_of(best) == figures and (best / MODEL).is_file() and has_all_forms(best):
+        return True
+    source = results.folder / model["file"]
+    content = source.read_bytes() if source.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != model["sha256"]:
+        on_note(f"{source} is gone or was changed, so {best} stays as it is")
+        return False
+    if best.is_dir() and not holds_final(best):
+        with replacing(winner) as draft:
+            shutil.copytree(best, draft, dirs_exist_ok=True)
+    with replacing(best) as draft:
+        write_atomically(draft / MODEL, content)
+        _copy_config(results, source, draft)
+        _write_confirmed(results, data, draft, figures["trial_id"], judged, on_note)
+        _finish(results, draft, figures, lambda note: on_note(f"{best}: {note}"))
+    return True
 
 
-def _finish_swap(folder: Path) -> None:
-    """Mend what a crash left: the folder that was put aside comes back, or is not needed."""
-    aside = _aside(folder)
-    if aside.exists() and not folder.exists():
-        aside.rename(folder)
-    shutil.rmtree(aside, ignore_errors=True)
+def _figures_of_final(results: Results, model: Mapping[str, Any]) -> dict[str, Any]:
+    scored = results.test_scored
+    assert scored is not None
+    seed, members = model["seed"], len(scored["seeds"])
+    return {
+        "model": model["kind"],
+        "holds": model_in_words(model, scored),
+        "trial_id": scored["trial_id"],
+        "epoch": scored["epoch"],
+        **({"members": members} if seed is None else {"seed": seed}),
+        "sha256": model["sha256"],
+        "test_accuracy": model["score"],
+        "test_accuracy_ci95": model["ci95"],
+        "flip_averaging": scored.get("flip_averaging", False),
+        "final_models": {
+            name: scored.get(name) for name in ("seeds", "test_accuracy", "mean", "std", "ci95")
+        },
+        "test_images": results.data.get("test"),
+        "dataset_fingerprint": results.data.get("fingerprint"),
+    }
 
 
-def _draft(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.draft")
+def _copy_config(results: Results, source: Path, draft: Path) -> None:
+    """Of a mean of several, the configuration of the first."""
+    models = (results.test_opened or {}).get("models", ())
+    for home in (source.parent, *((results.folder / one["file"]).parent for one in models)):
+        if (home / CONFIG).is_file():
+            shutil.copyfile(home / CONFIG, draft / CONFIG)
+            return
 
 
-def _aside(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.aside")
+def _write_confirmed(
+    results: Results,
+    data: VisionData,
+    draft: Path,
+    trial_id: str,
+    judged: Path | None,
+    on_note: Note,
+) -> None:
+    """Predictions of the chosen configuration on images that its training did not see.
+
+    A final model has seen all but the test images, which the page does not show.
+    """
+    winner = results.folder / WINNER
+    if judged is not None:
+        images = open_confirm_split(data.dataset, data.config)
+        try:
+            logits = load_checkpoint(judged, own_code=True).logits(images.images)
+        except ResultsError as error:
+            on_note(f"there are no confirmation predictions: {error}")
+            return
+        of = f"a confirmation training of {trial_id}'s configuration on the confirmation images"
+        write_predictions(draft / CONFIRMED, logits.numpy(), images.labels, of)
+    elif figures_of(winner).get("trial_id") == trial_id and (winner / PREDICTIONS).is_file():
+        shutil.copyfile(winner / PREDICTIONS, draft / PREDICTIONS)

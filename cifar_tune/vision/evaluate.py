@@ -1,8 +1,9 @@
-"""Scores a saved checkpoint on given images, with the arithmetic that its validation used."""
+"""Scores a saved checkpoint on given images, as its validation did or as its users will."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -11,8 +12,10 @@ from torch import Tensor
 from cifar_tune.vision.data import Images
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import EvalLoader, as_tensor
+from cifar_tune.vision.data.dataset import Uint8Array
 from cifar_tune.vision.models import guarded_calls
 from cifar_tune.vision.module import Classifier
+from cifar_tune.vision.portable import load_checkpoint
 
 AUTOCAST = {"bf16": torch.bfloat16, "16": torch.float16}
 
@@ -25,33 +28,48 @@ def load_classifier(checkpoint: Path, device: torch.device) -> Classifier:
     return module.eval()
 
 
-def predict_logits(
-    checkpoint: Path,
-    images: Images,
-    *,
-    gpu: bool,
-    flip_averaging: bool = False,
-    threads: int | None = None,
+def loaded_logits(
+    checkpoint: Path, images: Uint8Array, *, gpu: bool, flip_averaging: bool, threads: int
 ) -> Tensor:
-    """Logits of all images; with `flip_averaging` their mean over an image and its mirror image.
+    """Logits of all images by the model that `load_model` gives of a checkpoint.
+
+    In float32 whatever the training used, so that its figures are those of the exported forms.
+
+    Args:
+        checkpoint: a file that `fit`'s callbacks saved; code of the user's own is built.
+        images: [n, 32, 32, 3].
+        gpu: whether to compute on a GPU; on a machine without one, such as a cluster's head, the
+            CPU does it.
+        flip_averaging: whether to average the logits of an image and its mirror image.
+        threads: of the CPU.
+
+    Returns:
+        float32 [n, classes], on the CPU.
+
+    Raises:
+        ResultsError: the checkpoint is damaged.
+    """
+    model = load_checkpoint(checkpoint, own_code=True).to(_device(gpu))
+    with _threads(threads):
+        return model.logits(images, flip_averaging=flip_averaging)
+
+
+def predict_logits(checkpoint: Path, images: Images, *, gpu: bool) -> Tensor:
+    """Logits of all images as in the validation of a training.
 
     With the precision, layout, threads and batch size of the run in the checkpoint, on the same
     kind of machine, they are those of its validation bit for bit.
 
     Args:
-        checkpoint: a file that `fit`'s callbacks saved.
+        checkpoint, gpu: as `loaded_logits`.
         images: `images` [n, 32, 32, 3] uint8 and `labels` [n].
-        gpu: whether to compute on a GPU, as the training did or did not; on a machine without
-            one, such as a cluster's head, the CPU does it.
-        flip_averaging: whether the mirror images count as well.
-        threads: of the CPU; none: as many as the run had.
 
     Returns:
         float32 [n, classes], on the CPU.
     """
-    device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
+    device = _device(gpu)
     module = load_classifier(checkpoint, device)
-    run, before = module.run, torch.get_num_threads()
+    run = module.run
     maker = BatchMaker(run.data, module.hparams["mean"], module.hparams["std"], device)
     loader = EvalLoader(
         as_tensor(images.images).to(device),
@@ -59,21 +77,25 @@ def predict_logits(
         maker,
         run.data.eval_batch_size,
     )
-    own = before if run.train.threads == "auto" else run.train.threads
-    torch.set_num_threads(own if threads is None else threads)
-    calls = guarded_calls(run.model)
+    threads = None if run.train.threads == "auto" else run.train.threads
+    calls, autocast = guarded_calls(run.model), _autocast(run.train.precision, device)
+    with _threads(threads), torch.inference_mode(), autocast, calls:
+        return torch.cat([module(batch).float().cpu() for batch, _ in loader])
+
+
+def _device(gpu: bool) -> torch.device:
+    return torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """So many threads of the CPU, and afterwards as before; none: as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
     try:
-        with torch.inference_mode(), _autocast(run.train.precision, device), calls:
-            return torch.cat([_logits(module, batch, flip_averaging) for batch, _ in loader])
+        yield
     finally:
         torch.set_num_threads(before)
-
-
-def _logits(module: Classifier, batch: Tensor, flip_averaging: bool) -> Tensor:
-    logits: Tensor = module(batch).float()
-    if flip_averaging:
-        logits = (logits + module(batch.flip(3)).float()) / 2  # [batch, 3, height, width]
-    return logits.cpu()
 
 
 def _autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:

@@ -1,145 +1,64 @@
-"""Saved models for use elsewhere: writes safetensors, JSON and a program, and loads them again."""
+"""Writes a saved model for use elsewhere: safetensors, JSON, a program of torch.export, ONNX."""
 
 from __future__ import annotations
 
 import io
-import json
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import numpy as np
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
-from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
-from cifar_tune.errors import DataError, ResultsError
-from cifar_tune.files import CARD, MODEL, is_packed, write_atomically
+from cifar_tune.errors import ResultsError
+from cifar_tune.files import CARD, MODEL, write_atomically
 from cifar_tune.plan.guard import guarded
-from cifar_tune.plan.section import Section
-from cifar_tune.vision.config import ModelConfig
 from cifar_tune.vision.data.dataset import IMAGE_SIDE
-from cifar_tune.vision.models import build_model, guarded_calls
+from cifar_tune.vision.portable import (
+    WEIGHTS,
+    Card,
+    ImageClassifier,
+    first_line,
+    load_checkpoint,
+    read_card,
+)
 
-WEIGHTS = "model.safetensors"
-PROGRAM = "model.pt2"
-TOLERANCE = 1e-4  # how far a logit of the exported program may be off
-BATCH = 250  # images at once in `probabilities`
-
-
-class Card(Section):
-    """What `model.json` says: all that is needed to use the weights beside it."""
-
-    format_version: Literal[1] = 1
-    """Raised when an older reader would go wrong."""
-    model: ModelConfig
-    """The plan's `model` section: the architecture and its arguments."""
-    classes: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Names, in the order of the logits."""
-    mean: tuple[float, float, float]
-    """Of red, green and blue, in 0..1."""
-    std: tuple[float, float, float]
-    """The same."""
-    image_size: Literal[32] = 32
-    """Height and width in pixels; other sizes are resized to it by Lanczos."""
-    channels: Literal["RGB"] = "RGB"
-    """Order of the channels."""
-    weights: str | None = None
-    """File of the network's weights."""
-    weights_take: str = "float32 [batch, 3, 32, 32], (pixels / 255 - mean) / std"
-    """What the network alone takes."""
-    program: str | None = None
-    """File of the exported program, of `torch.export`."""
-    program_takes: str = "uint8 [batch, 32, 32, 3], pixels; the program normalises them"
-    """What the program takes; it gives logits, float32 [batch, classes]."""
-    dataset_fingerprint: str | None = None
-    """Of the images that it was trained on."""
-    notes: tuple[str, ...] = ()
-    """What could not be written, and why."""
+PROGRAM, ONNX = "model.pt2", "model.onnx"
+TOLERANCE = 1e-4  # how far a logit of an exported program may be off
 
 
-class ImageClassifier(nn.Module):
-    """A trained network with its normalisation: pixels in, logits out, ready to use.
-
-    Attributes:
-        card: what it is.
-        classes: names, in the order of the logits.
-        network: the network alone, from normalised images, float32 [batch, 3, 32, 32].
-    """
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, card: Card, network: nn.Module) -> None:
-        super().__init__()
-        self.card, self.classes, self.network = card, card.classes, network
-        mean, std = (
-            torch.tensor(x, dtype=torch.float64)[:, None, None] for x in (card.mean, card.std)
-        )
-        self.register_buffer("scale", (1 / (255 * std)).float(), persistent=False)
-        self.register_buffer("shift", (-mean / std).float(), persistent=False)
-        self.eval().requires_grad_(False)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Logits, float32 [batch, classes], of RGB images, uint8 [batch, 32, 32, 3]."""
-        images = pixels.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.shift
-        logits: Tensor = self.network(images.contiguous())
-        return logits.float()
-
-    def probabilities(
-        self,
-        images: Tensor | NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
-        *,
-        flip_averaging: bool = False,
-    ) -> Tensor:
-        """How likely each class is, float32 [n, classes], on the CPU.
-
-        Args:
-            images: RGB, uint8 [n, 32, 32, 3], or n of [32, 32, 3].
-            flip_averaging: whether to average the logits of each image and its mirror image.
-
-        Raises:
-            DataError: the images have another shape or type.
-        """
-        pixels = _checked(images)
-        starts = range(0, max(1, len(pixels)), BATCH)
-        chunks = [self._averaged(pixels[i : i + BATCH], flip_averaging) for i in starts]
-        return torch.cat(chunks).softmax(dim=1)
-
-    def _averaged(self, pixels: Tensor, flip_averaging: bool) -> Tensor:
-        with torch.inference_mode(), guarded_calls(self.card.model):
-            pixels = pixels.to(self.scale.device)
-            logits = self(pixels)
-            if flip_averaging:
-                logits = (logits + self(pixels.flip(2))) / 2  # axis 2 goes from left to right
-            averaged: Tensor = logits.cpu()
-            return averaged
+def onnx_is_installed() -> bool:
+    """Whether `model.onnx` can be written: the extra `cifar-tune[onnx]`."""
+    return all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 
 
-def _checked(images: Tensor | NDArray[np.uint8] | Sequence[NDArray[np.uint8]]) -> Tensor:
-    pixels = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
-    side = (IMAGE_SIDE, IMAGE_SIDE, 3)
-    if pixels.dtype != torch.uint8 or pixels.dim() != 4 or pixels.shape[1:] != side:
-        raise DataError(
-            f"the images are {pixels.dtype} {list(pixels.shape)}; they must be RGB, uint8"
-            " [n, 32, 32, 3]: cifar_tune.read_image makes one from a file"
-        )
-    return pixels
+def has_all_forms(folder: Path) -> bool:
+    """Whether all forms of a model are there that could be written here and now."""
+    try:
+        card = read_card(folder)
+    except ResultsError:  # it is damaged
+        return False
+    if card is None:
+        return False
+    tried = card.onnx is not None or any(note.startswith(ONNX) for note in card.notes)
+    return tried or card.program is None or not onnx_is_installed()
 
 
-def write_portable(folder: Path, *, fingerprint: str | None = None) -> tuple[str, ...]:
+def write_portable(
+    folder: Path, *, fingerprint: str | None = None, holds: str = ""
+) -> tuple[str, ...]:
     """Write the model of `model.ckpt` beside it: `model.safetensors`, `model.pt2`, `model.json`.
 
-    `model.json` goes first and comes last: while it is there, what it names is there and belongs
-    to it. The network is built anew from the checkpoint, a user's own code included: only for
-    checkpoints of one's own.
+    Also `model.onnx`, where the extra for it is installed. `model.json` goes first and comes last:
+    while it is there, what it names is there and belongs to it. The network is built anew from the
+    checkpoint, a user's own code included: only for checkpoints of one's own.
 
     Args:
         folder: holds `model.ckpt`, as `fit`'s callbacks saved it.
         fingerprint: of the dataset.
+        holds: which model it is, in words.
 
     Returns:
         What could not be written and why, a sentence each: a network of the user's own may hold
@@ -149,26 +68,44 @@ def write_portable(folder: Path, *, fingerprint: str | None = None) -> tuple[str
         ResultsError: the checkpoint is damaged.
         OSError: the folder can't be written.
     """
-    for name in (CARD, WEIGHTS, PROGRAM):
+    for name in (CARD, WEIGHTS, PROGRAM, ONNX):
         (folder / name).unlink(missing_ok=True)
     classifier = load_checkpoint(folder / MODEL, own_code=True)
-    written: dict[str, Any] = {"dataset_fingerprint": fingerprint}
+    written: dict[str, Any] = {"dataset_fingerprint": fingerprint, "holds": holds}
     notes = []
     try:
         write_atomically(folder / WEIGHTS, _as_safetensors(classifier.network))
         written["weights"] = WEIGHTS
     except ValueError as error:
         notes.append(f"{WEIGHTS} is left out: {error}")
-    card = classifier.card.model_copy(update=written)
     try:
-        program_card = card.model_copy(update={"program": PROGRAM})
-        write_atomically(folder / PROGRAM, _as_program(classifier, program_card))
-        card = program_card
+        written |= _write_programs(folder, classifier, written, notes)
     except ValueError as error:
         notes.append(f"{PROGRAM} is left out: {error}")
-    card = card.model_copy(update={"notes": tuple(notes)})
+    card = classifier.card.model_copy(update={**written, "notes": tuple(notes)})
     write_atomically(folder / CARD, card.model_dump_json(indent=2) + "\n")
     return card.notes
+
+
+def _write_programs(
+    folder: Path, classifier: ImageClassifier, written: dict[str, Any], notes: list[str]
+) -> dict[str, Any]:
+    """Write `model.pt2` and `model.onnx`; each carries the card, so that it can go alone."""
+    program = _exported(classifier)
+    programs: dict[str, Any] = {"program": PROGRAM}
+    proto = None
+    if onnx_is_installed():
+        try:
+            proto = _as_onnx(program, classifier)
+            programs["onnx"] = ONNX
+        except ValueError as error:
+            notes.append(f"{ONNX} is left out: {error}")
+    card = classifier.card.model_copy(update={**written, **programs, "notes": tuple(notes)})
+    write_atomically(folder / PROGRAM, _saved(program, card))
+    if proto is not None:
+        proto.metadata_props.add(key=CARD, value=card.model_dump_json())
+        write_atomically(folder / ONNX, proto.SerializeToString())
+    return programs
 
 
 def _as_safetensors(network: nn.Module) -> bytes:
@@ -181,131 +118,66 @@ def _as_safetensors(network: nn.Module) -> bytes:
     try:
         return safetensors.torch.save(weights)
     except Exception as error:  # sparse tensors, and types that it does not know
-        raise ValueError(f"{type(error).__name__}: {_first_line(error)}") from error
+        raise ValueError(f"{type(error).__name__}: {first_line(error)}") from error
 
 
-def _as_program(classifier: ImageClassifier, card: Card) -> bytes:
-    """The exported program; `model.json` lies in it as well, so that it can go alone."""
+def _exported(classifier: ImageClassifier) -> torch.export.ExportedProgram:
     example = torch.zeros(2, IMAGE_SIDE, IMAGE_SIDE, 3, dtype=torch.uint8)
     batch = torch.export.Dim("batch")
-    content = io.BytesIO()
     try:
-        with torch.no_grad(), guarded(card.model.name):
+        with torch.no_grad(), guarded(classifier.card.model.name):
             program = torch.export.export(
                 classifier, (example,), dynamic_shapes=({0: batch},), strict=False
             )
         _check_program(program.module(), classifier)
-        torch.export.save(program, content, extra_files={CARD: card.model_dump_json()})
     # The network may be the user's own, and torch.export raises what it likes.
     except Exception as error:
-        reason = f"{type(error).__name__}: {_first_line(error)}"
-        raise ValueError(f"torch.export can't follow the network ({reason})") from error
+        raise ValueError(_told("torch.export", error)) from error
+    return program
+
+
+def _saved(program: torch.export.ExportedProgram, card: Card) -> bytes:
+    content = io.BytesIO()
+    try:
+        torch.export.save(program, content, extra_files={CARD: card.model_dump_json()})
+    except Exception as error:
+        raise ValueError(_told("torch.export", error)) from error
     return content.getvalue()
 
 
-def _check_program(program: nn.Module, classifier: ImageClassifier) -> None:
+def _as_onnx(program: torch.export.ExportedProgram, classifier: ImageClassifier) -> Any:
+    """The program as ONNX's own message, tried in ONNX's runtime."""
+    try:
+        import onnxruntime
+
+        exported = torch.onnx.export(
+            program, input_names=["pixels"], output_names=["logits"], dynamo=True, verbose=False
+        )
+        assert exported is not None
+        proto = exported.model_proto
+        given = {"providers": ["CPUExecutionProvider"]}
+        running = onnxruntime.InferenceSession(proto.SerializeToString(), **given)
+        _check_program(
+            lambda pixels: torch.from_numpy(running.run(None, {"pixels": pixels.numpy()})[0]),
+            classifier,
+        )
+    except Exception as error:
+        raise ValueError(_told("torch.onnx", error)) from error
+    return proto
+
+
+def _told(exporter: str, error: Exception) -> str:
+    reason = f"{type(error).__name__}: {first_line(error)}"
+    return f"{exporter} can't follow the network ({reason})"
+
+
+def _check_program(run: Callable[[Tensor], Any], classifier: ImageClassifier) -> None:
     """A choice that depends on the image or the batch is followed one way only, and silently."""
     generator = torch.Generator().manual_seed(0)
     for batch in (1, 3):
         shape = (batch, IMAGE_SIDE, IMAGE_SIDE, 3)
         pixels = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
         with torch.no_grad():
-            error = (program(pixels) - classifier(pixels)).abs().max().item()
+            error = (run(pixels) - classifier(pixels)).abs().max().item()
         if not error <= TOLERANCE:
             raise ValueError(f"its logits are off by {error:.2g}, more than {TOLERANCE:g}")
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), "")
-
-
-def load_portable(folder: Path, *, own_code: bool = False) -> ImageClassifier:
-    """The model that `write_portable` wrote, on the CPU; nothing in the files is run as code.
-
-    Without `model.json`, or where that names no weights, it comes from `model.ckpt`.
-
-    Args:
-        folder: `best/` of a results folder, or a folder of the finals.
-        own_code: whether a network of the user's own, `package.module:build`, may be built: that
-            imports and calls what the file names.
-
-    Raises:
-        ResultsError: no model is there, it is damaged, or it needs `own_code`.
-    """
-    path = folder / CARD
-    card = _read_card(path) if path.is_file() else None
-    if card is None or card.weights is None:
-        return load_checkpoint(folder / MODEL, own_code=own_code)
-    try:
-        # The file has a fixed name: one in model.json could lead anywhere.
-        weights = safetensors.torch.load((folder / WEIGHTS).read_bytes())
-    except (OSError, safetensors.SafetensorError) as error:
-        raise _damaged(folder / WEIGHTS, error) from error
-    return _build(card, weights, folder / WEIGHTS, own_code)
-
-
-def load_checkpoint(path: Path, *, own_code: bool = False) -> ImageClassifier:
-    """The model of a checkpoint of ours, on the CPU; else as `load_portable`.
-
-    Lightning is not needed for it: importing that takes longer than all the rest.
-    """
-    try:
-        _check_not_packed(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        raw, state = content["hyper_parameters"], content["state_dict"]
-        given = {key: raw[key] for key in ("classes", "mean", "std")}
-        card = _card({"model": raw["run"]["model"], **given})
-    except Exception as error:  # a damaged file makes torch raise half a dozen kinds of error
-        raise _damaged(path, error) from error
-    prefix = "model."
-    weights = {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
-    return _build(card, weights, path, own_code)
-
-
-def _check_not_packed(path: Path) -> None:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if is_packed(archive):
-                raise ValueError("it is packed, and torch's own files are not packed")
-
-
-def _card(raw: Any) -> Card:
-    return Card.model_validate_json(raw if isinstance(raw, str) else json.dumps(raw))
-
-
-def _read_card(path: Path) -> Card:
-    try:
-        return _card(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError, UnicodeDecodeError) as error:
-        raise _damaged(path, error) from error
-
-
-def _build(card: Card, weights: Mapping[str, Any], path: Path, own_code: bool) -> ImageClassifier:
-    name = card.model.name
-    if ":" in name and not own_code:
-        raise ResultsError(
-            f"{path} is of the network {name}, code of your own, and loading it would run that:"
-            " pass --own-code (own_code=True in Python) if you trust the file"
-        )
-    # On "meta" ours takes neither time nor random numbers; the user's may need real ones.
-    device = torch.device("cpu" if ":" in name else "meta")
-    with torch.random.fork_rng(devices=[]), device:
-        network = build_model(card.model, len(card.classes))
-    plain = {k: v.contiguous() if isinstance(v, Tensor) else v for k, v in weights.items()}
-    try:
-        with guarded(card.model.name):
-            network.load_state_dict(plain, assign=True)
-    except Exception as error:  # RuntimeError, or what the user's own code raises
-        raise _damaged(path, error) from error
-    return ImageClassifier(card, network)
-
-
-def _damaged(path: Path, error: Exception) -> ResultsError:
-    if isinstance(error, FileNotFoundError):
-        return ResultsError(
-            f"there is no {path}; give the folder best/ of a finished search, or a checkpoint"
-        )
-    reason = f"{type(error).__name__}: {_first_line(error)}"
-    return ResultsError(
-        f"{path} can't be used ({reason}): it is damaged, or not of cifar_tune; bring a whole copy"
-    )

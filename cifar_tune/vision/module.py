@@ -20,8 +20,8 @@ from cifar_tune.vision.config import DataConfig, VisionRun
 from cifar_tune.vision.data import SearchData
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import as_tensor
+from cifar_tune.vision.ensemble import build_members
 from cifar_tune.vision.metrics import Validation
-from cifar_tune.vision.models import build_model
 from cifar_tune.vision.optim import apply_config, build_optimizer, build_schedule
 
 INIT_IMAGES = 2000  # at most, that a network may start from
@@ -57,6 +57,7 @@ class Classifier(L.LightningModule):
         classes: list[str],
         mean: list[float],
         std: list[float],
+        members: int = 1,
     ) -> None:
         """Build the network from torch's global random state.
 
@@ -66,6 +67,7 @@ class Classifier(L.LightningModule):
             classes: names, in the order of the labels.
             mean: of each channel, in 0..1, that images were normalised with.
             std: the same.
+            members: networks whose logits are averaged; a training has one.
 
         Raises:
             PlanError: the model can't be built.
@@ -75,7 +77,7 @@ class Classifier(L.LightningModule):
         values = {"run": self.run.as_values(), "classes": classes, "mean": mean, "std": std}
         self.save_hyperparameters(values)
         self.classes, self.mean, self.std = tuple(classes), tuple(mean), tuple(std)
-        self.model = build_model(self.run.model, len(classes))
+        self.model = build_members(self.run.model, len(classes), members)
         channels_last = self.run.train.channels_last is True
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)

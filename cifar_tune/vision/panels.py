@@ -1,14 +1,12 @@
-"""What the winner gets wrong: the confusion matrix, and its most confident mistakes as images."""
+"""What is got wrong: the confusion matrix, and the most confident mistakes as images."""
 
 from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -18,11 +16,13 @@ from PIL import Image
 
 from cifar_tune.errors import DataError
 from cifar_tune.files import BEST as FOLDER
-from cifar_tune.files import PREDICTIONS
+from cifar_tune.files import CONFIRMED, PREDICTIONS, WINNER
 from cifar_tune.plan.task import Panel
 from cifar_tune.record.results import Results
 from cifar_tune.vision.config import VisionPlan
 from cifar_tune.vision.data import find_dataset, search_data
+from cifar_tune.vision.data.held_out import open_confirm_split
+from cifar_tune.vision.model_folder import figures_of, holds_final
 
 MOST_MISTAKES = 24
 LONGEST_NAME = 18
@@ -31,12 +31,21 @@ MOST_CLASSES_IN_WORDS = 20  # more do not fit into cells that can be read
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """The winner's on the validation images: `probabilities` [n, classes], `labels` [n]."""
+    """A model's on images that it was not trained on.
+
+    Attributes:
+        probabilities: [n, classes].
+        labels: [n].
+        classes: their names.
+        of: whose they are, on which images.
+        split: which these are: `val` or `confirm`.
+    """
 
     probabilities: NDArray[np.float64]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
-    trial_id: str
+    of: str
+    split: str
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -77,35 +86,39 @@ def panels(results: Results) -> list[Panel]:
         figure=confusion(predictions.classes, table),
         height=500,
     )
-    return [matrix, _gallery(confident_mistakes(predictions, results), predictions.trial_id)]
+    return [matrix, _gallery(confident_mistakes(predictions, results), predictions.of)]
 
 
-def _gallery(mistakes: list[Mistake] | str, trial_id: str) -> Panel:
+def _gallery(mistakes: list[Mistake] | str, of: str) -> Panel:
     shown: list[Mistake] = [] if isinstance(mistakes, str) else mistakes
     return Panel(
         name="mistakes",
         title="Most confident mistakes",
         caption=mistakes
         if isinstance(mistakes, str)
-        else f"The {len(shown)} validation images that {trial_id} is surest of and wrong about,"
-        " each with the probability that it gave.",
+        else f"The {len(shown)} images that are named most surely and wrongly by {of}, each with"
+        " the probability that it gave.",
         gallery=tuple((one.png, one.caption) for one in shown),
     )
 
 
 def read_predictions(results: Results) -> Predictions | str:
-    """Read `best/`'s validation predictions, or say why there are none."""
-    path = results.folder / FOLDER / PREDICTIONS
+    """Read the predictions that `best/` has, or say why there are none."""
+    best = results.folder / FOLDER
+    split, path = "confirm", best / CONFIRMED
+    if not path.is_file():
+        split, path = "val", best / PREDICTIONS
     try:
         # From memory: of a damaged file numpy leaves the descriptor open.
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
             logits, labels = stored["logits"].astype(np.float64), stored["labels"].astype(np.int64)
+            of = str(stored["of"]) if "of" in stored else ""
     except FileNotFoundError:
-        return f"{FOLDER}/{PREDICTIONS} is not there yet: it is written when a search ends."
+        return _why_missing(best)
     except (OSError, ValueError, KeyError, BadZipFile) as error:
-        return f"{FOLDER}/{PREDICTIONS} can't be read: {error}"
+        return f"{FOLDER}/{path.name} can't be read: {error}"
     if logits.ndim != 2 or len(logits) != len(labels) or not len(labels):
-        return f"{FOLDER}/{PREDICTIONS} has shapes {logits.shape} and {labels.shape}."
+        return f"{FOLDER}/{path.name} has shapes {logits.shape} and {labels.shape}."
     logits = np.nan_to_num(logits, nan=-1e30)
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     known = [str(name) for name in results.data.get("classes", ())]
@@ -114,15 +127,18 @@ def read_predictions(results: Results) -> Predictions | str:
         probabilities=shifted / shifted.sum(axis=1, keepdims=True),
         labels=labels,
         classes=tuple(names[: logits.shape[1]]),
-        trial_id=_trial_of(results.folder / FOLDER),
+        of=of or f"{figures_of(best).get('trial_id', 'an unknown trial')} on the validation images",
+        split=split,
     )
 
 
-def _trial_of(folder: Path) -> str:
-    try:
-        return str(json.loads((folder / "metrics.json").read_text())["trial_id"])
-    except (OSError, ValueError, KeyError):
-        return "an unknown trial"
+def _why_missing(best: Path) -> str:
+    if not holds_final(best):
+        return f"{FOLDER}/{PREDICTIONS} is not there yet: it is written when a search ends."
+    return (
+        "The finals were held by an earlier version, which kept no predictions of the configuration"
+        f" that they chose; those of the search's winner are in {WINNER}/{PREDICTIONS}."
+    )
 
 
 def counts_of(predictions: Predictions) -> NDArray[np.int64]:
@@ -169,8 +185,8 @@ def _cells(table: NDArray[np.int64]) -> list[list[str]]:
 def _confusion_caption(predictions: Predictions, table: NDArray[np.int64]) -> str:
     right = int(np.trace(table))
     caption = (
-        f"Validation images of {predictions.trial_id}: {right:,} of {len(predictions.labels):,}"
-        f" are right ({predictions.accuracy:.3f})."
+        f"By {predictions.of}: {right:,} of {len(predictions.labels):,} are right"
+        f" ({predictions.accuracy:.3f})."
     )
     wrong = table - np.diag(np.diag(table))
     if not wrong.any():
@@ -187,8 +203,8 @@ def confident_mistakes(predictions: Predictions, results: Results) -> list[Mista
     predicted, labels = predictions.predicted, predictions.labels
     wrong = np.flatnonzero(predicted != labels)
     if not len(wrong):
-        return "There is no mistake among the validation images."
-    images = validation_images(results, labels)
+        return "There is no mistake."
+    images = shown_images(results, predictions)
     if isinstance(images, str):
         return images
     sure = predictions.probabilities[wrong, predicted[wrong]]
@@ -203,22 +219,27 @@ def confident_mistakes(predictions: Predictions, results: Results) -> list[Mista
     ]
 
 
-def validation_images(results: Results, labels: NDArray[Any]) -> NDArray[np.uint8] | str:
-    """The validation images, [n, 32, 32, 3], if the cache still has them; nothing is decoded."""
+def shown_images(results: Results, predictions: Predictions) -> NDArray[np.uint8] | str:
+    """The images, [n, 32, 32, 3], if the cache still has them; nothing is decoded."""
     dataset = find_dataset(results.data.get("fingerprint", ""))
     if dataset is None:
         return "The cache does not hold this search's dataset any more, so images are left out."
-    # Training images aren't shown; how many there are doesn't move the validation images.
+    # Training images aren't shown; how many there are doesn't move the others.
     plan = results.plan
     assert isinstance(plan, VisionPlan)
     config = plan.data.model_copy(update={"train_size": len(dataset.classes)})
     try:
-        data = search_data(dataset, config)
+        if predictions.split == "confirm":
+            held = open_confirm_split(dataset, config)
+            images, labels = held.images, held.labels
+        else:
+            data = search_data(dataset, config)
+            images, labels = data.val_images, data.val_labels
     except DataError as error:
-        return f"The validation images can't be shown: {error}"
-    if not np.array_equal(data.val_labels, labels):
-        return "The predictions are not of this plan's validation images, so images are left out."
-    return data.val_images
+        return f"The images can't be shown: {error}"
+    if not np.array_equal(labels, predictions.labels):
+        return "The predictions are not of this plan's images, so images are left out."
+    return images
 
 
 def _png(pixels: NDArray[np.uint8]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_tune.errors import DataError, ResourceError, ResultsError, exit_code_of
-from cifar_tune.files import BEST, CARD, MODEL, as_path
+from cifar_tune.files import BEST, CARD, FINALS, MODEL, as_path
 from cifar_tune.plan.parser import Parser
 from cifar_tune.process import check_shown, outlast_streams, say
 from cifar_tune.vision.names import is_hidden, spelt
@@ -21,9 +23,11 @@ if TYPE_CHECKING:  # --help must not wait for numpy, Pillow and torch
     import numpy as np
     from numpy.typing import NDArray
 
-    from cifar_tune.vision.export import ImageClassifier
+    from cifar_tune.vision.portable import ImageClassifier
 
 DEVICES = ("auto", "cpu", "cuda")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +87,21 @@ def find_model(path: Path) -> Path:
     )
 
 
+def log_if_older(place: Path) -> None:
+    """Say which model it is, where the score that the search tells is that of others."""
+    from cifar_tune.vision.model_folder import figures_of, holds_final
+
+    folder = place.parent if place.is_file() else place
+    final = folder.parent / FINALS / "seed-1"
+    if folder.name == BEST and (final / MODEL).is_file() and not holds_final(folder):
+        log.warning(
+            "%s holds the winner of the search, %s, and not one of its final models, whose test"
+            " score is told: give %s, or have it put there by cifar-tune confirm %s",
+            folder, figures_of(folder).get("trial_id", "an unknown trial"), final,
+            shlex.quote(str(folder.parent)),
+        )  # fmt: skip
+
+
 def find_images(given: Sequence[Path]) -> list[Path]:
     """The files to read: those given, and of each folder its image files, in order of name.
 
@@ -128,12 +147,13 @@ def load_model(path: str | Path, *, device: str = "cpu", own_code: bool = False)
     """
     import torch
 
-    from cifar_tune.vision.export import load_checkpoint, load_portable
+    from cifar_tune.vision.portable import load_checkpoint, load_portable
 
     gpu = torch.cuda.is_available()
     if device not in DEVICES or (device == "cuda" and not gpu):
         raise ResourceError(f"--device is {device}, and there is no such here; give cpu or auto")
     place = find_model(Path(path))
+    log_if_older(place)
     load = load_checkpoint if place.is_file() else load_portable
     return load(place, own_code=own_code).to("cuda" if gpu and device != "cpu" else "cpu")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -123,11 +123,30 @@ class Vision:
 
         return checkpoint_bytes(plan, describe(plan.data).num_classes)
 
-    def write_best(self, results: Any, data: VisionData, say: Say) -> Path | None:
+    def write_winner(self, results: Any, data: VisionData, say: Say) -> Path | None:
         """The winner's model in all its forms."""
-        from cifar_tune.vision.best import write_best
+        from cifar_tune.vision.best import write_winner
 
-        return write_best(results, data.search, say)
+        return write_winner(results, data.search, say)
+
+    def hand_over(
+        self,
+        results: Any,
+        data: VisionData,
+        model: Mapping[str, Any],
+        judged: Path | None,
+        say: Say,
+    ) -> bool:
+        """A final model in all its forms."""
+        from cifar_tune.vision.best import hand_over
+
+        return hand_over(results, data, model, judged, say)
+
+    def combine(self, checkpoints: Sequence[Path], target: Path) -> None:
+        """Networks whose logits are averaged."""
+        from cifar_tune.vision.ensemble import combine
+
+        combine(checkpoints, target)
 
     def cost(self, run: VisionRun, data: VisionData) -> dict[str, int]:
         """Multiply-adds of an image, and parameters."""
@@ -146,13 +165,16 @@ class Vision:
         return open_confirm_split(data.dataset, data.config)
 
     def score(self, checkpoint: Path, examples: Images, plan: VisionPlan) -> NDArray[np.bool_]:
-        """Which images a model gets right: [images]; on all CPUs, since no trial runs meanwhile."""
-        from cifar_tune.plan.machine import read_machine
-        from cifar_tune.vision.evaluate import predict_logits
+        """Which images a model gets right: [images]; with the arithmetic of `load_model`.
 
-        logits = predict_logits(
+        On all CPUs, since no trial runs meanwhile.
+        """
+        from cifar_tune.plan.machine import read_machine
+        from cifar_tune.vision.evaluate import loaded_logits
+
+        logits = loaded_logits(
             checkpoint,
-            examples,
+            examples.images,
             gpu=plan.on_gpu,
             flip_averaging=plan.finals.flip_averaging,
             threads=read_machine().cpus,

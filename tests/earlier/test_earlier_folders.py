@@ -189,6 +189,22 @@ def test_the_exported_program_needs_nothing_of_ours_and_says_what_the_model_says
         assert (program(pixels) - model(pixels)).abs().max() < CLOSE
 
 
+def test_confirming_hands_over_a_final_model_of_an_earlier_search(tmp_path: Path) -> None:
+    then, now = FOLDERS / "finished", tmp_path / "finished"
+    shutil.copytree(then, now)
+    done = run("confirm", str(now), "--data-dir", str(IMAGES))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "best/ holds the first of 2 final models of t000" in done.stdout
+    winner = (now / "search-winner" / "model.ckpt").read_bytes()
+    assert winner == (then / "best" / "model.ckpt").read_bytes()
+    final = (now / "best" / "model.ckpt").read_bytes()
+    assert final == (then / "finals" / "seed-1" / "model.ckpt").read_bytes()
+    finals = json.loads((now / "summary.json").read_text())["finals"]
+    assert finals["model"]["score"] == summary_of("finished")["finals"]["test_accuracy"][0]
+    assert f"test accuracy {finals['model']['score']:.4f} by the model in best/" in done.stdout
+    assert (now / "journal.jsonl").read_bytes().startswith((then / "journal.jsonl").read_bytes())
+
+
 @pytest.mark.parametrize("name", KILLED)
 def test_a_killed_search_goes_on_to_its_end_and_loses_nothing(name: str, tmp_path: Path) -> None:
     then, now = FOLDERS / name, tmp_path / name

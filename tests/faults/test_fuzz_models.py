@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from saved_models import save_model
 
 from cifar_tune.errors import CifarTuneError
-from cifar_tune.vision.export import WEIGHTS, write_portable
+from cifar_tune.vision.export import write_portable
+from cifar_tune.vision.portable import WEIGHTS
 from cifar_tune.vision.predict import load_model
 
 ONE = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)

@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch.callbacks import LambdaCallback
 
 from cifar_tune.errors import ResultsError
+from cifar_tune.finals.models import model_at
 from cifar_tune.finals.opening import score_models, score_winner
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.machine import Share, read_machine
@@ -22,10 +23,11 @@ from cifar_tune.record.journal import Journal, read_journal
 from cifar_tune.record.recorder import Recorder
 from cifar_tune.search.session import Session
 from cifar_tune.train.fit import fit
-from cifar_tune.vision.data import Dataset, Images, prepare_drawn, search_data
+from cifar_tune.vision.data import Dataset, prepare_drawn, search_data
 from cifar_tune.vision.data.held_out import open_test_split
 from cifar_tune.vision.data.stored import open_images
-from cifar_tune.vision.evaluate import accuracy, predict_logits
+from cifar_tune.vision.ensemble import combine
+from cifar_tune.vision.evaluate import accuracy, loaded_logits
 from cifar_tune.vision.opened import VisionData
 
 PLAN = load_plan(None, [
@@ -89,6 +91,11 @@ def model_of(recorder: Recorder, checkpoint: Path, name: str, seed: int) -> dict
     return {"file": f"finals/{name}/model.ckpt", "sha256": digest, "seed": seed}
 
 
+def first_of(models: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is handed over if nothing else is asked for."""
+    return {"kind": "final", **models[0]}
+
+
 def begin_look(recorder: Recorder, models: list[dict[str, Any]]) -> None:
     """An opening that a crash interrupts."""
     recorder.write(
@@ -115,13 +122,20 @@ def session(recorder: Recorder, drawn: Dataset, say: Any = print) -> Session:
     )  # type: ignore[arg-type]
 
 
+def logits(checkpoint: Path, images: np.ndarray, *, flip_averaging: bool = False) -> torch.Tensor:
+    return loaded_logits(checkpoint, images, gpu=False, flip_averaging=flip_averaging, threads=1)
+
+
 def test_the_winner_is_scored_on_all_test_images_and_once(
     recorder: Recorder, drawn: Dataset, checkpoint: Path
 ) -> None:
     score_winner(session(recorder, drawn, refuse), checkpoint)
     test, scored = open_test_split(drawn), recorder.results.test_scored
     assert scored is not None
-    assert scored["test_accuracy"] == [accuracy(predict_logits(checkpoint, test, gpu=False), test)]
+    assert scored["test_accuracy"] == [accuracy(logits(checkpoint, test.images), test)]
+    model = scored["model"]
+    assert (model["kind"], model["score"]) == ("winner", scored["test_accuracy"][0])
+    assert model["ci95"][0] < model["score"] < model["ci95"][1]  # of this model, on new images
     assert (scored["trial_id"], scored["std"], scored["ci95"]) == ("t0002", None, None)
     score_winner(session(recorder, drawn, refuse), checkpoint)
     assert openings(recorder) == ["test_opened", "test_scored"]
@@ -161,7 +175,7 @@ def test_all_models_are_scored_in_one_opening(
 
     monkeypatch.setattr("cifar_tune.vision.data.held_out.open_images", counting)
     models = [model_of(recorder, checkpoint, f"seed-{n}", n) for n in (1, 2, 3)]
-    score_models(session(recorder, drawn), SUBJECT, models, lost={})
+    score_models(session(recorder, drawn), SUBJECT, models, first_of(models), lost={})
     assert reads == ["test"]
     scored = recorder.results.test_scored
     assert scored is not None
@@ -179,7 +193,7 @@ def test_an_opening_that_was_interrupted_is_finished_as_the_same_opening(
 ) -> None:
     models = [model_of(recorder, checkpoint, "seed-1", 1)]
     begin_look(recorder, models)
-    score_models(session(recorder, drawn), SUBJECT, models, lost={})
+    score_models(session(recorder, drawn), SUBJECT, models, first_of(models), lost={})
     assert openings(recorder) == ["test_opened", "test_scored"]
     scored = recorder.results.test_scored
     assert scored is not None
@@ -193,7 +207,7 @@ def test_an_interrupted_opening_is_not_finished_with_other_models(
     begin_look(recorder, models)
     others = [model_of(recorder, checkpoint, "seed-2", 2)]
     with pytest.raises(ResultsError, match=r"was opened for t0002 on .* stays closed"):
-        score_models(session(recorder, drawn), SUBJECT, others, lost={})
+        score_models(session(recorder, drawn), SUBJECT, others, first_of(others), lost={})
     assert openings(recorder) == ["test_opened"]
 
 
@@ -203,7 +217,7 @@ def test_a_model_that_was_changed_is_not_scored(
     models = [model_of(recorder, checkpoint, "seed-1", 1)]
     (recorder.journal.folder / models[0]["file"]).write_bytes(b"another")
     with pytest.raises(ResultsError, match=r"seed-1/model.ckpt is gone or not the model"):
-        score_models(session(recorder, drawn), SUBJECT, models, lost={})
+        score_models(session(recorder, drawn), SUBJECT, models, first_of(models), lost={})
     assert openings(recorder) == []
 
 
@@ -211,11 +225,34 @@ def test_flip_averaging_is_the_mean_over_an_image_and_its_mirror_image(
     drawn: Dataset, checkpoint: Path
 ) -> None:
     test = open_test_split(drawn)
-    mirrored = Images(np.ascontiguousarray(test.images[:, :, ::-1]), test.labels)
-    plain = [predict_logits(checkpoint, images, gpu=False) for images in (test, mirrored)]
-    averaged = predict_logits(checkpoint, test, gpu=False, flip_averaging=True)
+    mirrored = np.ascontiguousarray(test.images[:, :, ::-1])
+    plain = [logits(checkpoint, images) for images in (test.images, mirrored)]
+    averaged = logits(checkpoint, test.images, flip_averaging=True)
     assert torch.equal(averaged, (plain[0] + plain[1]) / 2)
     assert not torch.equal(plain[0], plain[1])
+
+
+def test_the_mean_of_several_models_is_scored_as_a_model_of_its_own(
+    recorder: Recorder, drawn: Dataset, checkpoint: Path, tmp_path: Path
+) -> None:
+    fit(PLAN.run({"optim.lr": 0.5}, 7), search_data(drawn, PLAN.data), callbacks=[saving(tmp_path)])
+    other = tmp_path / "other.ckpt"
+    models = [model_of(recorder, path, f"seed-{n}", n) for n, path in ((1, checkpoint), (2, other))]
+    target = recorder.journal.folder / "finals" / "ensemble" / "model.ckpt"
+    combine([checkpoint, other], target)
+    mean = {"kind": "ensemble", **model_at(recorder.journal.folder, target, None)}
+    score_models(session(recorder, drawn), SUBJECT, models, mean, lost={})
+    test, scored = open_test_split(drawn), recorder.results.test_scored
+    assert scored is not None
+    each = [logits(path, test.images) for path in (checkpoint, other)]
+    assert scored["test_accuracy"] == [accuracy(one, test) for one in each]
+    assert scored["model"]["score"] == accuracy((each[0] + each[1]) / 2, test)
+    assert scored["model"]["seed"] is None
+
+
+def saving(folder: Path) -> LambdaCallback:
+    path = folder / "other.ckpt"
+    return LambdaCallback(on_validation_end=lambda trainer, _: trainer.save_checkpoint(path))
 
 
 def test_final_models_train_on_all_training_images_and_no_test_image(

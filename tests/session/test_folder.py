@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cifar_tune.errors import ResultsError
-from cifar_tune.files import ROOM_BELOW
 from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.place import ROOM_BELOW
 from cifar_tune.record.journal import Journal
 from cifar_tune.session.folder import (
     check_folder,

@@ -14,10 +14,12 @@ from saved_models import save_model
 from torch import Tensor, nn
 
 from cifar_tune.errors import DataError, ResultsError
+from cifar_tune.vision import export
 from cifar_tune.vision.config import DataConfig, ModelConfig
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.evaluate import load_classifier
-from cifar_tune.vision.export import load_checkpoint, load_portable, write_portable
+from cifar_tune.vision.export import has_all_forms, write_portable
+from cifar_tune.vision.portable import load_checkpoint, load_portable
 
 PIXELS = torch.randint(256, (5, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator())
 
@@ -122,6 +124,34 @@ def test_all_forms_of_a_model_give_the_logits_of_the_lightning_module(
             torch.testing.assert_close(logits, expected[:count], atol=1e-4, rtol=0, msg=name)
     network = load_file(tmp_path / "model.safetensors")
     assert all(weight.is_contiguous() for weight in network.values())
+
+
+def test_the_program_of_onnx_gives_the_same_logits(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="an extra: cifar-tune[onnx]")
+    checkpoint = save_model(tmp_path / "model.ckpt", model__width=2)
+    assert write_portable(tmp_path) == ()
+    session = onnxruntime.InferenceSession(
+        tmp_path / "model.onnx", providers=["CPUExecutionProvider"]
+    )
+    for count in (1, 5):
+        (logits,) = session.run(["logits"], {"pixels": PIXELS[:count].numpy()})
+        expected = lightning_logits(checkpoint)[:count]
+        torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-4, rtol=0)
+    inside = session.get_modelmeta().custom_metadata_map["model.json"]
+    assert json.loads(inside) == json.loads((tmp_path / "model.json").read_text())
+
+
+def test_without_the_extra_there_is_no_onnx_and_later_it_is_missed(
+    best: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "onnx_is_installed", lambda: False)
+    card = best / "model.json"
+    before = card.read_text()
+    card.write_text(json.dumps({**json.loads(before), "onnx": None}))
+    assert has_all_forms(best)
+    monkeypatch.setattr(export, "onnx_is_installed", lambda: True)
+    assert not has_all_forms(best)
+    card.write_text(before)
 
 
 def test_the_weights_with_what_model_json_says_are_enough_without_our_code(best: Path) -> None:

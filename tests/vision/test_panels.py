@@ -1,3 +1,5 @@
+"""What is got wrong is counted, named and shown, or it is said why not."""
+
 from __future__ import annotations
 
 import base64
@@ -8,6 +10,7 @@ import numpy as np
 from PIL import Image
 from report.searches import WrittenSearch, usual, write_predictions
 
+from cifar_tune.record.results import Results
 from cifar_tune.vision import panels
 from cifar_tune.vision.data import prepare_drawn, search_data
 
@@ -57,12 +60,21 @@ def test_the_surest_mistakes_come_first_with_the_images_of_the_cache(tmp_path: P
 
 def test_images_are_left_out_with_a_reason(tmp_path: Path) -> None:
     results = usual(tmp_path).results
-    assert "does not hold this search's dataset" in str(panels.validation_images(results, LABELS))
+    assert "does not hold this search's dataset" in shown(results, LABELS)
     dataset = prepare_drawn(lambda _: None, 400, 100)
     other = WrittenSearch(tmp_path / "other", *SIZES, fingerprint=dataset.fingerprint).results
-    assert "not of this plan's" in str(panels.validation_images(other, LABELS[:5]))
+    assert "not of this plan's" in shown(other, LABELS[:5])
     large = WrittenSearch(tmp_path / "large", fingerprint=dataset.fingerprint).results
-    assert "can't be shown" in str(panels.validation_images(large, LABELS))
+    assert "can't be shown" in shown(large, LABELS)
+
+
+def shown(results: Results, labels: np.ndarray) -> str:
+    """Why the images of predictions with these labels are left out."""
+    predictions = panels.Predictions(
+        probabilities=np.zeros((len(labels), 3)), labels=labels, classes=("a", "b", "c"), of="",
+        split="val",
+    )  # fmt: skip
+    return str(panels.shown_images(results, predictions))
 
 
 def test_a_model_without_a_mistake_has_none_to_show(tmp_path: Path) -> None:

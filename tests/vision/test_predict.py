@@ -20,7 +20,7 @@ from toy_images import CLASSES, toy_data
 from cifar_tune.errors import DataError, ResourceError, ResultsError
 from cifar_tune.plan.config import Plan, SearchConfig, TrainConfig
 from cifar_tune.record.journal import Journal
-from cifar_tune.vision.best import write_best
+from cifar_tune.vision.best import write_winner
 from cifar_tune.vision.predict import find_model, load_model, main, read_image
 
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -36,7 +36,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Journal(folder) as journal:
         recorder = begin_search(journal, plan)
         report_trial(recorder, 0, 0.5, "ray/model.ckpt")
-        assert write_best(recorder.results, toy_data(16, 16)) is not None
+        assert write_winner(recorder.results, toy_data(16, 16)) is not None
     return folder
 
 

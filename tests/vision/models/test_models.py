@@ -65,7 +65,7 @@ def test_every_model_gives_one_logit_a_class(name: str) -> None:
 def test_torchvision_is_imported_for_resnet18_alone() -> None:
     code = (
         "import sys\n"
-        "from cifar_tune.plan.config import ModelConfig\n"
+        "from cifar_tune.vision.config import ModelConfig\n"
         "from cifar_tune.vision.models import build_model, check_model_name\n"
         "check_model_name('resnet18')\n"
         "assert 'torch' not in sys.modules\n"

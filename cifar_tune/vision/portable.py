@@ -1,0 +1,238 @@
+"""A saved model outside of its search: its card, its loading, and pixels in, logits out."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+from torch import Tensor, nn
+
+from cifar_tune.errors import DataError, ResultsError
+from cifar_tune.files import CARD, MODEL, is_packed
+from cifar_tune.plan.guard import guarded
+from cifar_tune.plan.section import Section
+from cifar_tune.vision.config import ModelConfig
+from cifar_tune.vision.data.dataset import IMAGE_SIDE
+from cifar_tune.vision.ensemble import build_members
+from cifar_tune.vision.models import guarded_calls
+
+WEIGHTS = "model.safetensors"
+BATCH = 250  # images at once in `logits`
+
+Pixels: TypeAlias = Tensor | NDArray[np.uint8] | Sequence[NDArray[np.uint8]]
+
+
+class Card(Section):
+    """What `model.json` says: all that is needed to use the weights beside it."""
+
+    format_version: Literal[1] = 1
+    """Raised when an older reader would go wrong."""
+    holds: str = ""
+    """Which of a search's models it is, in words."""
+    model: ModelConfig
+    """The plan's `model` section: the architecture and its arguments."""
+    members: Annotated[int, Field(ge=1)] = 1
+    """Networks of that architecture, whose logits are averaged."""
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Names, in the order of the logits."""
+    mean: tuple[float, float, float]
+    """Of red, green and blue, in 0..1."""
+    std: tuple[float, float, float]
+    """The same."""
+    image_size: Literal[32] = 32
+    """Height and width in pixels; other sizes are resized to it by Lanczos."""
+    channels: Literal["RGB"] = "RGB"
+    """Order of the channels."""
+    weights: str | None = None
+    """File of the network's weights."""
+    weights_take: str = "float32 [batch, 3, 32, 32], (pixels / 255 - mean) / std"
+    """What the network alone takes."""
+    program: str | None = None
+    """File of the exported program, of `torch.export`."""
+    onnx: str | None = None
+    """File of the same program for ONNX runtimes."""
+    program_takes: str = "uint8 [batch, 32, 32, 3], pixels; the program normalises them"
+    """What a program takes, as `pixels` in ONNX; it gives `logits`, float32 [batch, classes]."""
+    dataset_fingerprint: str | None = None
+    """Of the images that it was trained on."""
+    notes: tuple[str, ...] = ()
+    """What could not be written, and why."""
+
+
+class ImageClassifier(nn.Module):
+    """A trained network with its normalisation: pixels in, logits out, ready to use.
+
+    Attributes:
+        card: what it is.
+        classes: names, in the order of the logits.
+        network: the network alone, from normalised images, float32 [batch, 3, 32, 32].
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, card: Card, network: nn.Module) -> None:
+        super().__init__()
+        self.card, self.classes, self.network = card, card.classes, network
+        mean, std = (
+            torch.tensor(x, dtype=torch.float64)[:, None, None] for x in (card.mean, card.std)
+        )
+        self.register_buffer("scale", (1 / (255 * std)).float(), persistent=False)
+        self.register_buffer("shift", (-mean / std).float(), persistent=False)
+        self.eval().requires_grad_(False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits, float32 [batch, classes], of RGB images, uint8 [batch, 32, 32, 3]."""
+        images = pixels.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.shift
+        logits: Tensor = self.network(images.contiguous())
+        return logits.float()
+
+    def logits(self, images: Pixels, *, flip_averaging: bool = False) -> Tensor:
+        """The network's answer in parts of `BATCH` images, float32 [n, classes], on the CPU.
+
+        Args:
+            images: RGB, uint8 [n, 32, 32, 3], or n of [32, 32, 3].
+            flip_averaging: whether to average the logits of each image and its mirror image.
+
+        Raises:
+            DataError: the images have another shape or type.
+        """
+        pixels = _checked(images)
+        starts = range(0, max(1, len(pixels)), BATCH)
+        return torch.cat([self._averaged(pixels[i : i + BATCH], flip_averaging) for i in starts])
+
+    def probabilities(self, images: Pixels, *, flip_averaging: bool = False) -> Tensor:
+        """How likely each class is, float32 [n, classes], on the CPU; else as `logits`."""
+        return self.logits(images, flip_averaging=flip_averaging).softmax(dim=1)
+
+    def _averaged(self, pixels: Tensor, flip_averaging: bool) -> Tensor:
+        with torch.inference_mode(), guarded_calls(self.card.model):
+            pixels = pixels.to(self.scale.device)
+            logits = self(pixels)
+            if flip_averaging:
+                logits = (logits + self(pixels.flip(2))) / 2  # axis 2 goes from left to right
+            averaged: Tensor = logits.cpu()
+            return averaged
+
+
+def _checked(images: Pixels) -> Tensor:
+    pixels = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
+    side = (IMAGE_SIDE, IMAGE_SIDE, 3)
+    if pixels.dtype != torch.uint8 or pixels.dim() != 4 or pixels.shape[1:] != side:
+        raise DataError(
+            f"the images are {pixels.dtype} {list(pixels.shape)}; they must be RGB, uint8"
+            " [n, 32, 32, 3]: cifar_tune.read_image makes one from a file"
+        )
+    return pixels
+
+
+def load_portable(folder: Path, *, own_code: bool = False) -> ImageClassifier:
+    """The model that `write_portable` wrote, on the CPU; nothing in the files is run as code.
+
+    Without `model.json`, or where that names no weights, it comes from `model.ckpt`.
+
+    Args:
+        folder: `best/` of a results folder, or a folder of the finals.
+        own_code: whether a network of the user's own, `package.module:build`, may be built: that
+            imports and calls what the file names.
+
+    Raises:
+        ResultsError: no model is there, it is damaged, or it needs `own_code`.
+    """
+    card = read_card(folder)
+    if card is None or card.weights is None:
+        return load_checkpoint(folder / MODEL, own_code=own_code)
+    try:
+        # The file has a fixed name: one in model.json could lead anywhere.
+        weights = safetensors.torch.load((folder / WEIGHTS).read_bytes())
+    except (OSError, safetensors.SafetensorError) as error:
+        raise _damaged(folder / WEIGHTS, error) from error
+    return _build(card, weights, folder / WEIGHTS, own_code)
+
+
+def load_checkpoint(path: Path, *, own_code: bool = False) -> ImageClassifier:
+    """The model of a checkpoint of ours, on the CPU; else as `load_portable`.
+
+    Lightning is not needed for it: importing that takes longer than all the rest.
+    """
+    try:
+        _check_not_packed(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        raw, state = content["hyper_parameters"], content["state_dict"]
+        given = {key: raw[key] for key in ("classes", "mean", "std", "members") if key in raw}
+        card = _card({"model": raw["run"]["model"], **given})
+    except Exception as error:  # a damaged file makes torch raise half a dozen kinds of error
+        raise _damaged(path, error) from error
+    prefix = "model."
+    weights = {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
+    return _build(card, weights, path, own_code)
+
+
+def _check_not_packed(path: Path) -> None:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if is_packed(archive):
+                raise ValueError("it is packed, and torch's own files are not packed")
+
+
+def _card(raw: Any) -> Card:
+    return Card.model_validate_json(raw if isinstance(raw, str) else json.dumps(raw))
+
+
+def read_card(folder: Path) -> Card | None:
+    """What `model.json` says; none where there is none.
+
+    Raises:
+        ResultsError: it is damaged.
+    """
+    path = folder / CARD
+    if not path.is_file():
+        return None
+    try:
+        return _card(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _build(card: Card, weights: Mapping[str, Any], path: Path, own_code: bool) -> ImageClassifier:
+    name = card.model.name
+    if ":" in name and not own_code:
+        raise ResultsError(
+            f"{path} is of the network {name}, code of your own, and loading it would run that:"
+            " pass --own-code (own_code=True in Python) if you trust the file"
+        )
+    # On "meta" ours takes neither time nor random numbers; the user's may need real ones.
+    device = torch.device("cpu" if ":" in name else "meta")
+    with torch.random.fork_rng(devices=[]), device:
+        network = build_members(card.model, len(card.classes), card.members)
+    plain = {k: v.contiguous() if isinstance(v, Tensor) else v for k, v in weights.items()}
+    try:
+        with guarded(card.model.name):
+            network.load_state_dict(plain, assign=True)
+    except Exception as error:  # RuntimeError, or what the user's own code raises
+        raise _damaged(path, error) from error
+    return ImageClassifier(card, network)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without its explanations."""
+    return next(iter(str(error).strip().splitlines()), "")
+
+
+def _damaged(path: Path, error: Exception) -> ResultsError:
+    if isinstance(error, FileNotFoundError):
+        return ResultsError(
+            f"there is no {path}; give the folder best/ of a finished search, or a checkpoint"
+        )
+    reason = f"{type(error).__name__}: {first_line(error)}"
+    return ResultsError(
+        f"{path} can't be used ({reason}): it is damaged, or not of cifar_tune; bring a whole copy"
+    )
