@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from cifar_tune import __version__
-from cifar_tune.errors import PlanError, exit_code_of
+from cifar_tune.errors import PlanError, StorageError, exit_code_of
 from cifar_tune.files import as_path
 from cifar_tune.plan.own_code import nearest
 from cifar_tune.plan.parser import Parser
@@ -193,7 +193,13 @@ def report(words: Sequence[str]) -> int:
 
     from cifar_tune.report.page import rebuild, write_report
 
-    page = rebuild(folder) if arguments.rebuild else write_report(folder)
+    try:
+        page = rebuild(folder) if arguments.rebuild else write_report(folder)
+    except OSError as error:
+        raise StorageError(
+            f"{error.filename or folder} can't be written: {error.strerror}; make room or take"
+            " away what is in the way, or give a copy of the folder"
+        ) from None
     if not arguments.quiet:
         say(str(page))
     return 0

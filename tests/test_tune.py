@@ -94,6 +94,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["--out", "/tmp/" + "d/" * 1950], "lies too deep"),
         (["--out", "/tmp/\udcff"], "/tmp/\\udcff is no text in utf-8"),
         (["predict", "--model", "x" * 5000, "y.png"], "holds no model"),
+        (["train", "--save", "/proc"], "--save /proc: can't be written: Is a directory"),
+        (["train", "--save", "/nowhere/x.ckpt"], "--save /nowhere/x.ckpt: can't be written: No"),
     ],
 )
 def test_a_mistake_is_one_message_with_exit_code_2_and_leaves_nothing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -46,9 +47,9 @@ def guarded(module: str, *, ours: Callable[[], bool] = lambda: False) -> Iterato
     """Run code of the user's own, which can't leave, and leaves our surroundings as they were.
 
     Its errors are raised as they are. `sys.exit`, `os._exit`, an interrupt of its own making and
-    whatever else is no `Exception` become one. It does not see our arguments; the directory, the
-    arguments and the handlers of signals are as before afterwards. A process that it forks does
-    not go on with our work.
+    whatever else is no `Exception` become one. It sees neither our arguments nor our input; these,
+    the directory and the handlers of signals are as before afterwards. A process that it forks
+    does not go on with our work.
 
     Args:
         module: its name, which stands for the program's while it runs.
@@ -60,6 +61,7 @@ def guarded(module: str, *, ours: Callable[[], bool] = lambda: False) -> Iterato
     """
     here, process = current_directory(), os.getpid()
     arguments, sys.argv = sys.argv, [module]
+    asked, sys.stdin = sys.stdin, io.StringIO()  # in a trial nobody answers either
     before, os._exit = os._exit, partial(_refuse, process, threading.get_ident())
     with _noted() as signals:
         try:
@@ -73,7 +75,7 @@ def guarded(module: str, *, ours: Callable[[], bool] = lambda: False) -> Iterato
             raise LeavingError(told(error)) from error
         finally:
             _end_if_forked(process)
-            sys.argv, os._exit = arguments, before
+            sys.argv, sys.stdin, os._exit = arguments, asked, before
             if here is not None:
                 with contextlib.suppress(OSError):
                     os.chdir(here)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import math
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -52,6 +55,7 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.like:
         return _train_like(arguments)
     plan = plan_of(arguments)
+    _check_save(arguments.save)
     end_on_signals()
     part = task_of(plan).open(plan, say).part("search")
     watch = Watch(plan, save_to=arguments.save)
@@ -65,6 +69,22 @@ def _train(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _check_save(path: Path | None) -> None:
+    """Refuse a place for the best epoch that can't be written, before an epoch is trained."""
+    if path is None:
+        return
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=path.absolute().parent):
+            pass
+    except OSError as error:
+        raise PlanError(
+            f"--save {path}: can't be written: {error.strerror}; give a file in a folder that is"
+            " there and can be written"
+        ) from None
+
+
 def _train_like(arguments: argparse.Namespace) -> int:
     """Repeat one trial of a search alone, and compare its figures with the recorded ones."""
     other = [arguments.config, *arguments.set, arguments.seed, arguments.max_epochs]
@@ -75,6 +95,7 @@ def _train_like(arguments: argparse.Namespace) -> int:
         )
     folder, trial_id = arguments.like
     path = as_path(folder).absolute()
+    _check_save(arguments.save)
     recorded = read_trial(path, trial_id, overrides_of(arguments))
     plan = recorded.plan
     end_on_signals()

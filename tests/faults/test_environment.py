@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,71 @@ def test_row_31_an_unknown_user_without_a_home_searches_in_folders_with_odd_name
     assert Results.read(results).counts()["completed"] == 2
     open_to_others = [path for path in results.rglob("*") if path.lstat().st_mode & 0o077]
     assert [path for path in open_to_others if not stat.S_ISLNK(path.lstat().st_mode)] == []
+
+
+def told_of_cache(**environment: str) -> subprocess.CompletedProcess[str]:
+    """`cifar-tune data` under this environment alone, as far as the cache goes."""
+    ours = {k: v for k, v in os.environ.items() if not k.startswith(("CIFAR_TUNE_", "XDG_"))}
+    return subprocess.run(
+        command("data"), env={**ours, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("kind", ["a link", "a link to nothing", "a circle of links", "a file"])
+def test_row_31_a_home_of_any_kind_gives_a_cache(kind: str, tmp_path: Path) -> None:
+    home, real = tmp_path / "home", tmp_path / "real"
+    if kind == "a file":
+        home.touch()
+    else:
+        home.symlink_to(home if kind == "a circle of links" else real)
+    if kind == "a link":
+        real.mkdir()
+    done = told_of_cache(HOME=str(home), TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    place = home / ".cache" / "cifar-tune" if kind == "a link" else tmp_path
+    assert done.stdout.startswith(f"cache   {place}")
+    assert (real / ".cache" / "cifar-tune").is_dir() == (kind == "a link")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a disk read-only")
+def test_row_31_a_read_only_cache_is_told_and_another_is_used(
+    image_folder: Path, tmp_path: Path
+) -> None:
+    """The mount is seen by the command alone."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    script = f'mount -t tmpfs -o ro tmpfs {cache} && exec "$@"'
+    words = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", PREPARE]
+    words += [str(image_folder)]
+    environment = {**os.environ, "CIFAR_TUNE_CACHE": str(cache), "TMPDIR": str(tmp_path)}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"the cache {cache} can't be written, so {tmp_path}/cifar-tune-0 is used" in done.stdout
+    assert done.stdout.endswith("400 images\n")
+
+
+PREPARE = """
+import sys
+from cifar_tune.vision.config import DataConfig
+from cifar_tune.vision.data import prepare
+print(prepare(DataConfig(path=sys.argv[1]), print).train_size, "images")
+"""
+
+
+@pytest.mark.parametrize("locale", [{}, {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])
+def test_row_38_locale_c_reads_and_shows_all_that_it_can(
+    locale: dict[str, str], tmp_path: Path
+) -> None:
+    done = told_of_cache(LC_ALL="C", CIFAR_TUNE_CACHE=f"{tmp_path}/größe", **locale)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"cache   {tmp_path}/gr")
+    assert [path.name for path in tmp_path.iterdir()] == ["größe"]
+
+
+def test_row_38_a_cache_whose_name_is_no_text_is_used_and_spelt_out(tmp_path: Path) -> None:
+    done = told_of_cache(CIFAR_TUNE_CACHE=f"{tmp_path}/\udcff")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"cache   {tmp_path}/\\udcff\n"
 
 
 def test_row_31_a_question_mark_in_a_path_begins_no_query(tmp_path: Path) -> None:

@@ -118,6 +118,7 @@ def test_an_error_in_the_users_file_is_told_with_its_line(
             "parser.parse_args()\n",
             r"importing it called sys\.exit\(2\) at .*\.py:4, by argparse, which finds no arguments",
         ),
+        ("\nname = input('your name: ')\n", r"importing it raised EOFError: .* at .*\.py:2$"),
         (
             "import no_such_package\n",
             r"importing it raised ModuleNotFoundError: .*package' at .*:1$",
