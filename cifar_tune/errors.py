@@ -38,6 +38,12 @@ class NoUsableTrialError(CifarTuneError):
     exit_code = 4
 
 
+class EndedError(CifarTuneError):
+    """The search ended before it was done, and nobody had asked for that."""
+
+    exit_code = 1
+
+
 class StorageError(CifarTuneError):
     """The storage is full or gone; what was acknowledged before is kept."""
 

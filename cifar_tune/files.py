@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from cifar_tune.errors import PlanError, ResultsError, StorageError
+from cifar_tune.errors import PlanError, StorageError
 
 BEST = "best"  # the model that is handed over: a final one, before the finals the winner
 WINNER = "search-winner"  # the search's winner, once there is a final model
@@ -31,6 +31,7 @@ def is_of_finals(folder: Path) -> bool:
     return folder.parent.name == FINALS
 
 
+LONGEST_NAME = 255  # bytes of a folder's or a file's
 # What pyarrow raises for a URI that it can't open, or a file system that does not answer, are
 # subclasses of these.
 FAULTS = (OSError, ValueError, ImportError)
@@ -280,16 +281,6 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     draft.replace(path)
 
 
-def nearest_folder(path: Path) -> Path:
-    """The path itself or its nearest parent that exists and is a folder."""
-    try:
-        for candidate in (path, *path.parents):
-            if candidate.is_dir():
-                return candidate
-            if candidate.exists():
-                raise ResultsError(f"{candidate} is a file, not a folder; choose another --out")
-    except OSError as error:  # a name that is too long
-        raise ResultsError(
-            f"{path} can't be a folder: {error.strerror}; choose another --out"
-        ) from None
-    return Path("/")
+def as_path(given: str | Path) -> Path:
+    """The path as it is given; `~` is a home, where that can be found."""
+    return Path(os.path.expanduser(given))

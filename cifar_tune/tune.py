@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from cifar_tune import __version__
-from cifar_tune.errors import exit_code_of
+from cifar_tune.errors import PlanError, exit_code_of
+from cifar_tune.files import as_path
+from cifar_tune.plan.own_code import nearest
+from cifar_tune.plan.parser import Parser
+from cifar_tune.process import check_given, check_shown, end_on_signals, outlast_streams, say
 
 if TYPE_CHECKING:
     from cifar_tune.plan.config import Plan
@@ -28,17 +32,33 @@ TASK_COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; `tune` if none is named. Returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    command = words.pop(0) if words and words[0] in COMMANDS else "tune"
-    return exit_code_of(lambda: COMMANDS[command](words))
+    return exit_code_of(lambda: _run(words))
 
 
-def command_line() -> NoReturn:
-    """Run `main`, and end this process with its exit code.
+def _run(words: list[str]) -> int:
+    command = words.pop(0) if words and not words[0].startswith("-") else "tune"
+    if command not in COMMANDS:
+        hint = nearest(command, COMMANDS)
+        raise PlanError(f"{command} is no command; they are {', '.join(COMMANDS)}{hint}")
+    if command != "predict":  # which only shows, and shows any name
+        check_given(words)
+    return COMMANDS[command](words)
+
+
+def command_line(words: Sequence[str] = ()) -> NoReturn:
+    """Run `main` with these words, else with those of this process, and end it with its exit code.
+
+    `cifar-tune` alone shows its help.
 
     Where Ray ran, the process ends without tearing down the interpreter: while it does that, a
     thread that Ray leaves behind now and then ends it with 1, after a search that went well.
     """
-    code = main()
+    outlast_streams()
+    end_on_signals()
+    try:
+        code = main(words or sys.argv[1:] or ["--help"])
+    except SystemExit as end:  # --help, or a signal before the search has begun
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
     if "ray" not in sys.modules:
         sys.exit(code)
     logging.shutdown()
@@ -56,12 +76,14 @@ def tune(words: Sequence[str]) -> int:
 
     _, code = launch(
         plan_of(arguments),
-        _print_lines,
+        say,
         config=arguments.config,
         resume=arguments.resume is not None,
         dry_run=arguments.dry_run,
         wait=arguments.wait_for_resources,
     )
+    if arguments.dry_run:
+        check_shown()
     return code
 
 
@@ -75,9 +97,9 @@ def resume(words: Sequence[str]) -> int:
     from cifar_tune.session.resume import judge_search, resume_search
 
     if arguments.dry_run:
-        judge_search(folder, _machine(), _print_lines, changes=changes)
+        judge_search(folder, _machine(), say, changes=changes)
         return 0
-    return resume_search(folder, _machine(), _print_lines, changes=changes)
+    return resume_search(folder, _machine(), say, changes=changes)
 
 
 def retry_failed(words: Sequence[str]) -> int:
@@ -87,7 +109,7 @@ def retry_failed(words: Sequence[str]) -> int:
 
     from cifar_tune.session.resume import retry_failed
 
-    return retry_failed(folder, _machine(), _print_lines, changes=changes)
+    return retry_failed(folder, _machine(), say, changes=changes)
 
 
 def confirm(words: Sequence[str]) -> int:
@@ -112,7 +134,7 @@ def confirm(words: Sequence[str]) -> int:
     from cifar_tune.session.resume import confirm_search
 
     again = arguments.open_test_again
-    return confirm_search(folder, _machine(), _print_lines, changes=changes, again=again)
+    return confirm_search(folder, _machine(), say, changes=changes, again=again)
 
 
 def extend(words: Sequence[str]) -> int:
@@ -129,7 +151,7 @@ def extend(words: Sequence[str]) -> int:
 
     from cifar_tune.session.resume import extend_search
 
-    return extend_search(folder, _machine(), _print_lines, wanted=wanted)
+    return extend_search(folder, _machine(), say, wanted=wanted)
 
 
 def _recorded(arguments: argparse.Namespace) -> tuple[Path, Plan]:
@@ -137,7 +159,7 @@ def _recorded(arguments: argparse.Namespace) -> tuple[Path, Plan]:
     from cifar_tune.plan.flags import change_plan
     from cifar_tune.record.results import Results
 
-    folder = arguments.folder.expanduser().absolute()
+    folder = as_path(arguments.folder).absolute()
     return folder, change_plan(Results.read(folder).plan, arguments)
 
 
@@ -156,7 +178,7 @@ def train(words: Sequence[str]) -> int:
 
 def report(words: Sequence[str]) -> int:
     """`cifar-tune report DIR`: write the page of a search, running or not."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="cifar-tune report", description="Write the page of a search: DIR/report.html."
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="its results folder")
@@ -167,13 +189,13 @@ def report(words: Sequence[str]) -> int:
         help="write all that comes from the journal anew, the tables too; not while it runs",
     )
     arguments = parser.parse_args(words)
-    folder = arguments.folder.expanduser().absolute()
+    folder = as_path(arguments.folder).absolute()
 
     from cifar_tune.report.page import rebuild, write_report
 
     page = rebuild(folder) if arguments.rebuild else write_report(folder)
     if not arguments.quiet:
-        _print_lines(str(page))
+        say(str(page))
     return 0
 
 
@@ -204,7 +226,7 @@ COMMANDS = {
 def _tune_parser() -> argparse.ArgumentParser:
     from cifar_tune.plan.flags import add_plan_flags
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="cifar-tune tune",
         description="Search the hyperparameters of a CIFAR-10 classifier.",
         epilog=f"Other commands: cifar-tune {' | '.join(list(COMMANDS)[1:])}, each with --help.",
@@ -226,15 +248,11 @@ def _tune_parser() -> argparse.ArgumentParser:
 def _folder_parser(command: str, description: str) -> argparse.ArgumentParser:
     from cifar_tune.plan.flags import add_flags, resume_flags
 
-    parser = argparse.ArgumentParser(prog=f"cifar-tune {command}", description=description)
+    parser = Parser(prog=f"cifar-tune {command}", description=description)
     parser.add_argument("folder", type=Path, metavar="DIR", help="its results folder")
     add_flags(parser, resume_flags())
     return parser
 
 
-def _print_lines(*lines: str) -> None:
-    print(*lines, sep="\n", flush=True)
-
-
 if __name__ == "__main__":
-    command_line()
+    command_line(sys.argv[1:] or ["tune"])

@@ -15,10 +15,21 @@ import pytest
 ROOM = Path(__file__).parent.parent / "cifar_tune"
 # A module imports only from its own room and from those before it; nobody imports what stands
 # beside the way: vision is found by name, and report shows what is recorded.
-ORDER = ("errors", "files", "plan", "record", "train", "search", "finals", "session", "tune")
+ORDER = (
+    "errors",
+    "files",
+    "process",
+    "plan",
+    "record",
+    "train",
+    "search",
+    "finals",
+    "session",
+    "tune",
+)
 BESIDE = {
-    "vision": ("errors", "files", "plan", "record", "train"),
-    "report": ("errors", "files", "plan", "record"),
+    "vision": ("errors", "files", "process", "plan", "record", "train"),
+    "report": ("errors", "files", "process", "plan", "record"),
 }
 USERS = {"vision": set[str](), "report": {"session", "tune"}}
 ONE_PLACE = {"ray": ("search",), "wandb": ("train", "wandb_run.py"), "tensorboardX": ("report",)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import command_line
@@ -47,6 +48,40 @@ def test_a_plan_of_another_task_has_its_sections_and_no_other() -> None:
 def test_what_is_no_task_is_refused_by_name(name: str, message: str) -> None:
     with pytest.raises(PlanError, match=message):
         load_plan(None, [f"task={name}"])
+
+
+LEAVING = f"""
+from {NAME.partition(":")[0]} import {NAME.partition(":")[2]} as Made
+
+class Leaving(Made):
+    name = "leaving"
+
+    def find(self, plan, *, recorded=None):
+        print("looking")
+        raise SystemExit("no such data")
+
+class Unmade:
+    def __init__(self):
+        import os
+        os._exit(0)
+"""
+
+
+def test_a_task_that_leaves_is_named_with_its_line(
+    own_code: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = own_code(LEAVING)
+    plan = load_plan(None, [f"task={module}:Leaving"])
+    message = (
+        rf"^task is '{module}:Leaving'; its find called sys\.exit\('no such data'\) at .*:9; it"
+    )
+    with pytest.raises(PlanError, match=message):
+        task_of(plan).find(plan)
+    assert capsys.readouterr().out == ""
+    with pytest.raises(
+        PlanError, match=r"making it called os\._exit\(0\) at .*:14; it must return"
+    ):
+        load_plan(None, [f"task={module}:Unmade"])
 
 
 def test_a_search_of_another_task_ends_with_its_own_figures(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from command_line import run
+from command_line import command, run
 
 from cifar_tune import __version__
 from cifar_tune.plan.flags import field_flags
@@ -16,7 +19,7 @@ from cifar_tune.vision.config import VisionPlan
 
 PINNED = {
     "--config", "--set", "--num-samples", "--searcher", "--scheduler", "--time-budget",
-    "--trial-timeout", "--fail-fast", "--candidates", "--final-seeds", "--flip-averaging", "--quiet",
+    "--trial-timeout", "--fail-fast", "--candidates", "--final-seeds", "--flip-averaging", "--prefer", "--margin", "--ensemble", "--quiet",
     "--max-epochs", "--gpus-per-trial", "--workers-per-trial", "--cpus-per-trial", "--max-concurrent", "--address",
     "--storage-path",
     "--data-dir", "--out", "--name", "--seed", "--wandb", "--dry-run", "--resume",
@@ -33,6 +36,21 @@ def test_help_names_every_flag_and_is_quick() -> None:
     assert set(field_flags(VisionPlan)) < PINNED
     # 0.8 s of CPU are promised; 0.3 were measured. Twice the promise fails on a real regression.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.6
+
+
+def test_the_command_alone_shows_its_help_and_python_m_searches(tmp_path: Path) -> None:
+    alone = "import sys; sys.argv[1:] = []; from cifar_tune.tune import command_line as go; go()"
+    shown = subprocess.run(
+        [sys.executable, "-c", alone], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == run("--help").stdout
+    nowhere = {"CIFAR_TUNE_CACHE": str(tmp_path), "https_proxy": "http://127.0.0.1:9"}
+    begun = subprocess.run(
+        command(), capture_output=True, text=True, check=False, cwd=tmp_path,
+        env={**os.environ, **nowhere},
+    )  # fmt: skip
+    assert begun.returncode == 2, "there is no data"
+    assert "search      random with asha, 16 trials" in begun.stdout
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,6 +79,21 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["--storage-path", "nowhere://x"], "which can't be opened"),
         (["--wait-for-resources"], "leave it out on a single machine"),
         (["resume", "/nowhere"], "/nowhere holds no search"),
+        (["resume", "~nobody-of-this-name/x"], "x holds no search"),
+        (["resmue", "x"], "resmue is no command; they are tune, resume, extend"),
+        (["resmue", "x"], "did you mean resume?"),
+        (
+            ["--numsamples", "3"],
+            "--numsamples is not a flag of cifar-tune tune; did you mean --num-",
+        ),
+        (["report", "x", "--quite"], "--quite is not a flag of cifar-tune report; did you mean"),
+        (["confirm"], "the following arguments are required: DIR"),
+        (["--searcher", "nets.search"], "did you mean nets.search:factory?"),
+        (["--set", "search.space.optim.lr=[0.1, 0.01]"], "did you mean {choice: [0.1, 0.01]}?"),
+        (["--set", "search.space.optim.lr=0.1"], "is given with --set optim.lr=0.1"),
+        (["--out", "/tmp/" + "d/" * 1950], "lies too deep"),
+        (["--out", "/tmp/\udcff"], "/tmp/\\udcff is no text in utf-8"),
+        (["predict", "--model", "x" * 5000, "y.png"], "holds no model"),
     ],
 )
 def test_a_mistake_is_one_message_with_exit_code_2_and_leaves_nothing(

@@ -20,7 +20,7 @@ from cifar_tune.record.trials import Trial
 from cifar_tune.search.checkpoints import drop_all
 from cifar_tune.search.run import run_search
 from cifar_tune.search.session import Session
-from cifar_tune.search.stop import StopRequest
+from cifar_tune.search.stop import UNASKED, StopRequest
 
 # The search's seeds begin at the plan's; it has ten million trials at most.
 FRESH_SEEDS = {"confirm": 1_000_000_000, "final": 2_000_000_000}
@@ -110,7 +110,7 @@ class Stage:
         with self.session.watch(recorder, recorder.journal.folder.name, names):
             stop = run_search(replace(self.session, recorder=recorder), part)
         if stop.reason is None and recorder.results.unfinished():
-            stop.ask("Ray, without a reason")
+            stop.ask(UNASKED)
         if stop.reason is not None:
             self.stop.signal, self.stop.reason = stop.signal, stop.reason
             return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,10 +88,31 @@ def load_factory(name: str) -> Callable[[Plan], Any]:
     Raises:
         PlanError: it can't be imported, or not be called with a plan.
     """
+    return own_searcher(name).load()
+
+
+def guarded_searcher(
+    name: str, doing: str, *passing: type[Exception]
+) -> AbstractContextManager[None]:
+    """Where a searcher is called: the user's own may raise anything, or try to leave.
+
+    Args:
+        name: `search.searcher`; ours are trusted.
+        doing: what it does, as `making it`.
+        passing: errors that are raised as they are.
+
+    Raises:
+        PlanError: it did; with file and line.
+    """
+    return own_searcher(name).guarded(doing, *passing) if ":" in name else nullcontext()
+
+
+def own_searcher(name: str) -> OwnCode:
+    """What `search.searcher` names, if it is the user's own."""
     field, parameters = "search.searcher", ("plan",)
     return OwnCode(
         kind="searcher", field=field, name=name, function="factory", parameters=parameters
-    ).load()
+    )
 
 
 def check_pair(plan: Plan) -> list[str]:

@@ -96,7 +96,7 @@ class SearchConfig(Section):
     """Whether one failed trial ends the search, which stays resumable."""
     trial_timeout: Annotated[str | Positive | None, Flag("TIME")] = None
     """A trial that reports nothing for this long hangs and is ended: as 90s, 20m, 2h or seconds."""
-    space: dict[str, dict[str, Any]] = Field(default={})
+    space: dict[str, Any] = Field(default={})
     """Searched fields, each with one of choice, grid, uniform, loguniform, int, logint, pow2."""
 
     @field_validator("time_budget", "trial_timeout")

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cifar_tune.errors import PlanError
+from cifar_tune.files import as_path
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.mistakes import Place, explain, hint
 from cifar_tune.plan.points import check_point
@@ -109,7 +110,7 @@ def find_config(name: str | Path) -> Path:
     Raises:
         PlanError: neither exists.
     """
-    path = Path(name).expanduser()
+    path = as_path(name)
     try:
         if path.is_file():
             return path

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from cifar_tune.plan.compatibility import own_searcher
 from cifar_tune.plan.section import Section, known_fields
 
 Path = tuple[int | str, ...]
@@ -74,7 +75,9 @@ def _explain(item: Mapping[str, Any], kind: type[Section], place: Place) -> str:
     rule = str(item["msg"]).replace("Input should be", "it must be").removeprefix("Value error, ")
     rule = rule[0].lower() + rule[1:]
     verb = "" if rule.startswith("is ") else f"is {item['input']!r}; "
-    return f"{place(path)}: {name} {verb}{rule}{hint(str(item['input']), _literals(path, kind))}"
+    given = str(item["input"])
+    meant = own_searcher(given).meant() if path == ("search", "searcher") else ""
+    return f"{place(path)}: {name} {verb}{rule}{meant or hint(given, _literals(path, kind))}"
 
 
 def _literals(path: Path, kind: type[Section]) -> list[str]:

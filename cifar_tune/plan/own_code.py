@@ -6,15 +6,16 @@ import difflib
 import importlib
 import importlib.util
 import inspect
-import os
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from os.path import isfile, join
 from typing import Any
 
-from cifar_tune.errors import PlanError
+from cifar_tune.errors import CifarTuneError, PlanError
+from cifar_tune.plan.guard import LeavingError, guarded, told
+from cifar_tune.process import current_directory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +45,10 @@ class OwnCode:
             PlanError: no such module.
         """
         module_name, _ = self._split()
-        with current_directory_importable():
-            try:
-                found = importlib.util.find_spec(module_name) is not None
-            except Exception as error:  # a parent package may fail in any way
-                raise self._not_importable(module_name, error) from error
+        with self._importing(module_name):
+            found = importlib.util.find_spec(module_name) is not None
         if not found:
-            raise self._not_importable(module_name, None)
+            raise self._not_importable(module_name, "")
 
     def load(self) -> Callable[..., Any]:
         """Import the module and take the attribute, which must be called with the parameters.
@@ -74,21 +72,54 @@ class OwnCode:
             pass
         return attribute  # type: ignore[no-any-return]
 
+    @contextmanager
+    def guarded(self, doing: str, *passing: type[Exception]) -> Iterator[None]:
+        """Run code of this name; what it raises, or how it tries to leave, is told in one line.
+
+        Our surroundings are as before afterwards; what it prints goes to standard error, for ours
+        may be read by a program.
+
+        Args:
+            doing: what it does, as `building it`.
+            passing: errors that are raised as they are; ours always are.
+
+        Raises:
+            PlanError: with file and line.
+        """
+        try:
+            with redirect_stdout(sys.stderr), guarded(self.name.partition(":")[0]):
+                yield
+        except Exception as error:  # the user's code may raise anything
+            if isinstance(error, (CifarTuneError, *passing)) and not isinstance(
+                error, LeavingError
+            ):
+                raise
+            raise self.error(f"; {doing} {told(error)}") from error
+
     def error(self, fault: str) -> PlanError:
         """An error that begins with the field and its value."""
         return PlanError(f"{self.field} is {self.name!r}{fault}")
 
     def _attribute(self) -> Any:
         module_name, name = self._split()
-        try:
-            with current_directory_importable():
-                module = importlib.import_module(module_name)
-        except Exception as error:  # the user's file may fail in any way
-            raise self._not_importable(module_name, error) from error
-        if not hasattr(module, name):
-            public = [word for word in vars(module) if not word.startswith("_")]
-            raise self.error(f"; {module_name} has no {name}{nearest(name, public)}")
-        return getattr(module, name)
+        with self._importing(module_name):
+            module = importlib.import_module(module_name)
+            if hasattr(module, name):
+                return getattr(module, name)
+        public = [word for word in vars(module) if not word.startswith("_")]
+        raise self.error(f"; {module_name} has no {name}{nearest(name, public)}")
+
+    @contextmanager
+    def _importing(self, module_name: str) -> Iterator[None]:
+        with current_directory_importable(), self.guarded("importing it"):
+            try:
+                yield
+            except ModuleNotFoundError as error:
+                if not f"{module_name}.".startswith(f"{error.name}."):
+                    raise  # it is there, and what it imports itself is not
+                raise self._not_importable(
+                    module_name, f" ({type(error).__name__}: {error})"
+                ) from error
 
     def _split(self) -> tuple[str, str]:
         module_name, _, attribute = self.name.partition(":")
@@ -96,22 +127,47 @@ class OwnCode:
         if not dotted or not attribute.isidentifier():
             raise self.error(
                 f"; your own {self.kind} is named package.module:{self.function}, as in"
-                f" my_{self.kind}s.small:{self.function}"
+                f" my_{self.kind}s.small:{self.function}{self.meant()}"
             )
         return module_name, attribute
 
-    def _not_importable(self, module_name: str, error: Exception | None) -> PlanError:
-        reason = f" ({told(error)})" if error else ""
+    def meant(self) -> str:
+        """A hint at the name that was meant, where it lacks its colon or is that of a file."""
+        path, _, attribute = self.name.partition(":")
+        dotted = path.removesuffix(".py").replace("/", ".").strip(".")
+        if not all(part.isidentifier() for part in dotted.split(".")):
+            return ""
+        above, _, last = dotted.rpartition(".")
+        if not attribute and not above and not _lies_here(dotted):
+            return ""  # a word that may mean anything
+        if not attribute and above and not _is_module(dotted) and _is_module(above):
+            dotted, attribute = above, last
+        return f"; did you mean {dotted}:{attribute or self.function}?"
+
+    def _not_importable(self, module_name: str, reason: str) -> PlanError:
         return self.error(
             f"; there is no module {module_name} that can be imported{reason}: start the command"
-            f" where it lies (now {os.getcwd()}), or install it"
+            f" where it lies (now {current_directory()}), or install it"
         )
+
+
+def _lies_here(name: str) -> bool:
+    return isfile(f"{name}.py") or isfile(join(name, "__init__.py"))
+
+
+def _is_module(name: str) -> bool:
+    """Whether there is such a module here; to look inside a package runs its `__init__.py`."""
+    try:
+        with current_directory_importable(), redirect_stdout(sys.stderr), guarded(name):
+            return importlib.util.find_spec(name) is not None
+    except Exception:  # it is only a hint
+        return False
 
 
 @contextmanager
 def current_directory_importable() -> Iterator[None]:
     """`python -m` puts the current directory on the path, an installed command does not."""
-    here = os.getcwd()
+    here = current_directory() or ""
     missing = here not in sys.path and "" not in sys.path
     if missing:
         sys.path.insert(0, here)
@@ -126,11 +182,3 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """A hint at the known word that is most like this one, or nothing."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
-
-
-def told(error: Exception) -> str:
-    """The error in one line, with the place in the user's file that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    inner = [frame for frame in frames if "importlib" not in frame.filename]
-    place = f" at {inner[-1].filename}:{inner[-1].lineno}" if inner[1:] else ""
-    return f"{type(error).__name__}: {error}{place}"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_tune.errors import PlanError, ResourceError
-from cifar_tune.files import nearest_folder
 from cifar_tune.plan.compatibility import check_pair, is_model_based
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import (
@@ -21,6 +20,7 @@ from cifar_tune.plan.machine import (
     settle,
     share_on,
 )
+from cifar_tune.plan.place import nearest_folder
 from cifar_tune.plan.points import count_points, grid_points, possible_values
 from cifar_tune.plan.rungs import expected_epochs, rung_epochs, rungs_below
 from cifar_tune.plan.section import OWN_NAME

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cifar_tune.plan.own_code import nearest
+
 KINDS = ("choice", "grid", "uniform", "loguniform", "int", "logint", "pow2")
 LISTS = ("choice", "grid")
 FRACTIONS = ("uniform", "loguniform")
@@ -124,10 +126,14 @@ def parse_space(raw: Mapping[str, Any]) -> Space:
 
 def _parse_dimension(field: str, entry: Any) -> Dimension:
     if not isinstance(entry, Mapping):
-        raise SpaceError(field, f"is {entry!r}; it must be one of {{{', '.join(KINDS)}: ...}}")
+        known = f"{{{', '.join(KINDS)}: ...}}"
+        raise SpaceError(field, f"is {entry!r}; it must be one of {known}{_rather(field, entry)}")
     kinds = [key for key in entry if key != "when"]
     if len(kinds) != 1 or kinds[0] not in KINDS:
-        raise SpaceError(field, f"has {kinds or 'no kind'}; give exactly one of {', '.join(KINDS)}")
+        hint = nearest(kinds[0], KINDS) if len(kinds) == 1 else ""
+        raise SpaceError(
+            field, f"has {kinds or 'no kind'}; give exactly one of {', '.join(KINDS)}{hint}"
+        )
     kind = kinds[0]
     when = _parse_when(field, entry.get("when", {}))
     if kind in LISTS:
@@ -137,6 +143,15 @@ def _parse_dimension(field: str, entry: Any) -> Dimension:
     low, high = _bounds(field, kind, entry[kind])
     values = _powers(field, int(low), int(high)) if kind == "pow2" else ()
     return Dimension(field=field, kind=kind, low=low, high=high, values=values, when=when)
+
+
+def _rather(field: str, entry: Any) -> str:
+    """What an entry without a kind was probably meant to be."""
+    if isinstance(entry, list) and entry:
+        return f"; did you mean {{choice: {entry!r}}}?"
+    if isinstance(entry, (bool, int, float)):
+        return f"; a value that is not searched is given with --set {field}={entry!r}"
+    return ", such as {loguniform: [0.01, 1.0]}"
 
 
 def _listed(field: str, kind: str, values: Any) -> tuple[Value, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -255,12 +256,23 @@ def find_task(name: str) -> Task:
         task: Task = getattr(importlib.import_module(module), attribute)
         return task
     own = OwnCode(kind="task", field="task", name=name, function="Task", parameters=())
-    made: Task = own.load()()
+    make = own.load()
+    with own.guarded("making it"):
+        made: Task = _kept_in(make(), own)
     missing = [part for part in Task.__annotations__ if not hasattr(made, part)]
     if missing:
         raise own.error(f", which has no {missing[0]}; a task has all of cifar_tune.plan.task.Task")
     made.Plan.run_class().task_name = name
     return made
+
+
+def _kept_in(task: Any, own: OwnCode) -> Any:
+    """The user's own task, whose methods may raise anything, or try to leave: that is told."""
+    for name in dir(task):
+        method = getattr(task, name)
+        if inspect.isroutine(method) and not name.startswith("_"):
+            setattr(task, name, own.guarded(f"its {name}")(method))
+    return task
 
 
 def task_of(plan: Plan) -> Task:

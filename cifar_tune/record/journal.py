@@ -204,9 +204,11 @@ def resume_command(folder: Path) -> str:
 def storage_error(folder: Path, fault: OSError | str) -> StorageError:
     """Why a search ends that can't write any more, and how it goes on."""
     if isinstance(fault, OSError):
-        where = f": {fault.filename}" if fault.filename else ""
+        file = str(fault.filename or folder)
+        what = f"{folder} can't be written" if file.startswith(str(folder)) else f"{file} failed"
         # pyarrow's have a text alone
-        fault = f"{folder} can't be written: {fault.strerror or fault}{where}"
+        where = f": {file}" if fault.filename else ""
+        fault = f"{what}: {fault.strerror or fault}{where}"
     back = "free space or bring the storage back, then"
     return StorageError(f"{fault}; {back}: {resume_command(folder)}")
 

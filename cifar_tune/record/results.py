@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cifar_tune.files import RAY
+from cifar_tune.files import RAY, as_path
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import plan_from
 from cifar_tune.plan.space import Value
@@ -45,13 +45,10 @@ class Results:
     _leaders: Leaders = field(default_factory=Leaders)
 
     @classmethod
-    def read(cls, folder: Path) -> Results:
-        """Read the search in `folder`, running or not.
-
-        Raises:
-            ResultsError, JournalError: as `journal.read_journal`.
-        """
-        return cls.from_records(folder, read_journal(folder))
+    def read(cls, folder: str | Path) -> Results:
+        """Read the search in `folder`, running or not; raises as `journal.read_journal`."""
+        path = as_path(folder)
+        return cls.from_records(path, read_journal(path))
 
     @classmethod
     def from_records(cls, folder: Path, records: Records) -> Results:
@@ -262,7 +259,7 @@ class Results:
         return opened is not None and (scored is None or scored["seq"] < opened["seq"])
 
     def best(self) -> Trial | None:
-        """The winner by validation so far, or none."""
+        """The winner so far, or none."""
         return self._leaders.best
 
     def winner(self) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from cifar_tune.record.trials import Trial
 FIRST_COLUMNS = ("trial_id", "status", "epochs", "best_epoch")  # then the task's, then the rest
 LAST_COLUMNS = ("seed", "wall_seconds")
 OF_EVENT = {"seq", "event", "time", "crc", "number", "trial_id", "epoch"}
+DIGITS = 6  # of a fraction that people read
 
 
 def write_tables(results: Results) -> None:
@@ -54,8 +55,8 @@ class TableWriter:
         self._next = ended + max(5.0, 20 * (ended - began))
 
 
-def trials_csv(results: Results) -> str:
-    """A row a trial, in the order of suggestion."""
+def trials_csv(results: Results, *, exact: bool = False) -> str:
+    """A row a trial, in the order of suggestion; fractions as people read them, or exact."""
     fields, columns = list(results.plan.search.space), columns_of(results.plan)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -63,8 +64,13 @@ def trials_csv(results: Results) -> str:
     for trial in sorted(results.trials.values(), key=lambda trial: trial.index):
         row = _row(trial, results.plan)
         values = trial.values_at(row[3] or trial.epochs)
-        writer.writerow([*row, *(values.get(name, "") for name in fields)])
+        cells = [*row, *(values.get(name, "") for name in fields)]
+        writer.writerow(cells if exact else map(_readable, cells))
     return text.getvalue()
+
+
+def _readable(cell: Any) -> Any:
+    return f"{cell:.{DIGITS}g}" if isinstance(cell, float) else cell
 
 
 def _row(trial: Trial, plan: Plan) -> list[Any]:

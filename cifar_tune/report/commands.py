@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from cifar_tune.files import FINALS, WINNER
+from cifar_tune.files import BEST, FINALS, MODEL, WINNER
+from cifar_tune.record.journal import resume_command
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import finals_of
 
@@ -16,8 +17,7 @@ def commands_of(results: Results) -> dict[str, str]:
     saved = shlex.quote(str(results.folder / "plan.yaml"))
     again = shlex.quote(f"{results.folder.name}-again")
     commands = {
-        "predict": f"cifar-tune predict --model {folder} FILE...",
-        "resume": f"cifar-tune resume {folder}",
+        "resume": resume_command(results.folder),
         "extend": f"cifar-tune extend {folder} --num-samples +{plan.search.num_samples}",
         "confirm": f"cifar-tune confirm {folder}",
         "repeat": f"cifar-tune tune --config {saved} --name {again}",
@@ -25,6 +25,8 @@ def commands_of(results: Results) -> dict[str, str]:
     }
     if results.finished:
         del commands["resume"]
+    if (results.folder / BEST / MODEL).is_file():
+        commands = {"predict": f"cifar-tune predict --model {folder} FILE...", **commands}
     if results.counts()["failed"]:
         commands["retry"] = f"cifar-tune retry-failed {folder}"
     return {**commands, **_starts(results)}

@@ -114,7 +114,7 @@ def _slice(dimension: Dimension, results: Results) -> go.Figure:
     stopped = any(one.trial.status == "stopped" for one in having)
     caption = (
         f"{name} against {field} of {counted(len(having), 'trial')}; the best,"
-        f" {measured(best.value)}, has {setting(best.fields[field])}. Darker points came later"
+        f" {measured(best.value)}, has {setting(best.fields[field])}. Bluer points came later"
         + ("; crosses were stopped early." if stopped else ".")
     )
     return finish(figure, caption, 290)

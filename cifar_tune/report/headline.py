@@ -29,6 +29,7 @@ class Headline:
         statement: how sure it is that the winner is the best.
         finals: as `tables.finals_of` tells them, or none.
         scores: of each final model on the test split.
+        costs: what is known of the candidates' costs, by name.
         chosen_by: the metric of each trial that the finals compared, as the search had it.
         under_way: the finals' searches that are not done.
     """
@@ -41,6 +42,7 @@ class Headline:
     statement: str
     finals: dict[str, Any] | None
     scores: list[float]
+    costs: list[str]
     chosen_by: dict[str, float]
     under_way: list[str]
 
@@ -50,6 +52,8 @@ def headline_of(results: Results, nested: dict[str, Results]) -> Headline:
     winner, finals = results.winner(), finals_of(results)
     scores: list[float] = (finals or {}).get(f"test_{score_name(results.plan)}") or []
     figures = _winner_figures(results, winner)
+    confirm: dict[str, Any] = (finals or {}).get("confirm") or {}
+    candidates: list[dict[str, Any]] = confirm.get("candidates", [])
     if finals is not None and finals.get("mean") is not None:
         model = finals.get("model") or {"score": finals["mean"]}
         name, big = f"test {score_name(results.plan)}", measured(model["score"])
@@ -68,10 +72,11 @@ def headline_of(results: Results, nested: dict[str, Results]) -> Headline:
         big_name=name,
         interval=interval,
         figures=[*figures, *_finals_figures(finals), *_search_figures(results)],
-        statement=((finals or {}).get("confirm") or {}).get("statement", ""),
+        statement=confirm.get("statement", ""),
         finals=finals,
         scores=scores,
-        chosen_by=_chosen_by(results, finals),
+        costs=list(next((one["cost"] for one in candidates if one.get("cost")), {})),
+        chosen_by=_chosen_by(results, candidates),
         under_way=_under_way(nested),
     )
 
@@ -84,9 +89,9 @@ def _under_way(nested: dict[str, Results]) -> list[str]:
     ]
 
 
-def _chosen_by(results: Results, finals: dict[str, Any] | None) -> dict[str, float]:
+def _chosen_by(results: Results, candidates: list[dict[str, Any]]) -> dict[str, float]:
     search, values = results.plan.search, dict[str, float]()
-    for told in ((finals or {}).get("confirm") or {}).get("candidates", []):
+    for told in candidates:
         trial = results.trials.get(told["trial_id"])
         if trial is not None and trial.usable:
             values[trial.trial_id] = trial.results[best_epoch(trial, search)][search.metric]

@@ -18,7 +18,7 @@ from plotly.offline import get_plotlyjs
 
 from cifar_tune import __version__
 from cifar_tune.errors import ResultsError
-from cifar_tune.files import BEST, MODEL, write_atomically
+from cifar_tune.files import write_atomically
 from cifar_tune.plan.task import Panel, Panels, columns_of, in_words, task_of
 from cifar_tune.record.journal import Records, is_running, locked, read_journal
 from cifar_tune.record.results import Results
@@ -124,7 +124,6 @@ def render(results: Results, state: str) -> str:
         answer=headline_of(results, finals),
         commands=commands_of(results),
         final_model=final_model(results),
-        has_model=(results.folder / BEST / MODEL).is_file(),
         plots=_plots(results),
         slices=_slices(results),
         panels=_panels(results),

@@ -124,7 +124,7 @@ def _add_lines(
         if x:
             figure.add_scatter(
                 x=x, y=y, customdata=told, mode="lines", name=name or f"{dash} {part:g}",
-                showlegend=bool(name), opacity=1.0 if name else 0.3 + 0.5 * part,
+                showlegend=bool(name), opacity=1.0 if name else 0.45 + 0.4 * part,
                 line={"color": BEST if name else sample_colorscale(WORSE_TO_BETTER, [part])[0],
                       "width": 3 if name else 1 + part, "dash": dash},
                 hovertemplate="%{customdata[0]}: %{customdata[1]}<extra></extra>",

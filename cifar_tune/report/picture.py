@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from cifar_tune.plan.preflight import number_of_trials
 from cifar_tune.plan.task import columns_of, in_words
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import ENDED, Trial
@@ -137,7 +136,7 @@ def _short_names(fields: Iterable[str]) -> dict[str, str]:
 
 
 def _counts(results: Results) -> str:
-    counts, total = results.counts(), number_of_trials(results.plan)
+    counts, total = results.counts(), results.plan.search.num_samples
     ended = sum(counts[status] for status in ENDED)
     named = [f"{counts[status]} {status}" for status in (*ENDED, "running") if counts[status]]
     waiting = counts["pending"] + counts["interrupted"]

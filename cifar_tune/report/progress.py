@@ -6,6 +6,7 @@ import os
 from typing import Protocol, TextIO
 
 from cifar_tune.plan.task import Say
+from cifar_tune.process import is_terminal
 from cifar_tune.record.journal import Event
 from cifar_tune.record.results import Results
 from cifar_tune.report.lines import Names, ProgressLines
@@ -22,7 +23,7 @@ class Progress(Protocol):
 
 
 def progress_for(
-    say: Say, stream: TextIO, *, quiet: bool = False, title: str = "", names: Names = ()
+    say: Say, stream: TextIO | None, *, quiet: bool = False, title: str = "", names: Names = ()
 ) -> Progress:
     """A live table where `stream` is a terminal, else lines through `say`; with `quiet` nothing.
 
@@ -36,7 +37,8 @@ def progress_for(
     if quiet:
         return Silence()
     # A terminal that can't move its cursor calls itself dumb.
-    if stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown", ""):
+    dumb = os.environ.get("TERM", "dumb") in ("dumb", "unknown", "")
+    if stream is not None and is_terminal(stream) and not dumb:
         from cifar_tune.report.live import LiveTable
 
         return LiveTable(stream, title=title, names=names)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from cifar_tune.plan.config import budget_seconds
 from cifar_tune.plan.forecast import compares
-from cifar_tune.plan.preflight import number_of_trials
 from cifar_tune.plan.rungs import expected_epochs
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import ENDED
@@ -37,7 +36,7 @@ def time_left(results: Results, elapsed: float) -> TimeLeft:
         elapsed: seconds since this start began, for its time budget.
     """
     plan, trials = results.plan, list(results.trials.values())
-    total = number_of_trials(plan)
+    total = plan.search.num_samples
     slots = max(1, results.starts[-1].slots if results.starts else 1)
     ended = [trial.epochs for trial in trials if trial.status in ENDED]
     ideal = expected_epochs(plan, total) / max(1, total)

@@ -22,6 +22,7 @@ from cifar_tune import __version__
 from cifar_tune.errors import ResourceError, ResultsError
 from cifar_tune.files import (
     FAULTS,
+    LONGEST_NAME,
     check_uri,
     delete_folder,
     inside,
@@ -31,6 +32,7 @@ from cifar_tune.files import (
 )
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import CLUSTER, Machine, read_machine, share_on
+from cifar_tune.plan.place import check_depth
 from cifar_tune.plan.preflight import check_search
 from cifar_tune.plan.task import Say
 from cifar_tune.search.ray_instance import check_place, ray_for
@@ -231,6 +233,8 @@ def check_storage(plan: Plan) -> None:
         return  # the check of the results folder has tried it
     if is_uri(base):
         check_uri(base, "--storage-path")
+    else:
+        check_depth(inside(base, "n" * LONGEST_NAME), "--storage-path")
     folder, content = inside(base, f".probe-{uuid4().hex}"), uuid4().hex.encode()
     try:
         _probe(folder, content, joined=resources.address is not None)

@@ -53,6 +53,10 @@ class ProcessWatch(PicklesAsNothing, tune.Callback):
         self._running: dict[str, _Process] = {}  # by Ray's trial id
         self._leaving = False
 
+    def setup(self, **_: Any) -> None:
+        """Tune has taken SIGUSR1 just now, to end without a word."""
+        self._stop.install()
+
     def on_trial_start(self, *, trial: Any, **_: Any) -> None:
         """A trial has its process, which may have to import torch first."""
         actor, reported = trial.temporary_state.ray_actor, time.monotonic() + START_SECONDS

@@ -9,7 +9,8 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from cifar_tune.errors import CifarTuneError, PlanError
-from cifar_tune.plan.own_code import told
+from cifar_tune.plan.compatibility import guarded_searcher
+from cifar_tune.plan.guard import told
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import Event, storage_error
 from cifar_tune.record.recorder import PicklesAsNothing, Recorder
@@ -69,15 +70,13 @@ class TrialQueue(PicklesAsNothing, Searcher):
         if self._stop.error is not None:
             return
         try:
-            self._suggester.observe(event, results)
-        except Exception as error:  # a user's own code may raise anything
-            self._stop.fail(self._fault(error, f"when it was told of {event['event']}"))
-
-    def _fault(self, error: Exception, when: str) -> PlanError:
-        fault = f"which raised {told(error)} {when}; mend it"
-        plan_error = PlanError(f"search.searcher is {self._searcher_name!r}, {fault}")
-        plan_error.__cause__ = error
-        return plan_error
+            with guarded_searcher(self._searcher_name, f"told of {event['event']} it"):
+                self._suggester.observe(event, results)
+        except CifarTuneError as error:
+            self._stop.fail(error)
+        except Exception as error:  # one of ours: that it did not learn must not go unnoticed
+            fault = f"told of {event['event']} it {told(error)}"
+            self._stop.fail(PlanError(f"search.searcher is {self._searcher_name!r}; {fault}"))
 
     def again(self, trial: Trial) -> None:
         """Hand a trial out once more, when its turn comes."""
@@ -156,14 +155,8 @@ class TrialQueue(PicklesAsNothing, Searcher):
         return results.trials[name]
 
     def _suggested(self, index: int) -> dict[str, Value] | None:
-        try:
+        with guarded_searcher(self._searcher_name, f"asked for trial {index + 1} it", NotNow):
             return self._suggester.suggest(index, self._recorder.results.known_point(index))
-        except (NotNow, CifarTuneError, OSError):
-            raise
-        except Exception as error:
-            if ":" not in self._searcher_name:
-                raise
-            raise self._fault(error, f"when it was asked for trial {index + 1}") from error
 
     def _hand_out(self, trial: Trial) -> dict[str, Any]:
         name = trial.trial_id

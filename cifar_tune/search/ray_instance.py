@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import shutil
-import socket
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,8 +21,11 @@ from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import Machine
 from cifar_tune.plan.preflight import has_own_code
 from cifar_tune.plan.task import Say
+from cifar_tune.process import STOPPING, current_directory
+from cifar_tune.search.ray_head import first_line, head_of, knock
 
 WORKER_SETTINGS = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # trials run where the command was given
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "30",  # an online tracker may take long to finish
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial of 0 GPUs sees none
 }
@@ -50,10 +53,7 @@ SOCKET = "/ray/session_2026-01-31_23-59-59_999999_4194304/sockets/plasma_store"
 SOCKET_BYTES = 107 if sys.platform != "darwin" else 103  # the longest path of a Unix socket
 SHARED_MEMORY = Path("/dev/shm")
 SHARED_BYTES = 512_000_000  # three times what the first task's own data take
-KNOCK_SECONDS = 4.0  # Ray itself tries a dead address, or a server of another kind, for minutes
 # gRPC is HTTP/2 (RFC 9113): each side begins with a frame of settings, the client after a greeting.
-SETTINGS, FRAME_HEAD = b"\x04", 9  # a frame's type, in the fourth of its first nine bytes
-GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + SETTINGS + b"\0" * 5
 
 
 def check_place(say: Say) -> None:
@@ -110,7 +110,7 @@ def _check_joined(address: str | None) -> None:
         return
     import ray
 
-    head, joined = _head(address), ray.get_runtime_context().gcs_address
+    head, joined = head_of(address), ray.get_runtime_context().gcs_address
     knock(head)
     if head != joined:
         raise ResourceError(
@@ -169,7 +169,7 @@ def _start(machine: Machine, plan: Plan) -> None:
         os.environ["PYTHONPATH"] = _own_path()
     umask = os.umask(0o077)  # Ray writes its token with the umask's permissions
     try:
-        with _on_loopback():
+        with _on_loopback(), _signals_for_us_alone():
             ray.init(
                 address="local",
                 num_cpus=machine.cpus,
@@ -189,7 +189,22 @@ def _set(settings: dict[str, str]) -> None:
 
 def _own_path() -> str:
     """A module of the user's own lies where the command was given."""
-    return os.pathsep.join([os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return os.pathsep.join(
+        [current_directory() or "", *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
+
+
+@contextmanager
+def _signals_for_us_alone() -> Iterator[None]:
+    """Processes that begin meanwhile never see what a terminal or a batch system sends to all.
+
+    Ray does so for SIGINT; of the others its processes would die before the search has ended.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, set(STOPPING) - {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -213,7 +228,7 @@ def _on_loopback() -> Iterator[None]:
 def _join(address: str, plan: Plan) -> None:
     import ray
 
-    head = _head(address)
+    head = head_of(address)
     knock(head)
     settings = dict(WORKER_SETTINGS)
     if has_own_code(plan):
@@ -228,61 +243,7 @@ def _join(address: str, plan: Plan) -> None:
     except (ConnectionError, RuntimeError, ValueError, AssertionError) as error:
         ray.shutdown()
         raise ResourceError(
-            f"the Ray cluster at {head} can't be joined: {_first_line(error)}; give the command on"
+            f"the Ray cluster at {head} can't be joined: {first_line(error)}; give the command on"
             " a machine of the cluster, with the same versions of Python and Ray, and with its"
             " token (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token)"
         ) from None
-
-
-def _head(address: str) -> str:
-    """HOST:PORT of the cluster's head; `auto`: as RAY_ADDRESS has it, else the one that runs here.
-
-    Raises:
-        ResourceError: there is none, or RAY_ADDRESS is no such address.
-    """
-    from ray._private import services
-
-    try:
-        head: str = services.canonicalize_bootstrap_address_or_die(address)
-    except (ConnectionError, ValueError):
-        head = ""
-    if not head:
-        raise ResourceError(
-            f"--address is {address}, and no Ray cluster is found here; start one (ray start"
-            " --head), give HOST:PORT of its head, or leave --address out"
-        )
-    if "://" in head:
-        raise ResourceError(
-            f"RAY_ADDRESS is {head}, which is not HOST:PORT; through ray:// the driver would not be"
-            " on the cluster: give the command there, or submit it (ray job submit)"
-        )
-    return head
-
-
-def knock(head: str) -> None:
-    """Make sure that Ray answers there, or at least a server of its protocol.
-
-    Raises:
-        ResourceError: nobody answers, or something else.
-    """
-    host, _, port = head.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS) as server:
-            if os.environ.get("RAY_USE_TLS") == "1":
-                return
-            server.sendall(GREETING)
-            answer = server.recv(FRAME_HEAD)
-    except (OSError, ValueError) as error:
-        raise ResourceError(
-            f"no Ray cluster answers at {head}: {_first_line(error)}; start it, or give another"
-            " --address (auto takes RAY_ADDRESS, if that is set)"
-        ) from None
-    if answer[3:4] != SETTINGS:
-        raise ResourceError(
-            f"what answers at {head} is no Ray head; give the port that `ray start --head` names,"
-            " 6379 unless told otherwise (8265 is the dashboard's)"
-        )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]

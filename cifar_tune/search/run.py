@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Collection
 from typing import Any
@@ -15,8 +16,10 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import ConcurrencyLimiter
 
 from cifar_tune.errors import PlanError
-from cifar_tune.files import RAY, inside, is_of_finals, locate, name_of, parent
+from cifar_tune.files import LONGEST_NAME, RAY, inside, is_of_finals, locate, name_of, parent
+from cifar_tune.plan.compatibility import guarded_searcher
 from cifar_tune.plan.config import Plan, budget_seconds
+from cifar_tune.process import current_directory
 from cifar_tune.record.recorder import Recorder
 from cifar_tune.record.results import Results
 from cifar_tune.search.callbacks import JournalCallback
@@ -59,7 +62,12 @@ def run_search(session: Session, part: Any, *, only: Collection[str] | None = No
         session.ray.enter_context(ray_for(plan, session.machine))
         stop.install()
         trainable = tune.with_parameters(
-            train_trial, objective=session.objective, plan=plan, folder=session.folder, part=part
+            train_trial,
+            objective=session.objective,
+            plan=plan,
+            folder=session.folder,
+            part=part,
+            place=current_directory() or "",
         )
         trainable = tune.with_resources(trainable, {"cpu": share.cpus, "gpu": share.gpus})
         _run_tuner(session, queue, scheduler, trainable, stop)
@@ -73,9 +81,10 @@ def run_search(session: Session, part: Any, *, only: Collection[str] | None = No
 def _told_all(recorder: Recorder) -> tuple[Suggester, TrialScheduler]:
     """Suggester and scheduler of the plan, at the point where its journal ends."""
     results, events = recorder.results, recorder.journal.let_go()
-    suggester = build_suggester(results.plan, results.folder)
-    for event in events:
-        suggester.observe(event, results)
+    with guarded_searcher(results.plan.search.searcher, "making it"):
+        suggester = build_suggester(results.plan, results.folder)
+        for event in events:
+            suggester.observe(event, results)
     scheduler = build_scheduler(results.plan, results.exchanges)
     refill(scheduler, results.plan, (one for one in events if one["event"] == "result"))
     return suggester, scheduler
@@ -102,7 +111,9 @@ def _storage(recorder: Recorder, number: int) -> str:
     if path is None:
         return f"{RAY}/{number}"
     name = f"{folder.parent.parent.name}-{folder.name}" if is_of_finals(folder) else folder.name
-    return inside(path, f"{quote(name, safe='')}-{uuid4().hex[:8]}", str(number))
+    # Quoted, a letter may have twelve bytes; the number tells names apart that are cut.
+    quoted = re.sub("%.?$", "", quote(name, safe="")[: LONGEST_NAME - len("-01234567")])
+    return inside(path, f"{quoted}-{uuid4().hex[:8]}", str(number))
 
 
 def _search_seconds(plan: Plan) -> float | None:

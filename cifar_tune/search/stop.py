@@ -8,15 +8,19 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import _exit as leave  # code of the user's own may be called meanwhile, under a guard
 from types import FrameType
 from typing import Any
 
 from ray import tune
 
 from cifar_tune.errors import CifarTuneError
+from cifar_tune.process import STOPPING
 
 ASKED_FOR = "the search is not finished, and its finals were asked for"
 TIME_BUDGET = "time budget"
+UNASKED = "Ray ended the search by itself, and nothing of ours had asked for that"
+IMPATIENT = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest(tune.Stopper):
@@ -51,29 +55,35 @@ class StopRequest(tune.Stopper):
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM ask for the stop; a second one leaves at once."""
+        """Signals ask for the stop; a second SIGINT or SIGTERM leaves at once."""
         if not _in_main_thread():
             yield
             return
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.getsignal(number) for number in STOPPING}
         try:
             self.install()
             yield
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                if handler is not None:  # one that C set can't be set again
+                    signal.signal(number, handler)
 
     def install(self) -> None:
-        """Set the handlers; again after `ray.init`, which sets its own for SIGTERM."""
+        """Set the handlers; again after Ray set its own, for SIGTERM at its start and for SIGUSR1
+        when Tune begins. A SIGHUP that is ignored stays so: that is what nohup does.
+        """
         if _in_main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._on_signal)
+            for number in STOPPING:
+                if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN):
+                    signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
-        if self.signal is not None:
+        if self.signal is not None and number not in IMPATIENT:
+            return  # a closed terminal and its shell send one each
+        if self.signal in IMPATIENT:
             # The journal is on disk up to the last acknowledged report: nothing is lost.
             os.write(2, f"\nLeft at once. Go on with:\n{self._resume_command}\n".encode())
-            os._exit(128 + number)
+            leave(128 + number)
         self.signal = number
         self.reason = signal.Signals(number).name
 

@@ -17,6 +17,7 @@ from ray import tune
 from cifar_tune.errors import PlanError
 from cifar_tune.files import at_hand, is_whole
 from cifar_tune.plan.config import Plan
+from cifar_tune.plan.guard import guarded, working_in
 from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import now
 
@@ -33,6 +34,7 @@ class Reporter:
         trial_id: t0001 and so on.
         values: the searched fields of this trial.
         first_step_at: Unix seconds when training began; the first report's time if nobody set it.
+        ended: whether the driver wants no more, which `report` says by a SystemExit.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Reporter:
         self.trial_id = trial_id
         self.values = dict(values)
         self.first_step_at: float | None = None
+        self.ended = False
 
     def begin(self) -> None:
         """Note when training begins, unless it has."""
@@ -67,15 +70,17 @@ class Reporter:
         values = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
         clock = {"first_step_at": self.first_step_at, "reported_at": now()}
         search = self.plan.search
-        tune.report(
-            {
-                "epoch": int(metrics["epoch"]),
-                search.metric: -search.sign * WORST if diverged else self._judged_by(values),
-                "diverged": diverged,
-                METRICS: {**values, **clock},
-            },
-            checkpoint=checkpoint,
-        )
+        told = {
+            "epoch": int(metrics["epoch"]),
+            search.metric: -search.sign * WORST if diverged else self._judged_by(values),
+            "diverged": diverged,
+            METRICS: {**values, **clock},
+        }
+        try:
+            tune.report(told, checkpoint=checkpoint)
+        except SystemExit:
+            self.ended = True
+            raise
 
     def _judged_by(self, values: Mapping[str, float]) -> float:
         metric = self.plan.search.metric
@@ -112,7 +117,7 @@ def fit_objective(run: Any, part: Any, reporter: Reporter, resume_from: Path | N
 
 
 def train_trial(
-    config: dict[str, Any], *, objective: Objective, plan: Plan, folder: Path, part: Any
+    config: dict[str, Any], *, objective: Objective, plan: Plan, folder: Path, part: Any, place: str
 ) -> None:
     """Ray's function trainable.
 
@@ -123,11 +128,17 @@ def train_trial(
         plan: the settled plan.
         folder: the results folder, for trackers.
         part: what the task gives trainings of the data, shared by all trials of a node.
+        place: where the command was given, and trials run: code of the user's own that reads a
+            file there is to find it.
     """
     _reset_process(plan, alone=config["alone"])
     run = plan.run(config["values"], config["index"])
     reporter = Reporter(plan, folder, config["trial_id"], config["values"])
-    with _newest_checkpoint(config["checkpoints"]) as checkpoint:
+    with (
+        _newest_checkpoint(config["checkpoints"]) as checkpoint,
+        working_in(place),
+        guarded(plan.task, ours=lambda: reporter.ended),
+    ):
         objective(run, part, reporter, checkpoint)
 
 

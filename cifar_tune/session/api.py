@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cifar_tune.plan.config import Plan
+from cifar_tune.process import say
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import trials_csv
 
@@ -42,7 +42,7 @@ def run_search(plan: Plan, *, quiet: bool = False) -> Results:
     if quiet:
         tracking = plan.tracking.model_copy(update={"quiet": True})
         plan = plan.model_copy(update={"tracking": tracking})
-    folder, code = launch(plan, _say_nothing if quiet else _say, config=STEM)
+    folder, code = launch(plan, _say_nothing if quiet else say, config=STEM)
     _pass_on_signal(code, folder)
     return Results.read(folder)
 
@@ -53,13 +53,8 @@ def _pass_on_signal(code: int, folder: Path) -> None:
         raise KeyboardInterrupt(
             f"everything reported is saved: cifar_tune.Results.read({folder!r})"
         )
-    if code == 128 + signal.SIGTERM:
+    if code > 128:  # another signal
         raise SystemExit(code)
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 def _say_nothing(line: str) -> None:
@@ -67,7 +62,7 @@ def _say_nothing(line: str) -> None:
 
 
 def frame(results: Results) -> pd.DataFrame:
-    """The trials as a pandas frame: rows and columns of `trials.csv`.
+    """The trials as a pandas frame: rows and columns of `trials.csv`, fractions in full.
 
     A field that a trial has not (`when`), or a figure that it never reported, is missing there.
     """
@@ -80,7 +75,7 @@ def frame(results: Results) -> pd.DataFrame:
         if any(isinstance(value, str) for value in dimension.values)
     }
     return pd.read_csv(
-        io.StringIO(trials_csv(results)),
+        io.StringIO(trials_csv(results, exact=True)),
         dtype={"best_epoch": "Int64", **words},
         keep_default_na=False,
         na_values=[""],

@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from cifar_tune.errors import ResultsError
-from cifar_tune.files import nearest_folder
 from cifar_tune.plan.config import Plan
+from cifar_tune.plan.place import check_depth, nearest_folder
 from cifar_tune.record.journal import FILE_NAME, LOCK_NAME, is_running, read_journal, resume_command
 from cifar_tune.record.results import Results
 
@@ -70,6 +70,7 @@ def check_folder(folder: Path) -> None:
             f"{folder} holds a search already; go on with it: {resume_command(folder)}, or"
             " choose another --name"
         )
+    check_depth(str(folder), "--out")
     try:
         ours = {FILE_NAME, LOCK_NAME}  # what a start leaves that died before its first event
         if folder.exists() and not {path.name for path in folder.iterdir()} <= ours:

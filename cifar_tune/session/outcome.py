@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cifar_tune.errors import NoUsableTrialError
+from cifar_tune.errors import EndedError, NoUsableTrialError
 from cifar_tune.files import BEST
 from cifar_tune.finals.opening import score_winner
 from cifar_tune.finals.stages import Finals
@@ -15,10 +15,11 @@ from cifar_tune.plan.task import Exports, Say, Scores, columns_of, in_words, sco
 from cifar_tune.record.journal import resume_command
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import failures, finals_of, model_in_words, write_tables
+from cifar_tune.report.words import settings
 from cifar_tune.report.writer import write_in_process
 from cifar_tune.search.checkpoints import damaged, tidy
 from cifar_tune.search.session import Session
-from cifar_tune.search.stop import ASKED_FOR, TIME_BUDGET, StopRequest
+from cifar_tune.search.stop import ASKED_FOR, TIME_BUDGET, UNASKED, StopRequest
 
 
 def finish(
@@ -40,10 +41,11 @@ def finish(
 
     Raises:
         NoUsableTrialError: the search is over, and no trial is usable.
+        EndedError: Ray ended it.
     """
     results, say = session.results, session.say
     if results.counts()["interrupted"]:
-        stop.ask("Ray, without a reason")
+        stop.ask(UNASKED)
     if stop.signal is None:
         _judge_winner(session, stop, seconds_left, Finals(session, stop, asked=asked, again=again))
     if stop.reason is None:
@@ -79,6 +81,8 @@ def _exit_code(results: Results, stop: StopRequest) -> int:
         return 128 + stop.signal
     if stop.error is not None:
         raise stop.error
+    if stop.reason == UNASKED:
+        raise EndedError(f"{UNASKED}; go on with: {resume_command(results.folder)}")
     if results.best() is None and (stop.reason is None or results.counts()["failed"]):
         raise NoUsableTrialError("no trial is usable; the table above has the reasons")
     return 3 if results.counts()["failed"] else 0
@@ -125,7 +129,7 @@ def _show_outcome(results: Results, say: Say) -> None:
     if winner is None:
         return
     say(f"winner {winner['trial_id']} (epoch {winner['epoch']}): {_figures(results, winner)}")
-    say("  " + "  ".join(f"{field}={value}" for field, value in winner["config"].items()))
+    say(f"  {settings(winner['config'])}")
     for line in finals_lines(results):
         say(line)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import platform
 import sys
@@ -33,6 +34,8 @@ from cifar_tune.search.session import Session
 from cifar_tune.search.trainable import Objective, fit_objective
 from cifar_tune.session.outcome import finish
 
+# Of a pipe, of memory, of processes: the storage is not to blame.
+NO_STORAGE = (errno.EPIPE, errno.ENOMEM, errno.EAGAIN, errno.ECHILD)
 PACKAGES = (
     "lightning", "numpy", "optuna", "ray", "tensorboardX", "torch", "torchmetrics", "torchvision",
     "wandb",
@@ -153,10 +156,10 @@ def carry_out(session: Session, *, only: Collection[str] | None = None) -> int:
         page = ReportWriter()
         recorder.observers += [TableWriter(), ImportsAhead(), page]
         stop = run_search(session, session.data.part("search"), only=only)
-    page.close()
-    used = time.monotonic() - began
-    left = None if budget is None else budget_seconds(budget) - used
     with storage_errors(folder), stop.on_signals():
+        page.close()
+        used = time.monotonic() - began
+        left = None if budget is None else budget_seconds(budget) - used
         return finish(session, stop, seconds_left=left)
 
 
@@ -187,6 +190,8 @@ def storage_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in NO_STORAGE:
+            raise
         raise storage_error(folder, error) from None
 
 

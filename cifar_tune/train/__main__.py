@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,9 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_tune.errors import PlanError, exit_code_of
+from cifar_tune.files import as_path
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.flags import add_flags, add_set, overrides_of, plan_of
+from cifar_tune.plan.guard import guarded
+from cifar_tune.plan.parser import Parser
 from cifar_tune.plan.task import task_of
+from cifar_tune.process import end_on_signals, outlast_streams, say
 from cifar_tune.train.fit import figures_of, fit
 from cifar_tune.train.reproduce import read_trial
 
@@ -24,12 +27,11 @@ if TYPE_CHECKING:  # torch and Lightning cost seconds, which --help must not
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m cifar_tune.train`: train the plan's own values, without a search."""
-    arguments = _parser().parse_args(argv)
-    return exit_code_of(lambda: _train(arguments))
+    return exit_code_of(lambda: _train(_parser().parse_args(argv)))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="cifar-tune train", description="Train one configuration; the plan's search is unused."
     )
     parser.add_argument("--config", metavar="FILE", help="a plan, or the name of one that ships")
@@ -50,15 +52,16 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.like:
         return _train_like(arguments)
     plan = plan_of(arguments)
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    part = task_of(plan).open(plan, print).part("search")
+    end_on_signals()
+    part = task_of(plan).open(plan, say).part("search")
     watch = Watch(plan, save_to=arguments.save)
     run = plan.with_values({}, seed=plan.seed)
-    result = fit(run, part, callbacks=[watch.callback()], fast_dev_run=arguments.fast_dev_run)
+    with guarded(plan.task):
+        result = fit(run, part, callbacks=[watch.callback()], fast_dev_run=arguments.fast_dev_run)
     if result.diverged:
-        print(f"diverged in epoch {result.metrics['epoch']:.0f}; give a lower learning rate")
+        say(f"diverged in epoch {result.metrics['epoch']:.0f}; give a lower learning rate")
         return 4
-    print(f"best {plan.search.metric} {watch.best:.4f} in epoch {watch.best_epoch}")
+    say(f"best {plan.search.metric} {watch.best:.4f} in epoch {watch.best_epoch}")
     return 0
 
 
@@ -71,16 +74,17 @@ def _train_like(arguments: argparse.Namespace) -> int:
             " another configuration without --like"
         )
     folder, trial_id = arguments.like
-    path = Path(folder).expanduser().absolute()
+    path = as_path(folder).absolute()
     recorded = read_trial(path, trial_id, overrides_of(arguments))
     plan = recorded.plan
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    data = task_of(plan).open(plan, print, recorded=recorded.facts)
+    end_on_signals()
+    data = task_of(plan).open(plan, say, recorded=recorded.facts)
     recorded.check_data(data.fingerprint)
-    print(*recorded.introduce(), sep="\n", flush=True)
+    say(*recorded.introduce())
     watch = Watch(plan, save_to=arguments.save, last_epoch=recorded.last_epoch)
-    fit(recorded.run, data.part("search"), callbacks=[watch.callback()])
-    print(*recorded.compare(watch.figures), sep="\n")
+    with guarded(plan.task):
+        fit(recorded.run, data.part("search"), callbacks=[watch.callback()])
+    say(*recorded.compare(watch.figures))
     return 0
 
 
@@ -118,7 +122,7 @@ class Watch:
     def _on_validation_end(self, trainer: Trainer, module: Any) -> None:
         metrics = figures_of(trainer, module)
         self.figures.append(metrics)
-        print(epoch_line(metrics, time.perf_counter() - self._began), flush=True)
+        say(epoch_line(metrics, time.perf_counter() - self._began))
         search, epoch = self._plan.search, int(metrics["epoch"])
         value = metrics.get(search.metric, math.nan)
         if not self.best_epoch or search.sign * value > search.sign * self.best:
@@ -136,4 +140,5 @@ def epoch_line(metrics: Mapping[str, float], seconds: float) -> str:
 
 
 if __name__ == "__main__":
+    outlast_streams()
     sys.exit(main())

@@ -270,7 +270,7 @@ def _keyboard_interrupts() -> Iterator[None]:
         yield
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
+            raise stop.__context__ from None
         raise
     finally:
         if main_thread:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_tune.errors import CifarTuneError, PlanError
 from cifar_tune.plan.task import find_task
+from cifar_tune.process import current_directory
 from cifar_tune.train.fit import FitResult, fit
 
 if TYPE_CHECKING:
@@ -108,10 +109,11 @@ class _Others:
         self._ended = threading.Event()
         self._processes = []
         self._links = []
+        place = current_directory()  # a child of the server begins elsewhere
         for member in members:
             ours, theirs = context.Pipe()
             process = context.Process(
-                target=_work, args=(member, run, part, resume_from, theirs), daemon=True
+                target=_work, args=(member, run, part, resume_from, theirs, place), daemon=True
             )
             process.start()
             theirs.close()  # or its end would not show here
@@ -156,8 +158,17 @@ class _Others:
                     os._exit(1)
 
 
-def _work(member: Member, run: Any, part: Any, resume_from: Path | None, link: Connection) -> None:
+def _work(
+    member: Member,
+    run: Any,
+    part: Any,
+    resume_from: Path | None,
+    link: Connection,
+    place: str | None,
+) -> None:
     """Train as a worker that is not worker 0; what runs in its process."""
+    if place is not None:
+        os.chdir(place)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # worker 0 decides
     threading.Thread(target=_end_with, args=(link,), daemon=True).start()
     try:

@@ -13,6 +13,7 @@ from cifar_tune.vision.data import Images
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import EvalLoader, as_tensor
 from cifar_tune.vision.data.dataset import Uint8Array
+from cifar_tune.vision.models import guarded_calls
 from cifar_tune.vision.module import Classifier
 from cifar_tune.vision.portable import load_checkpoint
 
@@ -77,7 +78,8 @@ def predict_logits(checkpoint: Path, images: Images, *, gpu: bool) -> Tensor:
         run.data.eval_batch_size,
     )
     threads = None if run.train.threads == "auto" else run.train.threads
-    with _threads(threads), torch.inference_mode(), _autocast(run.train.precision, device):
+    calls, autocast = guarded_calls(run.model), _autocast(run.train.precision, device)
+    with _threads(threads), torch.inference_mode(), autocast, calls:
         return torch.cat([module(batch).float().cpu() for batch, _ in loader])
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cifar_tune.errors import ResultsError
 from cifar_tune.files import CARD, MODEL, write_atomically
+from cifar_tune.plan.guard import guarded
 from cifar_tune.vision.data.dataset import IMAGE_SIDE
 from cifar_tune.vision.portable import (
     WEIGHTS,
@@ -124,7 +125,7 @@ def _exported(classifier: ImageClassifier) -> torch.export.ExportedProgram:
     example = torch.zeros(2, IMAGE_SIDE, IMAGE_SIDE, 3, dtype=torch.uint8)
     batch = torch.export.Dim("batch")
     try:
-        with torch.no_grad():
+        with torch.no_grad(), guarded(classifier.card.model.name):
             program = torch.export.export(
                 classifier, (example,), dynamic_shapes=({0: batch},), strict=False
             )

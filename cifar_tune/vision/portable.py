@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from cifar_tune.errors import DataError, ResultsError
 from cifar_tune.files import CARD, MODEL, is_packed
+from cifar_tune.plan.guard import guarded
 from cifar_tune.plan.section import Section
 from cifar_tune.vision.config import ModelConfig
 from cifar_tune.vision.data.dataset import IMAGE_SIDE
 from cifar_tune.vision.ensemble import build_members
+from cifar_tune.vision.models import guarded_calls
 
 WEIGHTS = "model.safetensors"
 BATCH = 250  # images at once in `logits`
@@ -112,7 +114,7 @@ class ImageClassifier(nn.Module):
         return self.logits(images, flip_averaging=flip_averaging).softmax(dim=1)
 
     def _averaged(self, pixels: Tensor, flip_averaging: bool) -> Tensor:
-        with torch.inference_mode():
+        with torch.inference_mode(), guarded_calls(self.card.model):
             pixels = pixels.to(self.scale.device)
             logits = self(pixels)
             if flip_averaging:
@@ -213,7 +215,8 @@ def _build(card: Card, weights: Mapping[str, Any], path: Path, own_code: bool) -
         network = build_members(card.model, len(card.classes), card.members)
     plain = {k: v.contiguous() if isinstance(v, Tensor) else v for k, v in weights.items()}
     try:
-        network.load_state_dict(plain, assign=True)
+        with guarded(card.model.name):
+            network.load_state_dict(plain, assign=True)
     except Exception as error:  # RuntimeError, or what the user's own code raises
         raise _damaged(path, error) from error
     return ImageClassifier(card, network)

@@ -9,11 +9,14 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from os.path import isdir, isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_tune.errors import DataError, ResourceError, ResultsError, exit_code_of
-from cifar_tune.files import BEST, CARD, FINALS, MODEL
+from cifar_tune.files import BEST, CARD, FINALS, MODEL, as_path
+from cifar_tune.plan.parser import Parser
+from cifar_tune.process import check_shown, outlast_streams, say
 from cifar_tune.vision.names import is_hidden, spelt
 
 if TYPE_CHECKING:  # --help must not wait for numpy, Pillow and torch
@@ -44,8 +47,7 @@ class Answer:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`cifar-tune predict`; the exit code: 0, 3 if some images could not be read, or an error's."""
-    arguments = _parser().parse_args(argv)
-    return exit_code_of(lambda: _predict(arguments))
+    return exit_code_of(lambda: _predict(_parser().parse_args(argv)))
 
 
 def _predict(arguments: argparse.Namespace) -> int:
@@ -56,7 +58,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     failed = [answer for answer in answers if answer.error]
     if len(failed) == len(answers):
         raise DataError("\n".join(spelt(answer.error) for answer in failed))
-    sys.stdout.write(_as_json(answers) if arguments.json else _as_table(answers))
+    say(_as_json(answers) if arguments.json else _as_table(answers))
+    check_shown()
     for answer in failed:
         sys.stderr.write(f"error: {spelt(answer.error)}\n")
     return 3 if failed else 0
@@ -68,11 +71,11 @@ def find_model(path: Path) -> Path:
     Raises:
         ResultsError: no model is there.
     """
-    path = path.expanduser()
-    if path.is_file() and path.suffix == ".ckpt":
+    path = as_path(path)
+    if isfile(path) and path.suffix == ".ckpt":
         return path
-    inside = path / BEST if (path / "journal.jsonl").is_file() else path
-    if any((inside / name).is_file() for name in (CARD, MODEL)):
+    inside = path / BEST if isfile(path / "journal.jsonl") else path
+    if any(isfile(inside / name) for name in (CARD, MODEL)):
         return inside
     if inside != path:
         raise ResultsError(
@@ -113,7 +116,7 @@ def find_images(given: Sequence[Path]) -> list[Path]:
 
     files = []
     for path in given:
-        if not path.is_dir():
+        if not isdir(path):
             files.append(path)
             continue
         inside = [
@@ -195,7 +198,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     from cifar_tune.vision.data.folders import UnreadableFileError, read_file
     from cifar_tune.vision.data.pictures import PictureError, read_picture
 
-    path = Path(path).expanduser()
+    path = as_path(path)
     try:
         return read_picture(read_file(path)).pixels
     except (PictureError, UnreadableFileError) as error:
@@ -213,7 +216,7 @@ def _as_json(answers: Sequence[Answer]) -> str:
         else:
             row["classes"] = [{"class": c, "probability": p} for c, p in answer.likeliest]
         rows.append(row)
-    return json.dumps(rows, indent=2) + "\n"
+    return json.dumps(rows, indent=2)
 
 
 def _as_table(answers: Sequence[Answer]) -> str:
@@ -228,7 +231,7 @@ def _as_table(answers: Sequence[Answer]) -> str:
         "  ".join(word.ljust(w) for word, w in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _at_least_one(text: str) -> int:
@@ -238,7 +241,7 @@ def _at_least_one(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="cifar-tune predict",
         description="Name the likeliest classes of images, by a model that a search left.",
         epilog="Exit codes: 0 all answered; 2 nothing answered; 3 some images can't be read.",
@@ -277,4 +280,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    outlast_streams()
     sys.exit(main())

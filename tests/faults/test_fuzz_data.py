@@ -173,11 +173,13 @@ def bombs() -> dict[str, Any]:
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + header
     png = b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", zlib.crc32(b"IHDR" + header))
-    many = {f"train/cat/{number}.png": huge for number in range(3)}
+    many = {**SMALL, **{f"train/cat/{number}.png": huge for number in range(3)}}
     return {
         "an image of 3.6 gigapixels": PACKERS["tar"]({**SMALL, "train/cat/9.png": png}),
         "members of 63 MB of zeros": PACKERS["zip"](many),
-        "a member of 65 MB of zeros": PACKERS["tar.xz"]({"train/cat/9.png": huge + bytes(2 * MIB)}),
+        "a member of 65 MB of zeros": PACKERS["tar.xz"](
+            {**SMALL, "train/cat/9.png": huge + bytes(2 * MIB)}
+        ),
     }
 
 

@@ -126,6 +126,42 @@ def test_a_search_whose_ray_is_killed_goes_on(
     check_that_it_goes_on(arguments, folder, (folder / FILE_NAME).read_bytes())
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP])
+def test_row_36_what_a_batch_system_or_a_closed_terminal_sends_to_all_is_saved_and_named(
+    arguments: list[str], tmp_path: Path, number: signal.Signals
+) -> None:
+    """To all: Ray's processes and the trials' get it as well. Ray would end, and say nothing."""
+    folder = tmp_path / "one"
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup
+    process = begin(arguments, folder)
+    os.killpg(process.pid, number)
+    os.killpg(process.pid, number)  # a shell sends SIGHUP once more
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, output
+    *_, cause, last = output.splitlines()
+    assert cause == f"Stopped by {number.name}; everything reported is saved. Go on with:"
+    assert last == f"python -m cifar_tune.tune resume {folder}"
+    records = read_journal(folder)
+    assert [event["reason"] for event in records.of("stopped")] == [number.name]
+    if number == signal.SIGUSR1:
+        check_that_it_goes_on(arguments, folder, (folder / FILE_NAME).read_bytes())
+
+
+@pytest.mark.faults
+def test_row_36_a_search_under_nohup_outlives_its_terminal(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    words = ["nohup", *command(*arguments, "--num-samples", "2")]
+    with log.open("w") as file:
+        process = subprocess.Popen(words, stdout=file, stderr=file, start_new_session=True)
+        wait_for_results(tmp_path / "one", 3, process)
+        os.killpg(process.pid, signal.SIGHUP)
+        assert process.wait(timeout=200) == 0, log.read_text()
+    assert Results.read(tmp_path / "one").counts()["completed"] == 2
+
+
 def _descendants(ancestor: int, name: str) -> list[int]:
     """Processes of this name that descend from another."""
     parents, named = {}, []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -149,6 +150,18 @@ def test_each_candidate_and_the_chosen_one_get_fresh_seeds(story: Story) -> None
         assert trainings.counts()["completed"] == len(seeds) == count
         assert not used & seeds
         used |= seeds
+
+
+def test_trainings_are_called_by_the_trials_of_the_search(story: Story) -> None:
+    results = Results.read(story.folder)
+    lines = [line for told in story.lines for line in told]
+    for stage, ids in (
+        ("confirm-1", {one["trial_id"] for one in results.finals[1]["candidates"]}),
+        ("final-1", {results.confirmed[1]["trial_id"]}),
+    ):
+        told = [line for line in lines if line.startswith(f"{stage}  ")]
+        names = {re.search(r"(t\d{4}) seed (\d+)  ", line).groups() for line in told}  # type: ignore[union-attr]
+        assert names == {(one, str(seed)) for one in ids for seed in range(1, SEEDS + 1)}
 
 
 def test_no_training_of_the_finals_runs_twice(story: Story) -> None:

@@ -44,10 +44,14 @@ def dimension_of(entry: Mapping[str, Any]) -> Dimension:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        (3, r"is 3; it must be one of"),
+        (3, r"is 3; it must be one of .*; a value that is not searched is given with --set a=3"),
+        ([0.1, 0.2], r"is \[0\.1, 0\.2\]; .*; did you mean \{choice: \[0\.1, 0\.2\]\}\?"),
+        ("uniform", r"is 'uniform'; .*, such as \{loguniform: \[0\.01, 1\.0\]\}"),
+        (None, r"is None; .*, such as"),
         ({}, r"has no kind; give exactly one of choice"),
         ({"choice": [1], "grid": [2]}, r"has \['choice', 'grid'\]; give exactly one"),
-        ({"choise": [1]}, r"has \['choise'\]"),
+        ({"choise": [1]}, r"has \['choise'\]; .*; did you mean choice\?"),
+        ({"log_uniform": [1, 2]}, r"has \['log_uniform'\]; .*; did you mean loguniform\?"),
         ({"choice": []}, r"has choice: \[\]; give a list of at least one value"),
         ({"choice": "abc"}, r"has choice: 'abc'; give a list"),
         ({"choice": [1, 1]}, r"stands there twice"),

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from cifar_tune.errors import ResultsError
 from cifar_tune.plan.load import load_plan
 from cifar_tune.record.journal import Journal
 from cifar_tune.record.ranking import best_epoch, pick_best
 from cifar_tune.record.recorder import Recorder
 from cifar_tune.record.results import Results
-from cifar_tune.record.tables import summarise, write_tables
+from cifar_tune.record.tables import summarise, trials_csv, write_tables
 from cifar_tune.record.trials import ENDED
 
 
@@ -151,6 +152,32 @@ def test_a_decision_in_the_result_line_counts_without_an_end_line(tmp_path: Path
     report(recorder, 2, 1, 0.0, diverged=True)
     statuses = [trial.status for trial in Results.read(tmp_path).trials.values()]
     assert statuses == ["stopped", "completed", "diverged"]
+
+
+def test_a_search_is_read_by_the_word_that_names_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(begin(tmp_path), 0)
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    for folder in (tmp_path, str(tmp_path), f"~/{tmp_path.name}"):
+        results = Results.read(folder)
+        assert results.folder == tmp_path
+        assert list(results.trials) == ["t0001"]
+    with pytest.raises(ResultsError, match="~nobody-of-this-name/x holds no search"):
+        Results.read("~nobody-of-this-name/x")
+
+
+def test_fractions_in_the_table_are_for_people_and_those_in_the_summary_exact(
+    tmp_path: Path,
+) -> None:
+    recorder = begin(tmp_path)
+    create(recorder, 2)  # a learning rate of 0.1 * 3
+    report(recorder, 2, 1, 1 / 3, loss=2 / 3)
+    table = trials_csv(recorder.results)
+    assert "t0003,running,1,1,0.333333,0.666667,2,0,0.3," in table
+    assert f",{1 / 3},{2 / 3},2,0.0,{0.1 * 3}," in trials_csv(recorder.results, exact=True)
+    best = summarise(recorder.results)["best"]
+    assert (best["val_accuracy"], best["config"]["optim.lr"]) == (1 / 3, 0.1 * 3)
 
 
 def test_tables_say_what_the_journal_says(tmp_path: Path) -> None:

@@ -170,11 +170,11 @@ def test_a_running_a_stopped_and_a_killed_search_say_so_at_the_top(tmp_path: Pat
     search.report(name, 1, 0.3)
     text = Elements(written(tmp_path)).text
     assert text.index("This search is still running") < text.index("The answer")
-    assert "cifar-tune resume" not in text[: text.index("The answer")]
+    assert "cifar_tune.tune resume" not in text[: text.index("The answer")]
     search.leave()
     text = Elements(written(tmp_path)).text
     assert text.index("This search was killed") < text.index("The answer")
-    assert f"cifar-tune resume {tmp_path}" in text[: text.index("The answer")]
+    assert f"cifar_tune.tune resume {tmp_path}" in text[: text.index("The answer")]
     assert "1 interrupted" in text
 
 
@@ -188,7 +188,7 @@ def test_a_search_that_was_stopped_says_so_while_its_process_still_lives(tmp_pat
 
 def test_a_search_by_the_bohb_of_earlier_versions_can_be_read(tmp_path: Path) -> None:
     usual(tmp_path, "search.searcher=bohb", "search.scheduler=bohb").leave()
-    assert "1 interrupted" in Elements(written(tmp_path)).text
+    assert "bohb + bohb" in Elements(written(tmp_path)).text
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_finals_are_shown_with_their_interval_and_sentence(
     usual(tmp_path).finish()
     candidate = {
         "trial_id": "t0004", "epoch": 3, "val_accuracy": 0.75, "seeds": [1, 2], "mean": 0.71,
-        "accuracies": [0.7, 0.72], "std": 0.01, "train_seconds": 6.0,
+        "accuracies": [0.7, 0.72], "std": 0.01, "cost": {"multiply_adds": 12345678, "parameters": 4321},
     }  # fmt: skip
     finals: dict[str, Any] = {
         "trial_id": "t0004", "seeds": [2000000000, 2000000001, 2000000002], "test_accuracy": [0.7, 0.71, 0.72], "mean": 0.71,
@@ -273,7 +273,8 @@ def test_finals_are_shown_with_their_interval_and_sentence(
     text = Elements(written(tmp_path)).text
     assert "95 % interval 0.690 to 0.730" in text
     assert "Test accuracy of each seed seed 1 2 3 test accuracy 0.700 0.710 0.720" in text
-    assert "t0004 0.710 0.0100 2 0.750" in text  # mean, spread, seeds, what the search saw
+    # mean, spread, seeds, what the search saw, and its cost
+    assert "t0004 0.710 0.0100 2 0.750 12,345,678 4,321" in text
     assert "A tie: <the cheaper one> is taken." in text
     assert "+0.0400" in text
     assert "opened 2 times" in text

@@ -20,7 +20,7 @@ from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.machine import read_machine
 from cifar_tune.record.journal import read_journal
 from cifar_tune.record.results import Results
-from cifar_tune.search import ray_instance
+from cifar_tune.search import ray_head
 from cifar_tune.search.cluster import nodes_for
 from cifar_tune.search.ray_instance import ray_for
 
@@ -199,13 +199,13 @@ def test_sigterm_ends_the_waiting(cluster: RayNodes, place: list[str]) -> None:
 def test_a_server_that_is_no_ray_is_told_from_one(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_instance, "KNOCK_SECONDS", 0.5)
+    monkeypatch.setattr(ray_head, "KNOCK_SECONDS", 0.5)
     message = r"answers at .* timed out" if kind == "silent" else "is no Ray head; give the port"
     server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)  # listens at once
     if kind == "http":
         threading.Thread(target=server.handle_request, daemon=True).start()
     with server, pytest.raises(ResourceError, match=message):
-        ray_instance.knock(f"127.0.0.1:{server.server_port}")
+        ray_head.knock(f"127.0.0.1:{server.server_port}")
 
 
 @pytest.mark.faults

@@ -98,7 +98,7 @@ def test_a_time_budget_stops_the_search_and_leaves_it_resumable(search: Search) 
     assert results.counts()["running"] == 0
 
 
-@pytest.mark.faults  # tests/test_session.py has it with real processes
+@pytest.mark.faults  # tests/session/test_start.py has it with real processes
 def test_a_signal_stops_the_search_and_a_second_start_ends_it(search: Search) -> None:
     overrides = ("search.num_samples=12", "search.scheduler=none", "train.max_epochs=5")
     timer = threading.Timer(4.0, os.kill, (os.getpid(), signal.SIGTERM))

@@ -166,7 +166,7 @@ def test_a_searcher_of_the_users_own_takes_part(search: Search, factory: str) ->
 @pytest.mark.usefixtures("own_module")
 def test_a_searcher_that_raises_is_named(search: Search) -> None:
     _, stop = search("search.searcher=my_search:broken", "search.num_samples=3")
-    assert re.search(r"which raised KeyError: 'the third bolt' .*my_search.py", str(stop.error))
+    assert re.search(r"it raised KeyError: 'the third bolt' .*my_search.py", str(stop.error))
 
 
 @pytest.mark.usefixtures("own_module")
@@ -175,7 +175,7 @@ def test_a_searcher_that_can_not_take_in_results_ends_the_search_and_is_named(
 ) -> None:
     given = ["search.searcher=my_search:deaf", "search.num_samples=30", "train.max_epochs=1"]
     results, stop = search(*given)
-    assert "which raised ValueError: I can't hear" in str(stop.error)
+    assert "it raised ValueError: I can't hear" in str(stop.error)
     assert 0 < results.counts()["total"] < 30
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from cifar_tune.errors import ResultsError
 from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.place import ROOM_BELOW
 from cifar_tune.record.journal import Journal
 from cifar_tune.session.folder import (
     check_folder,
@@ -75,3 +77,23 @@ def test_names_are_numbered_on_from_the_highest(tmp_path: Path) -> None:
     assert results_folder(plan, "configs/grid.yaml").name == "grid-10"
     named = load_plan(None, [f"out={tmp_path}", "name=mine"])
     assert results_folder(named, "grid") == tmp_path / "mine"
+
+
+def test_a_folder_that_lies_too_deep_is_refused_before_a_trial_finds_out(tmp_path: Path) -> None:
+    """A search makes folders and files below it, whose paths are longer by a good deal."""
+    longest = os.pathconf("/", "PC_PATH_MAX") - ROOM_BELOW
+    folder = tmp_path
+    while len(str(folder)) < longest - 110:
+        folder /= "d" * 100
+    fits = folder / ("e" * (longest - len(str(folder)) - 1))
+    assert len(str(fits)) == longest
+    check_folder(fits)
+    with pytest.raises(ResultsError, match=rf"too deep: its path has {longest + 1} bytes"):
+        check_folder(fits.with_name(fits.name + "e"))
+
+
+def test_the_paths_of_a_search_are_shorter_than_the_room_that_is_left_for_them() -> None:
+    stage = "finals/confirm-1000/"
+    checkpoint = f"{stage}ray/1000/t10000000-1000/checkpoint_{10**6}/.model.ckpt.{2**22}"
+    events = f"tensorboard/finals-confirm-1000/t10000000/events.out.tfevents.{10**10}.{'h' * 64}"
+    assert max(len(checkpoint), len(events)) < ROOM_BELOW

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from command_line import command, run, wait_for_results
+from told import story as story_told
 
-from cifar_tune.errors import StorageError
+from cifar_tune.errors import EndedError, StorageError
 from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.machine import Share, read_machine
 from cifar_tune.record.journal import FILE_NAME, read_journal
 from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.results import Results
 from cifar_tune.search.configurations import Configurations
+from cifar_tune.search.session import Session
+from cifar_tune.search.stop import StopRequest
+from cifar_tune.session.outcome import finish
 from cifar_tune.session.start import storage_errors
 
 TRIALS, EPOCHS = 5, 6
@@ -244,3 +254,33 @@ def test_a_storage_that_gives_its_reason_in_words_alone_is_told_by_them(tmp_path
         storage_errors(tmp_path),
     ):
         raise OSError(reason)
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOMEM, errno.EAGAIN])
+def test_what_is_no_fault_of_the_storage_is_not_blamed_on_it(number: int, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=re.escape(os.strerror(number))), storage_errors(tmp_path):
+        raise OSError(number, os.strerror(number))
+
+
+def test_a_file_that_lies_elsewhere_is_told_by_its_own_name(tmp_path: Path) -> None:
+    other = tmp_path / "cache" / "train.npy"
+    message = f"^{other} failed: No such file or directory: {other}; "
+    with pytest.raises(StorageError, match=message), storage_errors(tmp_path / "results"):
+        other.read_bytes()
+
+
+def test_a_search_that_ray_ends_by_itself_did_not_go_well(tmp_path: Path) -> None:
+    """Ray may end one for reasons of its own; the trials that it leaves tell of it."""
+    said: list[str] = []
+    with story_told(tmp_path) as told:
+        told.begin()
+        told.end(told.create({"optim.lr": 0.1}), "interrupted")
+        session = Session(
+            recorder=told.recorder, data=None, machine=read_machine(), say=said.append,
+            share=Share(cpus=1, gpus=0, slots=1), objective=cast(Any, None), ray=ExitStack(),
+        )  # fmt: skip
+        with pytest.raises(EndedError, match=r"^Ray ended the search by itself.*go on with") as end:
+            finish(session, StopRequest(None, ""))
+    assert end.value.exit_code == 1
+    assert said[-1] == f"python -m cifar_tune.tune resume {tmp_path}"
+    assert not told.recorder.results.finished

@@ -74,7 +74,7 @@ def kind_of_file(content: bytes) -> str:
             return kind
     if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
         return "a PPM picture"
-    if not any(content):
+    if content.count(0) == len(content):
         return "nothing but zeros"
     return _kind_of_text(content)
 

@@ -136,7 +136,8 @@ def _picture(image: Image.Image) -> Picture:
     if turn in UPRIGHT:
         rgb = rgb.transpose(UPRIGHT[turn])
         changes = (*changes, TURNED)
-    return Picture(rgb.tobytes(), size, image.format or "", changes, peak)
+    form = "JPEG" if image.format == "MPO" else str(image.format)  # several JPEGs, as phones have
+    return Picture(rgb.tobytes(), size, form, changes, peak)
 
 
 def _too_large(what: str) -> str:

@@ -146,7 +146,8 @@ def _from_path(path: Path, root: Path, on_note: Note) -> Dataset:
     identity = identify(path)
     if find_entry(root, identity) is None:
         on_note(f"decoding {path} into the cache {root}; done once.")
-    return get_or_decode(root, identity, str(path), lambda: decode(path), on_note)
+    dataset = get_or_decode(root, identity, str(path), lambda: decode(path), on_note)
+    return replace(dataset, source=str(path))  # it may have been decoded from a copy elsewhere
 
 
 def _every_tenth(on_note: Note) -> Progress:

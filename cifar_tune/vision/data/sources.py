@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ LAYOUTS = (
     "test/<class>/* in PNG, JPEG, WebP, GIF, BMP, TIFF or PPM; a folder, .tar, .tar.gz, .tar.xz or "
     ".zip."
 )
-HEADS_READ = 60  # images whose sizes are looked at before all are decoded
+HEADS_READ, HEADS_BYTES = 60, 64 << 20  # images whose sizes are looked at before all are decoded
 
 
 @dataclass(frozen=True)
@@ -103,28 +103,37 @@ def look_at(path: Path) -> Seen:
     Folders and zips have their names apart; a packed tar is unpacked for them, 3 s for 60,000.
     """
     check_exists(path)
-    tree, sizes = Tree(str(path)), Counter[tuple[int, int]]()
+    tree, heads = Tree(str(path)), Heads()
     batches: dict[OfficialKind, set[str]] = {}
     for member in read_members(path):
         if kind := official_kind(member.name):
             batches.setdefault(kind, set()).add(member.name.rsplit("/", 1)[-1])
-        elif tree.take(member.name) and sizes.total() < HEADS_READ:
-            sizes.update(_size_in_head(member))
+        elif tree.take(member.name):
+            heads.look_at(member)
     _check_one_layout(path, batches, tree)
     for kind, names in batches.items():
         check_complete(str(path), kind, names)
         return Seen(kind, CLASSES, TRAIN_IMAGES, TEST_IMAGES)
     classes, counts = tree.classes(), tree.counts()
     train, test = (tuple(counts[split][name] for name in classes) for split in SPLITS)
-    extremes = smallest_and_largest(sizes) if sizes else None
-    return Seen("images", classes, train, test, tree.notes(), extremes, sizes.total())
+    extremes = smallest_and_largest(heads.sizes) if heads.sizes else None
+    return Seen("images", classes, train, test, tree.notes(), extremes, len(heads.sizes))
 
 
-def _size_in_head(member: Member) -> list[tuple[int, int]]:
-    try:
-        return [size_of_picture(member.read())]
-    except (PictureError, UnreadableFileError):  # told with all else that is damaged
-        return []
+class Heads:
+    """The sizes of the first images, as their heads have them."""
+
+    def __init__(self) -> None:
+        self.sizes: list[tuple[int, int]] = []
+        self._bytes_left = HEADS_BYTES
+
+    def look_at(self, member: Member) -> None:
+        """Reads one more, unless it is enough; damaged ones are told when all are decoded."""
+        if len(self.sizes) < HEADS_READ and self._bytes_left > 0:
+            with contextlib.suppress(PictureError, UnreadableFileError):
+                content = member.read()
+                self._bytes_left -= len(content)
+                self.sizes.append(size_of_picture(content))
 
 
 def decode(path: Path, checksums: OfficialChecksums | None = None) -> Decoded:

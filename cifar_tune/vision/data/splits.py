@@ -57,13 +57,14 @@ def sizes_of(config: DataConfig, images: int, classes: int) -> Sizes:
     if left < classes:
         raise DataError(
             f"{held}, which leaves {left} of {images} training images; at least one of each of "
-            f"{classes} classes must remain. Make them smaller, or add images."
+            f"{classes} classes must remain. Make them smaller (auto goes by the set), or add "
+            "images."
         )
     train = left if config.train_size is None else config.train_size
     if train > left:
         raise DataError(
             f"data.train_size is {train}, but {held}, which leaves {left} of {images} training "
-            "images. Make one of the three smaller."
+            "images. Make one of the three smaller, or data.train_size null: all that are left."
         )
     for name, value in (("val_size", val), ("train_size", train)):
         if value < classes:

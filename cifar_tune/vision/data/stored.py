@@ -102,7 +102,7 @@ def read_meta(folder: Path) -> Meta:
     if meta.fingerprint != _fingerprint(meta.classes, meta.digests):
         raise DamagedEntryError(f"{META_NAME} does not fit its own fingerprint")
     if meta.kind == "images" and meta.decoder != VERSION:
-        raise OutdatedEntryError("an earlier version read image files in another way")
+        raise OutdatedEntryError("another version read image files in another way")
     return meta
 
 

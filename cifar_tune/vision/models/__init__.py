@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from cifar_tune.errors import PlanError
-from cifar_tune.plan.own_code import OwnCode, current_directory_importable, nearest, told
+from cifar_tune.plan.own_code import OwnCode, current_directory_importable, nearest
 from cifar_tune.vision.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -62,8 +63,16 @@ def build_model(config: ModelConfig, num_classes: int) -> nn.Module:
         return cifar_resnet18(num_classes)
     if ":" not in config.name:
         raise PlanError(_unknown(config.name))
-    with current_directory_importable():  # for what it imports when it is called
-        return _build_users_own(_own(config.name), config, num_classes)
+    return _build_users_own(_own(config.name), config, num_classes)
+
+
+def guarded_calls(config: ModelConfig) -> AbstractContextManager[None]:
+    """Where the network of a plan is called: the user's own may raise anything, or try to leave.
+
+    Raises:
+        PlanError: it did; with file and line.
+    """
+    return _own(config.name).guarded("calling it") if ":" in config.name else nullcontext()
 
 
 def _own(name: str) -> OwnCode:
@@ -80,10 +89,9 @@ def _build_users_own(own: OwnCode, config: ModelConfig, num_classes: int) -> nn.
     from torch import nn
 
     build = own.load()
-    try:
+    # The path is for what it imports when it is called.
+    with current_directory_importable(), own.guarded("building it"):
         model = build(config, num_classes)
-    except Exception as error:
-        raise own.error(f"; building it raised {told(error)}") from error
     if not isinstance(model, nn.Module):
         raise own.error(
             f", which returned {type(model).__name__}; it must return a torch.nn.Module"
@@ -98,13 +106,8 @@ def _check_output(own: OwnCode, model: nn.Module, num_classes: int) -> None:
 
     training = model.training
     model.eval()  # leaves running statistics and the random state as they are
-    with torch.no_grad():
-        try:
-            logits = model(torch.zeros(2, 3, 32, 32))
-        except Exception as error:
-            raise own.error(
-                f"; calling it on images [2, 3, 32, 32] raised {told(error)}"
-            ) from error
+    with torch.no_grad(), own.guarded("calling it on images [2, 3, 32, 32]"):
+        logits = model(torch.zeros(2, 3, 32, 32))
     model.train(training)
     shape = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if shape != [2, num_classes]:
@@ -115,7 +118,8 @@ def _check_output(own: OwnCode, model: nn.Module, num_classes: int) -> None:
 
 
 def _unknown(name: str) -> str:
+    hint = _own(name).meant() or nearest(name, MODEL_NAMES)
     return (
         f"model.name is {name!r}; it must be one of {', '.join(MODEL_NAMES)}, or your own as"
-        f" package.module:build{nearest(name, MODEL_NAMES)}"
+        f" package.module:build{hint}"
     )

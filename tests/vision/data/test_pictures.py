@@ -114,6 +114,14 @@ def odd_pictures() -> dict[str, tuple[bytes, np.ndarray | None]]:
         "large.jpg": (saved(picture(7, 900, 700), "JPEG"), None),
         "narrow.png": (saved(picture(7, 1, 400), "PNG"), None),
     }  # fmt: skip
+    frames = [Image.new("RGB", (32, 32), colour) for colour in ("red", "blue")]
+    first = np.asarray(frames[0])
+    for form in ("GIF", "PNG", "WEBP", "TIFF"):
+        options = {"save_all": True, "append_images": frames[1:]}
+        options |= {"lossless": True} if form == "WEBP" else {}
+        odd[f"several.{form.lower()}"] = (saved(frames[0], form, **options), first)
+    phone = {"save_all": True, "append_images": [picture(8)], "quality": 95}
+    odd["several.jpg"] = (saved(frames[0], "MPO", **phone), None)
     for number in range(1, 9):
         for form in ("PNG", "TIFF", "WEBP"):
             options = {"lossless": True} if form == "WEBP" else {}
@@ -171,6 +179,12 @@ def test_a_clear_colour_shows_the_ground_whatever_lies_under_it() -> None:
         image = Image.new("RGBA", (80, 60), under)
         image.putalpha(0)
         assert read_picture(saved(image, "PNG")).pixels.min() == 255
+
+
+def test_several_jpegs_in_a_file_are_a_jpeg() -> None:
+    seen = read_picture(ODD["several.jpg"][0])
+    assert (seen.form, seen.changes) == ("JPEG", ())
+    assert seen.pixels[..., 0].min() > 240
 
 
 def test_changes_are_told_for_the_notes() -> None:

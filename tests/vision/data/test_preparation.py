@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,16 @@ def test_only_a_config_that_says_so_falls_back_to_the_drawn_set(
     assert dataset.kind == "drawn"
     assert "built-in DRAWN set, not CIFAR-10" in dataset.notes[-1]
     assert dataset.notes[-1] in notes
+
+
+def test_a_dataset_is_told_by_the_path_that_was_given(
+    image_tree: Path, tmp_path: Path, notes: list[str]
+) -> None:
+    first = prepare(DataConfig(path=str(image_tree)), notes.append)
+    copy = shutil.copytree(image_tree, tmp_path / "copy", copy_function=shutil.copy2)
+    second = prepare(DataConfig(path=str(copy)), notes.append)
+    assert (first.source, second.source) == (str(image_tree), str(copy))
+    assert second.folder == first.folder  # and is decoded once
 
 
 def test_what_is_found_is_said_in_a_line_and_nothing_is_touched(

@@ -177,12 +177,16 @@ def test_held_out_splits_say_when_the_cache_was_damaged_meanwhile(
     assert len(open_confirm_split(drawn, make_config())) == 20
 
 
-def test_only_the_finals_open_the_held_out_splits() -> None:
+def test_the_test_split_is_opened_by_the_task_alone_and_that_is_asked_for_by_the_finals_alone() -> (
+    None
+):
     package = Path(__file__).parents[3] / "cifar_tune"
-    users = {
-        file.relative_to(package).as_posix()
+    texts = {
+        file.relative_to(package).as_posix(): file.read_text(encoding="utf-8")
         for file in package.rglob("*.py")
-        if "data.held_out import" in file.read_text(encoding="utf-8")
     }
-    assert users
-    assert all(user.startswith("finals/") for user in users)
+    opening = {name for name, text in texts.items() if "open_test_split" in text}
+    assert opening == {"vision/data/held_out.py", "vision/task.py"}
+    asking = {name for name, text in texts.items() if ".held_out(" in text}
+    assert asking
+    assert all(name.startswith(("finals/", "vision/")) for name in asking)

@@ -30,6 +30,20 @@ def wrong_outputs(config, num_classes):
 def wrong_inputs(config, num_classes): return nn.Linear(7, num_classes)
 def broken(config, num_classes): raise ValueError("no such width")
 not_callable = 3
+
+def leaves(config, num_classes):
+    raise SystemExit("no weights here")
+
+class LeavesLater(nn.Linear):
+    def forward(self, x):
+        raise KeyboardInterrupt
+
+def leaves_later(config, num_classes): return LeavesLater(1, num_classes)
+
+def wanders(config, num_classes):
+    import os
+    os.chdir("/")
+    return build(config, num_classes)
 """
 
 
@@ -51,7 +65,7 @@ def test_every_model_gives_one_logit_a_class(name: str) -> None:
 def test_torchvision_is_imported_for_resnet18_alone() -> None:
     code = (
         "import sys\n"
-        "from cifar_tune.plan.config import ModelConfig\n"
+        "from cifar_tune.vision.config import ModelConfig\n"
         "from cifar_tune.vision.models import build_model, check_model_name\n"
         "check_model_name('resnet18')\n"
         "assert 'torch' not in sys.modules\n"
@@ -82,6 +96,8 @@ def test_the_users_own_model_is_found_in_the_current_directory(own_module: str) 
         ("wrong_outputs", r"made \[2, 5\] of images .* logits \[batch, 4\]"),
         ("wrong_inputs", r"calling it on images \[2, 3, 32, 32\] raised RuntimeError"),
         ("broken", r"building it raised ValueError: no such width at .*\.py:14"),
+        ("leaves", r"building it called sys\.exit\('no weights here'\) at .*\.py:18; it must"),
+        ("leaves_later", r"calling it on images .* raised KeyboardInterrupt at .*\.py:22"),
     ],
 )
 def test_what_is_wrong_with_the_users_model_is_told(
@@ -91,12 +107,19 @@ def test_what_is_wrong_with_the_users_model_is_told(
         build_model(ModelConfig(name=f"{own_module}:{attribute}"), num_classes=4)
 
 
+def test_building_it_leaves_the_directory_as_it_was(own_module: str) -> None:
+    before = Path.cwd()
+    build_model(ModelConfig(name=f"{own_module}:wanders"), num_classes=5)
+    assert Path.cwd() == before
+
+
 @pytest.mark.parametrize(
     "act", [check_model_name, lambda name: build_model(ModelConfig(name=name), 4)]
 )
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("nets.small", r"must be one of .* did you mean nets\.small:build\?"),
         ("resnet99", "must be one of net, resnet9, resnet18, .* did you mean resnet9?"),
         ("no_such_module:build", "no module no_such_module that can be imported"),
         ("no_such.module:build", "no module no_such.module that can be imported .ModuleNotFound"),
