@@ -11,7 +11,7 @@ from cifar_tune.errors import EndedError, NoUsableTrialError
 from cifar_tune.files import BEST
 from cifar_tune.finals.opening import score_winner
 from cifar_tune.finals.stages import Finals
-from cifar_tune.plan.task import Exports, Say, columns_of, in_words, score_name, task_of
+from cifar_tune.plan.task import Exports, Say, Scores, columns_of, in_words, score_name, task_of
 from cifar_tune.record.journal import resume_command
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import failures, finals_of, model_in_words, write_tables
@@ -68,7 +68,9 @@ def _judge_winner(
     # A time budget buys an answer; what else stops a search leaves it to whoever goes on.
     if checkpoint is None or stop.reason not in (None, TIME_BUDGET, ASKED_FOR):
         return
-    if session.plan.finals.seeds:
+    if not isinstance(task_of(session.plan), Scores):
+        session.say("The task can't score models on held-out data, so there are no finals.")
+    elif session.plan.finals.seeds:
         finals.run(seconds_left)
     else:
         score_winner(session, checkpoint, again=finals.again)

@@ -168,11 +168,11 @@ def test_a_kill_on_the_way_leaves_a_whole_model_and_the_next_start_goes_on(
     step: str, recorder: Recorder, data: VisionData, tmp_path: Path, monkeypatch: Any
 ) -> None:
     def kill(*args: Any, **kwargs: Any) -> None:
-        raise Killed
+        raise Killed("there")
 
     with monkeypatch.context() as patch:
         patch.setattr(module.shutil if step == "copytree" else module, step, kill)
-        with pytest.raises(Killed, match=""):
+        with pytest.raises(Killed, match="there"):
             handed(recorder, data, None)
     assert width_in(tmp_path / "best") == WIDTHS["winner"]
     assert handed(recorder, data, None)
