@@ -36,7 +36,7 @@ IN_REPOSITORY = re.compile(
     r"(?:\.ci|benchmarks|configs|docker|docs|tests)/[\w./*-]+|requirements[\w.]*"
 )
 FILE_OPTIONS = ("-f", "--file", "-r", "--requirement")
-NO_FIELDS = (".json", ".ckpt", ".safetensors", ".pt2")  # `model.json` is a file
+NO_FIELDS = (".json", ".ckpt", ".safetensors", ".pt2", ".onnx")  # `model.json` is a file
 FOREIGN = {
     "buildah", "cd", "docker", "git", "kubectl", "optuna-dashboard", "pip", "python", "ray", "sbatch",
     "source", "tensorboard",
@@ -189,6 +189,8 @@ def _parsed(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Names
     try:
         with redirect_stdout(said), redirect_stderr(said):
             arguments = parser.parse_args(words)
+    except CifarTuneError as error:
+        return [str(error)]
     except SystemExit as end:
         return [said.getvalue().strip().rpartition("error: ")[2]] if end.code else []
     return [f"no flag {word}" for word in short] or arguments  # argparse takes a part of a name
