@@ -134,5 +134,5 @@ def test_what_workers_can_not_share_is_refused() -> None:
     few = toy_data(100, 1)
     with pytest.raises(DataError, match=r"1 validation images are shared by 2 processes"):
         fit_with_workers(toy_run(2), few, workers=2)
-    with pytest.raises(DataError, match=r"data\.batch_size is 1, shared by 2 processes"):
+    with pytest.raises(DataError, match=r"data\.batch_size is 1\), shared by 2 processes"):
         fit_with_workers(toy_run(2, data__batch_size=1), DATA, workers=2)
