@@ -38,7 +38,7 @@ class BowlSearch(SearchConfig):
     modes: ClassVar[Mapping[str, Mode]] = {"depth": "max"}
 
     metric: str = "depth"
-    space: dict[str, dict[str, Any]] = {"point.x": {"uniform": [-1.0, 1.0]}}  # noqa: RUF012
+    space: dict[str, Any] = {"point.x": {"uniform": [-1.0, 1.0]}}  # noqa: RUF012
 
 
 class BowlPlan(Plan, BowlRun):

@@ -174,7 +174,7 @@ class VisionSearch(SearchConfig):
     def _check_metric(cls, metric: str) -> str:
         return known_metric(metric, MODES)
 
-    space: dict[str, dict[str, Any]] = Field(
+    space: dict[str, Any] = Field(
         default={
             "optim.lr": {"loguniform": [0.01, 1.0]},
             "optim.weight_decay": {"loguniform": [1e-5, 1e-2]},

@@ -18,9 +18,9 @@ from saved_models import begin_search, report_trial, save_model
 from toy_images import CLASSES, toy_data
 
 from cifar_tune.errors import DataError, ResourceError, ResultsError
-from cifar_tune.plan.config import Plan, SearchConfig, TrainConfig
 from cifar_tune.record.journal import Journal
 from cifar_tune.vision.best import write_winner
+from cifar_tune.vision.config import VisionPlan, VisionSearch, VisionTrain
 from cifar_tune.vision.predict import find_model, load_model, main, read_image
 
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -32,7 +32,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The results folder of a search of one trial, with its `best/`."""
     folder = tmp_path_factory.mktemp("search")
     save_model(folder / "ray" / "model.ckpt", model__width=2)
-    plan = Plan(train=TrainConfig(max_epochs=1), search=SearchConfig(num_samples=1))
+    plan = VisionPlan(train=VisionTrain(max_epochs=1), search=VisionSearch(num_samples=1))
     with Journal(folder) as journal:
         recorder = begin_search(journal, plan)
         report_trial(recorder, 0, 0.5, "ray/model.ckpt")
