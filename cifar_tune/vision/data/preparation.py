@@ -147,7 +147,7 @@ def _from_path(path: Path, root: Path, on_note: Note) -> Dataset:
     if find_entry(root, identity) is None:
         on_note(f"decoding {path} into the cache {root}; done once.")
     dataset = get_or_decode(root, identity, str(path), lambda: decode(path), on_note)
-    return replace(dataset, source=str(path))  # it may have been decoded from a copy elsewhere
+    return replace(dataset, source=str(path))  # it may have been decoded through a link elsewhere
 
 
 def _every_tenth(on_note: Note) -> Progress:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
 from pathlib import Path
 
 import pytest
@@ -61,9 +60,11 @@ def test_a_dataset_is_told_by_the_path_that_was_given(
     image_tree: Path, tmp_path: Path, notes: list[str]
 ) -> None:
     first = prepare(DataConfig(path=str(image_tree)), notes.append)
-    copy = shutil.copytree(image_tree, tmp_path / "copy", copy_function=shutil.copy2)
-    second = prepare(DataConfig(path=str(copy)), notes.append)
-    assert (first.source, second.source) == (str(image_tree), str(copy))
+    link = tmp_path / "elsewhere" / image_tree.name
+    link.parent.mkdir()
+    link.symlink_to(image_tree)
+    second = prepare(DataConfig(path=str(link)), notes.append)
+    assert (first.source, second.source) == (str(image_tree), str(link))
     assert second.folder == first.folder  # and is decoded once
 
 
