@@ -197,9 +197,8 @@ class TrackingConfig(Section):
 class RunConfig(Section):
     """One training: what every task's has; a task's own class adds its sections."""
 
-    task_name: ClassVar[str] = ""
-    """The task whose training it is; of a user's own task it is filled in when that is found."""
-
+    task: str = "vision"
+    """What is trained: a task of this package, or your own as `package.module:Task`."""
     seed: Annotated[Seed, Flag("N")] = 0
     """Seed of the search; trial i trains with seed + i."""
     train: TrainConfig = TrainConfig()
@@ -212,8 +211,8 @@ class RunConfig(Section):
     @classmethod
     def sections(cls) -> list[str]:
         """Names of the sections of one training, the task's own first."""
-        own = [name for name in cls.run_class().model_fields if name not in ("seed", "train")]
-        return [*own, "train"]
+        fields = cls.run_class().model_fields
+        return [*(name for name in fields if name not in RunConfig.model_fields), "train"]
 
     def with_values(self, values: Mapping[str, Value], seed: int) -> Any:
         """The run of one trial: this one with searched values and its own seed."""
@@ -221,7 +220,7 @@ class RunConfig(Section):
         for field, value in values.items():
             section, _, key = field.partition(".")
             base[section][key] = value
-        return self.run_class().model_validate({"seed": seed, **base})
+        return self.run_class().model_validate({"task": self.task, "seed": seed, **base})
 
     def as_values(self) -> dict[str, Any]:
         """One training as plain values; of a whole plan, the training in it."""
@@ -232,8 +231,6 @@ class RunConfig(Section):
 class Plan(RunConfig):
     """A whole search: what every task's has. A task's own class adds its sections."""
 
-    task: str = "vision"
-    """What is trained: a task of this package, or your own as `package.module:Task`."""
     name: Annotated[str | None, Flag("NAME")] = None
     """Folder of the results in `out`; none: the config's name and the next free number."""
     out: Annotated[str, Flag("DIR"), Field(validate_default=True)] = "results"

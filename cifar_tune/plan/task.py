@@ -262,7 +262,6 @@ def find_task(name: str) -> Task:
     missing = [part for part in Task.__annotations__ if not hasattr(made, part)]
     if missing:
         raise own.error(f", which has no {missing[0]}; a task has all of cifar_tune.plan.task.Task")
-    made.Plan.run_class().task_name = name
     return made
 
 

@@ -28,7 +28,9 @@ class Recorder(PicklesAsNothing):
     def __init__(self, journal: Journal, observers: Sequence[Observer] = ()) -> None:
         self.journal = journal
         self.observers = list(observers)
-        self.results = Results.from_records(journal.folder, journal.records)
+        records, folder = journal.records, journal.folder
+        new = not records.events
+        self.results = Results(folder=folder) if new else Results.from_records(folder, records)
 
     def write(self, event: str, **values: Any) -> None:
         """Append one event; it is on the disk when this returns.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cifar_tune.errors import ResultsError
 from cifar_tune.files import RAY, as_path
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import plan_from
@@ -52,7 +53,9 @@ class Results:
 
     @classmethod
     def from_records(cls, folder: Path, records: Records) -> Results:
-        """The search that these events tell."""
+        """The search that these events tell; a ResultsError if there are none."""
+        if not records.events:
+            raise ResultsError(f"{folder} holds no search; start one with --name {folder.name}")
         results = cls(folder=folder)
         for event in records.events:
             wrong = what_is_wrong(event)

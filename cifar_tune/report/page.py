@@ -17,7 +17,6 @@ from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
 from cifar_tune import __version__
-from cifar_tune.errors import ResultsError
 from cifar_tune.files import write_atomically
 from cifar_tune.plan.task import Panel, Panels, columns_of, in_words, task_of
 from cifar_tune.record.journal import Records, is_running, locked, read_journal
@@ -61,7 +60,7 @@ def write_report(folder: Path) -> Path:
     """
     folder = folder.absolute()
     records = read_journal(folder)
-    return _write_page(_search_of(folder, records), records)
+    return _write_page(Results.from_records(folder, records), records)
 
 
 def _write_page(results: Results, records: Records) -> Path:
@@ -78,17 +77,11 @@ def rebuild(folder: Path) -> Path:
     """
     folder = folder.absolute()
     records = read_journal(folder)
-    results = _search_of(folder, records)
+    results = Results.from_records(folder, records)
     with locked(folder):
         write_settings(results)
         write_tables(results)
     return _write_page(results, records)
-
-
-def _search_of(folder: Path, records: Records) -> Results:
-    if not records.events:
-        raise ResultsError(f"{folder} holds no search: its journal has no whole line")
-    return Results.from_records(folder, records)
 
 
 def state_of(folder: Path, records: Records) -> str:

@@ -218,8 +218,6 @@ def _settled(
     A cluster is joined as long as this lasts.
     """
     folder, recorded = results.folder, results.plan
-    if not results.events:
-        raise ResultsError(f"{folder} holds no search; start one with --name {folder.name}")
     _check_links(folder)
     if records.torn_lines:
         say("The journal's last line was torn by a crash and is dropped.")

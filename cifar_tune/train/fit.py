@@ -107,7 +107,7 @@ def _fit(
     gpu: bool,
     options: Mapping[str, Any] | None = None,
 ) -> FitResult:
-    task = find_task(run.task_name)
+    task = find_task(run.task)
     module, datamodule = task.build(run, part, fresh=resume_from is None)
     options = {**task.trainer_options(run), **(options or _alone())}
     trainer = _trainer(run, callbacks, fast_dev_run, gpu, options)

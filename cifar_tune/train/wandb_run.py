@@ -62,7 +62,7 @@ def describe(
     The config is the whole run without what may tell whose machine it is, such as a path.
     """
     config = run.as_values()
-    for field in find_task(run.task_name).private:
+    for field in find_task(run.task).private:
         section, _, key = field.partition(".")
         del config[section][key]
     config |= {"trial_id": trial_id, "searched": dict(values)}
@@ -70,7 +70,7 @@ def describe(
     if is_of_finals(folder):
         search, name = folder.parent.parent, f"{folder.name}-{trial_id}"
         group, job = f"{search.name}-finals", folder.name.rpartition("-")[0] or folder.name
-    tags = [plan.search.searcher, plan.search.scheduler, *find_task(run.task_name).tags(run)]
+    tags = [plan.search.searcher, plan.search.scheduler, *find_task(run.task).tags(run)]
     arguments = {
         "project": plan.tracking.wandb,
         "id": plain_name(f"{search.name}-{name}"),

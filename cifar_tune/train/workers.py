@@ -104,7 +104,7 @@ class _Others:
         resume_from: Path | None,
     ) -> None:
         context = multiprocessing.get_context("forkserver")
-        preloaded = [*PRELOADED, *find_task(run.task_name).modules]
+        preloaded = [*PRELOADED, *find_task(run.task).modules]
         context.set_forkserver_preload(preloaded)
         self._ended = threading.Event()
         self._processes = []

@@ -152,8 +152,6 @@ class VisionTrain(TrainConfig):
 class VisionRun(RunConfig):
     """One training of an image classifier."""
 
-    task_name: ClassVar[str] = "vision"
-
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     optim: OptimConfig = OptimConfig()

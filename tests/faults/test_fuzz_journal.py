@@ -47,7 +47,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     asked = {"candidates": 2, "seeds": 1, "flip_averaging": False}
     search.write("finals_began", number=1, asked=asked, candidates=[{**told, "values": {}, "val_accuracy": 0.6}], seeds=1)  # fmt: skip
     search.write("confirmed", **told, optimism=0.1, confirm={"statement": "it is better"})
-    search.write("test_opened", **told, fingerprint="f", models=[], lost={}, flip_averaging=False, again=False)  # fmt: skip
+    search.write("test_opened", **told, fingerprint="f", models=[{"file": "finals/final/1.ckpt"}], lost={}, flip_averaging=False, again=False)  # fmt: skip
     search.write("test_scored", **told, seeds=[0], test_accuracy=[0.5], mean=0.5, std=None, ci95=None, lost={}, test_images=60, flip_averaging=False)  # fmt: skip
     search.write("stopped", reason="a signal")
     search.write("finished")

@@ -13,7 +13,7 @@ from ray_nodes import ray_nodes
 
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.load import load_plan
-from cifar_tune.session.resume import check_same_plan
+from cifar_tune.session.changes import check_same_plan
 from cifar_tune.tune import main
 
 ODD = [

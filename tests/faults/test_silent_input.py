@@ -17,7 +17,7 @@ FLAGS = {
     "grace above the end": ("--set search.grace_period=20", "search.grace_period is 20, above train.max_epochs, which is 9; lower it"),
     "halving into one": ("--set search.reduction_factor=1", "search.reduction_factor is 1; it must be greater than or equal to 2"),
     "endless retries": ("--set search.max_failures=-5", "search.max_failures is -5; it must be greater than or equal to 0"),
-    "a metric never logged": ("--set search.metric=val_f1", "search.metric is 'val_f1'; it must be 'val_accuracy' or 'val_loss'"),
+    "a metric never logged": ("--set search.metric=val_f1", "search.metric is 'val_f1'; it must be one of val_accuracy, val_loss, val_macro_f1,"),
     "a misspelt resource": ("--set resources.gpu_per_trial=1", "is not a field of the plan; did you mean resources.gpus_per_trial?"),
     "one and a half GPUs": ("--gpus-per-trial 1.5", "--gpus-per-trial is 1.5; give a share below 1, such as 0.5, or a whole number"),
     "reversed bounds": ("--set search.space.optim.lr={uniform: [1, 0.1]}", "search.space.optim.lr has uniform: [1, 0.1]; low must be below high: swap them"),

@@ -221,3 +221,13 @@ def trained(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> Non
 
     reporter.report = note_and_report
     fit_objective(run, data, reporter, resume_from)
+
+
+def interrupt_itself() -> None:
+    """Raises what Ctrl-C does, without a signal."""
+    raise KeyboardInterrupt
+
+
+def use_up() -> None:
+    """Raises what ends a generator."""
+    next(iter(()))

@@ -35,21 +35,13 @@ def leaving(by: Callable[[], Any]) -> Callable[..., None]:
     return objective
 
 
-def interrupt_itself() -> None:
-    raise KeyboardInterrupt
-
-
-def use_up() -> None:
-    next(iter(()))
-
-
 @pytest.mark.parametrize(
     ("by", "reason"),
     [
         (lambda: sys.exit(0), r"called sys.exit(0) at"),
         (lambda: os._exit(0), r"called os._exit(0) at"),
-        (interrupt_itself, r"raised KeyboardInterrupt at"),
-        (use_up, r"raised StopIteration at"),
+        (objectives.interrupt_itself, r"raised KeyboardInterrupt at"),
+        (objectives.use_up, r"raised StopIteration at"),
     ],
 )
 def test_a_training_that_leaves_is_a_failed_trial_with_its_reason(

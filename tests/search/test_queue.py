@@ -109,6 +109,7 @@ def test_a_searcher_of_the_users_own_that_raises_is_named(recorder: Recorder) ->
     recorder.results.plan = PLAN.model_copy(update={"search": search})
     queue = queue_of(recorder, Raising(KeyError("the third bolt")))
     with pytest.raises(
-        PlanError, match=r"'my\.code:factory', which raised KeyError: .* for trial 1"
+        PlanError,
+        match=r"'my\.code:factory'; asked for trial 1 it raised KeyError: .*test_queue\.py:",
     ):
         queue.suggest("a")

@@ -64,7 +64,9 @@ def test_images_are_left_out_with_a_reason(tmp_path: Path) -> None:
     dataset = prepare_drawn(lambda _: None, 400, 100)
     other = WrittenSearch(tmp_path / "other", *SIZES, fingerprint=dataset.fingerprint).results
     assert "not of this plan's" in shown(other, LABELS[:5])
-    large = WrittenSearch(tmp_path / "large", fingerprint=dataset.fingerprint).results
+    large = WrittenSearch(
+        tmp_path / "large", "data.val_size=5000", fingerprint=dataset.fingerprint
+    ).results
     assert "can't be shown" in shown(large, LABELS)
 
 
