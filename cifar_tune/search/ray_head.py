@@ -8,6 +8,7 @@ import socket
 from cifar_tune.errors import ResourceError
 
 KNOCK_SECONDS = 4.0  # Ray itself tries a dead address, or a server of another kind, for minutes
+# gRPC is HTTP/2 (RFC 9113): each side begins with a frame of settings, the client after a greeting.
 SETTINGS, FRAME_HEAD = b"\x04", 9  # a frame's type, in the fourth of its first nine bytes
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + SETTINGS + b"\0" * 5
 

@@ -12,8 +12,8 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from cifar_tune.errors import ResourceError
@@ -23,6 +23,8 @@ from cifar_tune.plan.preflight import has_own_code
 from cifar_tune.plan.task import Say
 from cifar_tune.process import STOPPING, current_directory
 from cifar_tune.search.ray_head import first_line, head_of, knock
+
+log = logging.getLogger(__name__)
 
 WORKER_SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # trials run where the command was given
@@ -41,19 +43,17 @@ DRIVER_SETTINGS = {
     **WORKER_SETTINGS,
 }
 LOCAL_SETTINGS = {
-    # Prestarted workers are not the ones that trials get here: on two cores four processes would
-    # import torch at once, and the first step would come twice as late.
+    # One process for each CPU; ours are as many as run trials, at the time when they are wanted.
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_worker_prestart": "0",
 }
-SECRET_VARIABLES = {
-    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN",
-}  # fmt: skip
+PRELOADED = "RAY_preload_python_modules"  # what each process imports before it gets its trial
 SOCKET = "/ray/session_2026-01-31_23-59-59_999999_4194304/sockets/plasma_store"
 SOCKET_BYTES = 107 if sys.platform != "darwin" else 103  # the longest path of a Unix socket
 SHARED_MEMORY = Path("/dev/shm")
 SHARED_BYTES = 512_000_000  # three times what the first task's own data take
-# gRPC is HTTP/2 (RFC 9113): each side begins with a frame of settings, the client after a greeting.
+WAITING_SECONDS = 24 * 60 * 60  # a process started ahead waits so long for its trial
+ANSWER_SECONDS = 10.0
 
 
 def check_place(say: Say) -> None:
@@ -81,8 +81,13 @@ def check_place(say: Say) -> None:
 
 
 @contextmanager
-def ray_for(plan: Plan, machine: Machine) -> Iterator[None]:
+def ray_for(plan: Plan, machine: Machine, *, imports: Sequence[str] = ()) -> Iterator[None]:
     """The Ray that a plan asks for; one that this process has already is used, and goes on.
+
+    Args:
+        plan: as loaded.
+        machine: this machine.
+        imports: modules that each process of a Ray of our own imports before it has a trial.
 
     Raises:
         ResourceError: there is no such cluster, it can't be joined, or this process is in another.
@@ -95,7 +100,7 @@ def ray_for(plan: Plan, machine: Machine) -> Iterator[None]:
         yield
         return
     if plan.resources.address is None:
-        with _own_ray(machine, plan):
+        with _own_ray(machine, plan, imports):
             yield
         return
     _join(plan.resources.address, plan)
@@ -120,18 +125,62 @@ def _check_joined(address: str | None) -> None:
 
 
 @contextmanager
-def _own_ray(machine: Machine, plan: Plan) -> Iterator[None]:
+def _own_ray(machine: Machine, plan: Plan, imports: Sequence[str]) -> Iterator[None]:
     """One of this process alone; its logs go with it, unless an error makes them worth reading."""
     import ray
 
-    with _place_for_token():
+    with _place_for_token(), _environment_as_it_is():
+        os.environ[PRELOADED] = ",".join(imports)
         _start(machine, plan)
         session = ray._private.worker._global_node.get_session_dir_path()
         try:
             yield
         finally:
             ray.shutdown()
+            del os.environ[PRELOADED]
         shutil.rmtree(session, ignore_errors=True)
+
+
+@contextmanager
+def _environment_as_it_is() -> Iterator[None]:
+    """Trials inherit it: Tune hands variables on once more, keys among them, into Ray's logs; and
+    a process that was started ahead does not fit a trial that comes with variables of its own."""
+    from ray.tune.execution import class_cache
+
+    before = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
+    _set(class_cache.DEFAULT_ENV_VARS)
+    class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
+    try:
+        yield
+    finally:
+        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = before
+
+
+def get_ready(processes: int) -> None:
+    """Start so many processes, with their imports, ahead of the trials that will take them.
+
+    In a Ray that is not ours trials begin as they would without.
+    """
+    if not os.environ.get(PRELOADED):
+        return
+    import grpc
+    import ray
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import node_manager_pb2, node_manager_pb2_grpc
+
+    (node,) = ray.nodes()
+    place = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
+    request = node_manager_pb2.PrestartWorkersRequest(
+        job_id=bytes.fromhex(ray.get_runtime_context().get_job_id()),
+        num_workers=processes,
+        keep_alive_duration_secs=WAITING_SECONDS,
+    )
+    with closing(init_grpc_channel(place)) as channel:
+        raylet = node_manager_pb2_grpc.NodeManagerServiceStub(channel)
+        try:
+            raylet.PrestartWorkers(request, timeout=ANSWER_SECONDS)
+        except grpc.RpcError as error:
+            log.warning("Ray starts no processes ahead, so trials begin later: %s", error)
 
 
 @contextmanager
@@ -160,11 +209,8 @@ def _place_for_token() -> Iterator[None]:
 def _start(machine: Machine, plan: Plan) -> None:
     """Start it; it joins no other."""
     import ray
-    from ray.tune.execution import class_cache
 
     _set(LOCAL_SETTINGS)
-    # Trials inherit the environment here. Tune would hand keys on once more, into Ray's logs.
-    class_cache.ENV_VARS_TO_PROPAGATE -= SECRET_VARIABLES
     if has_own_code(plan):
         os.environ["PYTHONPATH"] = _own_path()
     umask = os.umask(0o077)  # Ray writes its token with the umask's permissions
@@ -198,13 +244,17 @@ def _own_path() -> str:
 def _signals_for_us_alone() -> Iterator[None]:
     """Processes that begin meanwhile never see what a terminal or a batch system sends to all.
 
-    Ray does so for SIGINT; of the others its processes would die before the search has ended.
+    Ray does so for SIGINT; of the others its processes would die before the search has ended. And
+    it takes SIGTERM for itself.
     """
+    handler = signal.getsignal(signal.SIGTERM)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, set(STOPPING) - {signal.SIGTERM})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if signal.getsignal(signal.SIGTERM) is not handler:
+            signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager

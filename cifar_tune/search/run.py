@@ -23,14 +23,14 @@ from cifar_tune.process import current_directory
 from cifar_tune.record.recorder import Recorder
 from cifar_tune.record.results import Results
 from cifar_tune.search.callbacks import JournalCallback
-from cifar_tune.search.processes import NodeWatch, ProcessWatch
+from cifar_tune.search.processes import Ahead, NodeWatch, ProcessWatch
 from cifar_tune.search.queue import TrialQueue
 from cifar_tune.search.ray_instance import ray_for
 from cifar_tune.search.schedulers import build_scheduler, refill
 from cifar_tune.search.session import Session
 from cifar_tune.search.stop import StopRequest
 from cifar_tune.search.suggester import Suggester, build_suggester
-from cifar_tune.search.trainable import train_trial
+from cifar_tune.search.trainable import imports_of, train_trial
 
 FINALS_PART = 1 / 3  # of a time budget
 
@@ -56,10 +56,11 @@ def run_search(session: Session, part: Any, *, only: Collection[str] | None = No
         return stop
     suggester, scheduler = _told_all(recorder)
     queue = TrialQueue(recorder, suggester, stop, only=only)
-    recorder.observers.append(queue.learn)
+    recorder.observers += [queue.learn, Ahead(share.slots)]
     _record_start(session)
     with stop.on_signals():
-        session.ray.enter_context(ray_for(plan, session.machine))
+        imports = imports_of(session.objective, plan)
+        session.ray.enter_context(ray_for(plan, session.machine, imports=imports))
         stop.install()
         trainable = tune.with_parameters(
             train_trial,

@@ -19,8 +19,10 @@ from cifar_tune.files import at_hand, is_whole
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.guard import guarded, working_in
 from cifar_tune.plan.space import Value
+from cifar_tune.plan.task import task_of
 from cifar_tune.record.journal import now
 
+FITTING = ("torch", "lightning.pytorch", "cifar_tune.search.epoch_report", "cifar_tune.train.fit")
 METRICS = "metrics"  # where a report to Ray has all of a trial's figures
 WORST = 1e9  # what Ray alone is told of a trial that diverged: its schedulers compare numbers
 
@@ -96,6 +98,11 @@ class Reporter:
 Objective = Callable[[Any, Any, Reporter, Path | None], None]
 """Trains one configuration, reports its epochs, and goes on from a checkpoint if it gets one. The
 search's own is `fit_objective`; a test or a benchmark may put a sleeping or analytic one there."""
+
+
+def imports_of(objective: Objective, plan: Plan) -> list[str]:
+    """The modules that a trial's process may import before it has its trial."""
+    return [*FITTING, *task_of(plan).modules] if objective is fit_objective else []
 
 
 def fit_objective(run: Any, part: Any, reporter: Reporter, resume_from: Path | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cifar_tune.errors import DataError, ResultsError
@@ -199,8 +199,8 @@ def _open(
             known = None if results.started_from else read_start_from(results.plan)
             if known is not None:  # a crash came between two lines
                 record_start_from(recorder, known, data, say)
-            with session_of(recorder, data, machine, share, say, objective) as session:
-                yield session
+            with ExitStack() as ray:
+                yield session_of(recorder, data, machine, share, say, objective, ray)
 
 
 @contextmanager

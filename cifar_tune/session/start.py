@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import platform
 import sys
-import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -21,17 +19,17 @@ from cifar_tune.plan.config import budget_seconds
 from cifar_tune.plan.machine import Machine, Share
 from cifar_tune.plan.preflight import Forecast
 from cifar_tune.plan.task import Data, Say, task_of
-from cifar_tune.record.journal import VERSION, Event, Journal, resume_command, storage_error
+from cifar_tune.record.journal import VERSION, Journal, resume_command, storage_error
 from cifar_tune.record.recorder import Recorder
-from cifar_tune.record.results import Results
 from cifar_tune.record.tables import TableWriter, write_settings
 from cifar_tune.record.warm_start import StartFrom
 from cifar_tune.report.progress import progress_for
 from cifar_tune.report.tensorboard import TensorBoardFiles
 from cifar_tune.report.writer import ReportWriter
+from cifar_tune.search.ray_instance import get_ready, ray_for
 from cifar_tune.search.run import run_search
 from cifar_tune.search.session import Session
-from cifar_tune.search.trainable import Objective, fit_objective
+from cifar_tune.search.trainable import Objective, fit_objective, imports_of
 from cifar_tune.session.outcome import finish
 
 # Of a pipe, of memory, of processes: the storage is not to blame.
@@ -57,9 +55,15 @@ def start_search(
         CifarTuneError: the data is damaged, the folder is taken, the storage is full, or no trial
             is usable.
     """
-    data = task_of(forecast.plan).open(forecast.plan, say)
-    folder.mkdir(parents=True, exist_ok=True)
-    with Journal(folder) as journal:
+    with ExitStack() as ray:
+        if forecast.plan.resources.address is None:
+            # The processes of the first trials import torch while this one opens the data.
+            imports = imports_of(objective, forecast.plan)
+            ray.enter_context(ray_for(forecast.plan, machine, imports=imports))
+            get_ready(min(forecast.share.slots, forecast.trials))
+        data = task_of(forecast.plan).open(forecast.plan, say)
+        folder.mkdir(parents=True, exist_ok=True)
+        journal = ray.enter_context(Journal(folder))
         if journal.records.events:
             raise ResultsError(
                 f"{folder} was taken by another search just now; go on with that:"
@@ -76,8 +80,7 @@ def start_search(
         )
         if start_from is not None:
             record_start_from(recorder, start_from, data, say)
-        with session_of(recorder, data, machine, forecast.share, say, objective) as session:
-            return carry_out(session)
+        return carry_out(session_of(recorder, data, machine, forecast.share, say, objective, ray))
 
 
 def record_start_from(recorder: Recorder, start_from: StartFrom, data: Data, say: Say) -> None:
@@ -108,7 +111,6 @@ def _environment(machine: Machine, share: Share) -> dict[str, Any]:
     }
 
 
-@contextmanager
 def session_of(
     recorder: Recorder,
     data: Data,
@@ -116,26 +118,26 @@ def session_of(
     share: Share,
     say: Say,
     objective: Objective,
-) -> Iterator[Session]:
-    """All that this start works on and with; Ray ends with it, if it was started."""
+    ray: ExitStack,
+) -> Session:
+    """All that this start works on and with; Ray ends with `ray`, where it is started."""
     folder = recorder.journal.folder
 
     def watch(stage: Recorder, title: str, names: Sequence[str]) -> AbstractContextManager[None]:
         tensorboard = folder / "tensorboard" / f"finals-{title}"
         return _watching(stage, tensorboard, lambda line: say(f"{title}  {line}"), title, names)
 
-    with ExitStack() as ray:
-        yield Session(
-            recorder=recorder,
-            data=data,
-            machine=machine,
-            share=share,
-            say=say,
-            objective=objective,
-            ray=ray,
-            resume_command=resume_command(folder),
-            watch=watch,
-        )
+    return Session(
+        recorder=recorder,
+        data=data,
+        machine=machine,
+        share=share,
+        say=say,
+        objective=objective,
+        ray=ray,
+        resume_command=resume_command(folder),
+        watch=watch,
+    )
 
 
 def carry_out(session: Session, *, only: Collection[str] | None = None) -> int:
@@ -154,7 +156,7 @@ def carry_out(session: Session, *, only: Collection[str] | None = None) -> int:
     began, budget = time.monotonic(), session.plan.search.time_budget
     with _watching(recorder, folder / "tensorboard", session.say):
         page = ReportWriter()
-        recorder.observers += [TableWriter(), ImportsAhead(), page]
+        recorder.observers += [TableWriter(), page]
         stop = run_search(session, session.data.part("search"), only=only)
     with storage_errors(folder), stop.on_signals():
         page.close()
@@ -193,19 +195,3 @@ def storage_errors(folder: Path) -> Iterator[None]:
         if error.errno in NO_STORAGE:
             raise
         raise storage_error(folder, error) from None
-
-
-class ImportsAhead:
-    """Imports what comes after the search once a slot stays idle for want of trials."""
-
-    def __init__(self) -> None:
-        self._begun = False
-
-    def __call__(self, event: Event, results: Results) -> None:
-        """Observe one event of the journal."""
-        all_created = len(results.trials) == results.plan.search.num_samples
-        if event["event"] == "trial_ended" and all_created and not self._begun:
-            self._begun = True
-            for name in task_of(results.plan).modules:
-                target = importlib.import_module
-                threading.Thread(target=target, args=(name,), daemon=True).start()

@@ -7,6 +7,7 @@ import os
 import stat
 import struct
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -135,3 +136,68 @@ def test_a_search_listens_on_loopback_only_and_asks_for_a_token_that_its_user_al
 )  # fmt: skip
 def test_the_wildcard_is_not_taken_for_loopback(address: str, answer: bool) -> None:
     assert _is_loopback(ipaddress.ip_address(address)) is answer
+
+
+AHEAD = """
+import os, sys, time
+from pathlib import Path
+import ray.cloudpickle
+from search import objectives
+from search.searching import MACHINE, searching
+from search.test_ray_instance import _family, title
+from cifar_tune.plan.config import Plan
+from cifar_tune.search.ray_instance import get_ready, ray_for
+
+ray.cloudpickle.register_pickle_by_value(objectives)
+os.environ["CIFAR_TUNE_TEST_NOTES"] = sys.argv[1]
+with ray_for(Plan(), MACHINE, imports=["decimal", "torch.nowhere"]):
+    get_ready(2)
+    while len(ready := [one for one in _family(os.getpid()) if title(one) == "ray::IDLE"]) < 2:
+        time.sleep(0.05)
+    run = searching(Path(sys.argv[1]) / "search")
+    run("search.num_samples=2", "search.scheduler=none", "train.max_epochs=1", "finals.seeds=0", objective=objectives.noted)
+    print(*sorted(ready))
+"""
+
+
+def title(process: int) -> str:
+    """What a process calls itself; Ray's tell so whether they have a trial."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[0].decode()
+    except OSError:
+        return ""
+
+
+def test_trials_take_the_processes_that_were_started_ahead(tmp_path: Path) -> None:
+    here = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", AHEAD, str(tmp_path)],
+        check=False, capture_output=True, text=True, cwd=here, timeout=100,
+        env={**os.environ, "PYTHONPATH": str(here)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    took = {file.name.partition("-")[2] for file in tmp_path.glob("*-*")}  # one may take both
+    assert took
+    assert took <= set(done.stdout.split())
+
+
+NO_GPU_YET = """
+import importlib, torch
+from cifar_tune import load_plan
+from cifar_tune.search.trainable import fit_objective, imports_of
+
+asked = []
+for name in ("is_available", "device_count", "init", "_lazy_init", "current_device"):
+    setattr(torch.cuda, name, lambda *_, name=name: asked.append(name))
+for name in imports_of(fit_objective, load_plan(None)):
+    importlib.import_module(name)
+print(asked)
+"""
+
+
+def test_imports_ahead_leave_the_gpus_alone_until_ray_says_which_are_the_trials() -> None:
+    """CUDA reads which GPUs are visible once, when it is first asked."""
+    done = subprocess.run(
+        [sys.executable, "-c", NO_GPU_YET], check=False, capture_output=True, text=True
+    )
+    assert done.stdout == "[]\n", done.stderr
