@@ -127,7 +127,8 @@ def test_all_forms_of_a_model_give_the_logits_of_the_lightning_module(
 
 
 def test_the_program_of_onnx_gives_the_same_logits(tmp_path: Path) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime", reason="an extra: cifar-tune[onnx]")
+    import onnxruntime
+
     checkpoint = save_model(tmp_path / "model.ckpt", model__width=2)
     assert write_portable(tmp_path) == ()
     session = onnxruntime.InferenceSession(
@@ -197,7 +198,7 @@ def test_what_a_network_of_ones_own_does_not_allow_is_left_out_and_said(
     assert card[missing] is None
     assert card["notes"] == list(notes)
     assert {path.name for path in tmp_path.iterdir()} == {
-        "model.ckpt", "model.json", *filter(None, (card["weights"], card["program"])),
+        "model.ckpt", "model.json", *filter(None, (card["weights"], card["program"], card["onnx"])),
     }  # fmt: skip
     expected = lightning_logits(tmp_path / "model.ckpt")
     logits = load_portable(tmp_path, own_code=True)(PIXELS)
