@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import NamedTuple
 
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Start
@@ -10,8 +13,7 @@ from cifar_tune.record.trials import Start
 UNITS = (("hours", 3600.0, 7200.0), ("minutes", 60.0, 180.0), ("seconds", 1.0, 0.0))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Segment:
+class Segment(NamedTuple):
     """A trial, or nothing, on a slot (from 0), from `begin` to `end` on the timeline's clock."""
 
     trial_id: str
@@ -53,30 +55,23 @@ class Slots:
         gaps = []
         for begin, end, count in self.starts:
             for slot in range(count):
-                ours = [
-                    one for one in self.segments if one.slot == slot and begin <= one.begin < end
-                ]
+                ours = [one for one in self.segments if one.slot == slot]
+                spans = sorted((one.begin, one.end) for one in ours if begin <= one.begin < end)
                 free = begin
-                for one in [*sorted(ours, key=lambda one: one.begin), None]:
-                    until = end if one is None else one.begin
-                    if until > free:
-                        gaps.append(Segment(trial_id="", slot=slot, begin=free, end=until))
-                    free = end if one is None else max(free, one.end)
+                for first, last in [*spans, (end, end)]:
+                    if first > free:
+                        gaps.append(Segment("", slot, free, first))
+                    free = max(free, last)
         return gaps
 
     def busy_steps(self) -> tuple[list[float], list[int]]:
         """Times, ascending, and how many slots are busy from each on."""
-        changes = [(one.begin, 1) for one in self.segments] + [(s.end, -1) for s in self.segments]
-        times, busy, now = [0.0], [0], 0
-        for time, change in sorted(changes):
-            now += change
-            if time == times[-1]:
-                busy[-1] = now
-            else:
-                times.append(time)
-                busy.append(now)
-        end = self.starts[-1][1]
-        return ([*times, end], [*busy, now]) if end > times[-1] else (times, busy)
+        changes = Counter({0.0: 0, self.starts[-1][1]: 0})
+        for one in self.segments:
+            changes[one.begin] += 1
+            changes[one.end] -= 1
+        times = sorted(changes)
+        return times, list(accumulate(changes[time] for time in times))
 
 
 def slots_of(results: Results) -> Slots:
@@ -131,7 +126,7 @@ def _lay_out(
         if slot == len(free):
             free.append(end)
         free[slot] = end
-        slots.segments.append(Segment(trial_id=trial_id, slot=slot, begin=begin, end=end))
+        slots.segments.append(Segment(trial_id, slot, begin, end))
     count = max(start.most_slots, len(free))
     slots.count = max(slots.count, count)
     end = (offset + start.wall_seconds) / slots.unit_seconds
