@@ -9,7 +9,10 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TextIO
+
+from rich.console import Console, RenderableType
+from rich.live import Live
 
 from cifar_tune.plan.task import columns_of, in_words
 from cifar_tune.record.journal import Event
@@ -18,9 +21,6 @@ from cifar_tune.record.results import Results
 from cifar_tune.report.lines import Names, name_of, news
 from cifar_tune.report.picture import picture
 from cifar_tune.report.words import clock, measured
-
-if TYPE_CHECKING:  # it is loaded where there is a terminal
-    from rich.console import RenderableType
 
 log = logging.getLogger(__name__)
 
@@ -83,9 +83,6 @@ class LiveTable(PicklesAsNothing):
             log.warning("the live table is off from here on: %s", error)
 
     def _draw_until_closed(self) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
         console = Console(file=self._stream, force_terminal=True, highlight=False)
         live = Live(
             console=console,
@@ -110,7 +107,7 @@ class LiveTable(PicklesAsNothing):
                 live.transient = False
                 live.update(self._picture(console.width, console.height), refresh=True)
 
-    def _tell(self, console: Any) -> None:
+    def _tell(self, console: Console) -> None:
         """What has happened, above the table; as it is, for the terminal to wrap."""
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         if lines:
