@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from cifar_tune.files import BEST
@@ -16,39 +15,13 @@ from cifar_tune.report.words import counted, measured
 SMALL_SEEDS = "an interval needs at least 3 seeds"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Headline:
-    """What is known of the winner, in words and figures.
+def headline_of(results: Results, nested: dict[str, Results]) -> dict[str, Any]:
+    """The answer for the page, as far as it is known.
 
-    Attributes:
-        winner: as `Results.winner` tells it, or none.
-        big: the figure that counts most.
-        big_name: what it is.
-        interval: its 95 % interval in words, or why there is none.
-        figures: name, value and note of each further figure.
-        statement: how sure it is that the winner is the best.
-        finals: as `tables.finals_of` tells them, or none.
-        scores: of each final model on the test split.
-        costs: what is known of the candidates' costs, by name.
-        chosen_by: the metric of each trial that the finals compared, as the search had it.
-        under_way: the finals' searches that are not done.
+    Args:
+        results: of the search.
+        nested: the searches of the finals by name.
     """
-
-    winner: dict[str, Any] | None
-    big: str
-    big_name: str
-    interval: str
-    figures: list[tuple[str, str, str]]
-    statement: str
-    finals: dict[str, Any] | None
-    scores: list[float]
-    costs: list[str]
-    chosen_by: dict[str, float]
-    under_way: list[str]
-
-
-def headline_of(results: Results, nested: dict[str, Results]) -> Headline:
-    """The answer as far as it is known; `nested` are the searches of the finals by name."""
     winner, finals = results.winner(), finals_of(results)
     scores: list[float] = (finals or {}).get(f"test_{score_name(results.plan)}") or []
     figures = _winner_figures(results, winner)
@@ -66,22 +39,23 @@ def headline_of(results: Results, nested: dict[str, Results]) -> Headline:
         )
     else:
         big, name, interval = "none", "no winner", "No trial has an epoch that it can be judged by."
-    return Headline(
-        winner=winner,
-        big=big,
-        big_name=name,
-        interval=interval,
-        figures=[*figures, *_finals_figures(finals), *_search_figures(results)],
-        statement=confirm.get("statement", ""),
-        finals=finals,
-        scores=scores,
-        costs=list(next((one["cost"] for one in candidates if one.get("cost")), {})),
-        chosen_by=_chosen_by(results, candidates),
-        under_way=_under_way(nested),
-    )
+    return {
+        "winner": winner,
+        "big": big,  # the figure that counts most
+        "big_name": name,
+        "interval": interval,  # in words, or why there is none
+        "figures": [*figures, *_finals_figures(finals), *_search_figures(results)],
+        "statement": confirm.get("statement", ""),
+        "finals": finals,
+        "scores": scores,  # of each final model on the test split
+        "costs": list(next((one["cost"] for one in candidates if one.get("cost")), {})),
+        "chosen_by": _chosen_by(results, candidates),
+        "under_way": _under_way(nested),
+    }
 
 
 def _under_way(nested: dict[str, Results]) -> list[str]:
+    """The finals' searches that are not done."""
     return [
         f"{name}: {one.counts()['completed']} of {one.plan.search.num_samples} trainings done"
         for name, one in nested.items()
@@ -90,6 +64,7 @@ def _under_way(nested: dict[str, Results]) -> list[str]:
 
 
 def _chosen_by(results: Results, candidates: list[dict[str, Any]]) -> dict[str, float]:
+    """The metric of each trial that the finals compared, as the search had it."""
     search, values = results.plan.search, dict[str, float]()
     for told in candidates:
         trial = results.trials.get(told["trial_id"])
