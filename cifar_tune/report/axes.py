@@ -62,7 +62,7 @@ def place(dimension: Dimension, value: Value) -> float:
     low, high, at = float(dimension.low), float(dimension.high), float(value)
     if dimension.kind in LOGARITHMIC:
         low, high, at = math.log(low), math.log(high), math.log(at)
-    return (at - low) / (high - low)
+    return (at - low) / (high - low) if high > low else 0.5
 
 
 def grid(dimension: Dimension, count: int) -> list[Value]:
