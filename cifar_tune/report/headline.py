@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from cifar_tune.files import BEST
@@ -77,20 +78,20 @@ def _interval_of(finals: dict[str, Any], count: int) -> str:
     model = finals.get("model")
     if model is not None:
         words = f"By the model in {BEST}/, {model_in_words(model, finals)}"
-        if model["ci95"] is None:
-            return f"{words}."
-        low, high = model["ci95"]
-        return f"{words}; 95 % interval {measured(low)} to {measured(high)} for it on new data."
-    interval = finals.get("ci95")
-    if interval is not None:
-        low, high = interval
+        told = f"; {_range(model['ci95'])} for it on new data" if model["ci95"] else ""
+        return f"{words}{told}."
+    if finals.get("ci95") is not None:
         return (
-            f"95 % interval {measured(low)} to {measured(high)} for a new training of this"
-            f" configuration on new data ({counted(count, 'seed')}, all training data)"
+            f"{_range(finals['ci95'])} for a new training of this configuration on new data"
+            f" ({counted(count, 'seed')}, all training data)"
         )
     if count == 1:
         return f"One training, one score: it has no interval yet ({SMALL_SEEDS})."
     return f"Mean of {count} trainings; {SMALL_SEEDS}."
+
+
+def _range(interval: Sequence[float]) -> str:
+    return "95 % interval {} to {}".format(*map(measured, interval))
 
 
 def _winner_figures(results: Results, winner: dict[str, Any] | None) -> list[tuple[str, str, str]]:
@@ -109,8 +110,7 @@ def _finals_figures(finals: dict[str, Any] | None) -> list[tuple[str, str, str]]
     if finals is not None and finals.get("model") is not None and len(finals["seeds"]) > 1:
         note = SMALL_SEEDS
         if finals["ci95"] is not None:
-            low, high = map(measured, finals["ci95"])
-            note = f"95 % interval {low} to {high} for a new training on new data"
+            note = f"{_range(finals['ci95'])} for a new training on new data"
         figures.append(("mean of all final models", measured(finals["mean"]), note))
     if finals is not None and finals.get("std") is not None:
         note = f"standard deviation of {counted(len(finals['seeds']), 'seed')}"
