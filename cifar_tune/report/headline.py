@@ -17,12 +17,7 @@ SMALL_SEEDS = "an interval needs at least 3 seeds"
 
 
 def headline_of(results: Results, nested: dict[str, Results]) -> dict[str, Any]:
-    """The answer for the page, as far as it is known.
-
-    Args:
-        results: of the search.
-        nested: the searches of the finals by name.
-    """
+    """The answer as far as it is known; `nested` are the searches of the finals by name."""
     winner, finals = results.winner(), finals_of(results)
     scores: list[float] = (finals or {}).get(f"test_{score_name(results.plan)}") or []
     figures = _winner_figures(results, winner)

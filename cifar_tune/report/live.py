@@ -38,12 +38,7 @@ class LiveTable(PicklesAsNothing):
     """
 
     def __init__(self, stream: TextIO, *, title: str = "", names: Names = ()) -> None:
-        """Draw to `stream`, a terminal, from the first event on.
-
-        Args:
-            stream: where to.
-            title, names: as in `progress_for`.
-        """
+        """Draw to `stream`, a terminal, from the first event on; the rest as `progress_for`."""
         self._stream = stream
         self._title = title
         self._names = names
@@ -96,7 +91,7 @@ class LiveTable(PicklesAsNothing):
                 self._news.clear()
                 began = time.thread_time()
                 console.size = self._size()
-                live.update(self._picture(console.width, console.height))
+                live.update(self._picture(console))
                 self._tell(console)
                 live.refresh()
                 spent = time.thread_time() - began
@@ -105,7 +100,7 @@ class LiveTable(PicklesAsNothing):
             self._tell(console)
             if self._stays:
                 live.transient = False
-                live.update(self._picture(console.width, console.height), refresh=True)
+                live.update(self._picture(console), refresh=True)
 
     def _tell(self, console: Console) -> None:
         """What has happened, above the table; as it is, for the terminal to wrap."""
@@ -118,19 +113,15 @@ class LiveTable(PicklesAsNothing):
         columns, rows = os.get_terminal_size(self._stream.fileno())
         return columns or 80, rows or 24
 
-    def _picture(self, width: int, height: int) -> RenderableType:
+    def _picture(self, console: Console) -> RenderableType:
         if self._results is None:
             return ""
         elapsed = time.monotonic() - self._began
         with contextlib.suppress(RuntimeError):  # a trial was added just now: the next one has it
             self._last = picture(
-                self._results,
-                elapsed,
-                title=self._title,
-                names=self._names,
-                width=width,
-                height=height,
-            )
+                self._results, elapsed, title=self._title, names=self._names,
+                width=console.width, height=console.height,
+            )  # fmt: skip
         return self._last
 
 

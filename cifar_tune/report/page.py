@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +32,6 @@ from cifar_tune.report.words import counted, duration, measured, setting, share
 
 FILE_NAME = "report.html"
 FINISHED, STOPPED, RUNNING, KILLED = "finished", "stopped", "running", "killed"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plot:
-    """A plot or a gallery on the page, or the reason why it is missing."""
-
-    name: str
-    title: str
-    caption: str
-    height: int = 0
-    content: Markup | None = None
-    gallery: tuple[tuple[str, str], ...] = ()
 
 
 def write_report(folder: Path) -> Path:
@@ -125,7 +113,7 @@ def render(results: Results, state: str) -> str:
     )
 
 
-def _plots(results: Results) -> dict[str, Plot]:
+def _plots(results: Results) -> dict[str, Panel]:
     drawn: dict[str, tuple[str, go.Figure | str]] = {
         "best": ("Best so far, trial by trial", curves.best_so_far(results)),
         "compute": ("Best so far against compute", curves.best_over_compute(results)),
@@ -138,7 +126,7 @@ def _plots(results: Results) -> dict[str, Plot]:
     return {name: _plot(name, title, figure) for name, (title, figure) in drawn.items()}
 
 
-def _slices(results: Results) -> list[Plot]:
+def _slices(results: Results) -> list[Panel]:
     slices = fields.slices(results)
     if isinstance(slices, str):
         return [_plot("slice-1", "Slices", slices)]
@@ -148,19 +136,16 @@ def _slices(results: Results) -> list[Plot]:
     ]
 
 
-def _plot(name: str, title: str, figure: go.Figure | str) -> Plot:
+def _plot(name: str, title: str, figure: go.Figure | str) -> Panel:
+    """A plot as the template takes it, in JSON; or the reason why it is missing."""
     if isinstance(figure, str):
-        return Plot(name=name, title=title, caption=figure)
-    return Plot(
-        name=name,
-        title=title,
-        caption=caption_of(figure),
-        height=figure.layout.height,
-        content=Markup(inline_json(figure)),
-    )
+        return Panel(name=name, title=title, caption=figure)
+    caption, content = caption_of(figure), Markup(inline_json(figure))
+    height = figure.layout.height
+    return Panel(name=name, title=title, caption=caption, figure=content, height=height)
 
 
-def _panels(results: Results) -> list[Plot]:
+def _panels(results: Results) -> list[Panel]:
     """What the task has to show."""
     task = task_of(results.plan)
     if not isinstance(task, Panels):
@@ -169,14 +154,14 @@ def _panels(results: Results) -> list[Plot]:
         return [_panel(panel) for panel in task.panels(results)]
     except Exception as error:  # it may be a user's own; the rest of the page is none of its
         reason = f"The task {results.plan.task} could not show its part: {error!r:.300}"
-        return [Plot(name="task", title="From the task", caption=reason)]
+        return [Panel(name="task", title="From the task", caption=reason)]
 
 
-def _panel(panel: Panel) -> Plot:
+def _panel(panel: Panel) -> Panel:
     name = f"task-{panel.name}"
-    if panel.figure is not None:
-        return _plot(name, panel.title, finish(panel.figure, panel.caption, panel.height))
-    return Plot(name=name, title=panel.title, caption=panel.caption, gallery=panel.gallery)
+    if panel.figure is None:
+        return replace(panel, name=name)
+    return _plot(name, panel.title, finish(panel.figure, panel.caption, panel.height))
 
 
 def inline_json(figure: go.Figure) -> str:

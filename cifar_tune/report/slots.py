@@ -27,17 +27,20 @@ class Slots:
     """The timeline: starts of the driver stand one after another, without the time between.
 
     Attributes:
-        count: slots, the most that any start had.
         unit, unit_seconds: of all times.
         segments: what ran.
         starts: begin, end and number of slots of each start.
     """
 
-    count: int
     unit: str
     unit_seconds: float
     segments: list[Segment] = field(default_factory=list)
     starts: list[tuple[float, float, int]] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """The most slots that any start had."""
+        return max((count for _, _, count in self.starts), default=0)
 
     @property
     def borders(self) -> list[float]:
@@ -82,8 +85,7 @@ def slots_of(results: Results) -> Slots:
     starts = [start for start in results.starts if start.began is not None]
     total = sum(start.wall_seconds for start in starts)
     unit, seconds, _ = next(unit for unit in UNITS if total >= unit[2])
-    count = max((start.most_slots for start in starts), default=0)
-    slots = Slots(count=count, unit=unit, unit_seconds=seconds)
+    slots = Slots(unit=unit, unit_seconds=seconds)
     offset = 0.0
     for start, spans in zip(starts, _spans_by_start(results, starts), strict=True):
         _lay_out(slots, start, spans, offset)
@@ -127,7 +129,5 @@ def _lay_out(
             free.append(end)
         free[slot] = end
         slots.segments.append(Segment(trial_id, slot, begin, end))
-    count = max(start.most_slots, len(free))
-    slots.count = max(slots.count, count)
     end = (offset + start.wall_seconds) / slots.unit_seconds
-    slots.starts.append((offset / slots.unit_seconds, end, count))
+    slots.starts.append((offset / slots.unit_seconds, end, max(start.most_slots, len(free))))
