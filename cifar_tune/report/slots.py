@@ -96,19 +96,16 @@ def slots_of(results: Results) -> Slots:
 def _spans_by_start(results: Results, starts: list[Start]) -> list[list[tuple[float, float, str]]]:
     """Begin and end (Unix seconds) and trial of each span, in the start that it lies in."""
     by_start: list[list[tuple[float, float, str]]] = [[] for _ in starts]
-    for trial in results.trials.values():
+    for trial in results.trials.values() if starts else ():
         for first, last in trial.spans.items():
-            if starts:
-                outside = [_seconds_outside(start, first) for start in starts]
-                by_start[outside.index(min(outside))].append((first, last, trial.trial_id))
+            outside = [_seconds_outside(start, first) for start in starts]
+            by_start[outside.index(min(outside))].append((first, last, trial.trial_id))
     return [sorted(spans) for spans in by_start]
 
 
 def _seconds_outside(start: Start, moment: float) -> float:
     """How far a moment is from a start that may have had another clock; 0: it lies in it."""
-    assert start.began is not None
-    assert start.ended is not None
-    return max(start.began - moment, moment - start.ended, 0.0)
+    return max((start.began or 0.0) - moment, moment - (start.ended or 0.0), 0.0)
 
 
 def _lay_out(

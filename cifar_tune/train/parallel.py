@@ -173,25 +173,19 @@ def _synced_forward(
     axes = [0, *range(2, x.dim())]
     mean, variance, count = _statistics(x, axes)
     if norm.running_mean is not None and norm.running_var is not None:
-        _remember(norm, mean.detach(), variance.detach() * count / (count - 1))
+        assert norm.num_batches_tracked is not None
+        with torch.no_grad():
+            norm.num_batches_tracked += 1
+            seen = int(norm.num_batches_tracked)
+            part = 1 / seen if norm.momentum is None else norm.momentum
+            norm.running_mean.lerp_(mean, part)
+            norm.running_var.lerp_(variance * count / (count - 1), part)
     shape = [1, -1, *[1] * (x.dim() - 2)]
     scale = torch.rsqrt(variance + norm.eps)
     scale = scale if norm.weight is None else scale * norm.weight
     shifted = (x - mean.view(shape)) * scale.view(shape)
     shifted = shifted if norm.bias is None else shifted + norm.bias.view(shape)
     return shifted.to(values.dtype)
-
-
-@torch.no_grad()
-def _remember(norm: nn.modules.batchnorm._BatchNorm, mean: Tensor, variance: Tensor) -> None:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    assert norm.num_batches_tracked is not None
-    norm.num_batches_tracked += 1
-    seen = int(norm.num_batches_tracked)
-    part = 1 / seen if norm.momentum is None else norm.momentum
-    norm.running_mean.lerp_(mean, part)
-    norm.running_var.lerp_(variance, part)
 
 
 def _statistics(x: Tensor, axes: list[int]) -> tuple[Tensor, Tensor, Tensor]:
