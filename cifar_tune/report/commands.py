@@ -18,17 +18,17 @@ def commands_of(results: Results) -> dict[str, str]:
     folder, plan = shlex.quote(str(results.folder)), results.plan
     saved = shlex.quote(str(results.folder / "plan.yaml"))
     again = shlex.quote(f"{results.folder.name}-again")
-    commands = {
-        "resume": resume_command(results.folder),
+    commands = {}
+    if (results.folder / BEST / MODEL).is_file():
+        commands["predict"] = f"cifar-tune predict --model {folder} FILE..."
+    if not results.finished:
+        commands["resume"] = resume_command(results.folder)
+    commands |= {
         "extend": f"cifar-tune extend {folder} --num-samples +{plan.search.num_samples}",
         "confirm": f"cifar-tune confirm {folder}",
         "repeat": f"cifar-tune tune --config {saved} --name {again}",
         "report": f"cifar-tune report {folder}",
     }
-    if results.finished:
-        del commands["resume"]
-    if (results.folder / BEST / MODEL).is_file():
-        commands = {"predict": f"cifar-tune predict --model {folder} FILE...", **commands}
     if results.counts()["failed"]:
         commands["retry"] = f"cifar-tune retry-failed {folder}"
     return {**commands, **_starts(results)}

@@ -11,13 +11,14 @@ from cifar_tune.files import is_of_finals, write_atomically
 from cifar_tune.plan.task import columns_of
 from cifar_tune.record.journal import Event
 from cifar_tune.record.results import Results
-from cifar_tune.record.trials import ENDED, STATUSES, Trial
+from cifar_tune.record.trials import STATUSES
 from cifar_tune.report.event_files import FAILURE, RUNNING, SUCCESS, EventFiles, in_column
 
 log = logging.getLogger(__name__)
 
 # What ends the names of the files for the HPARAMS page.
 ROW, COLUMNS = "row", "columns"
+MARKS = {"completed": SUCCESS, "stopped": SUCCESS, "diverged": FAILURE, "failed": FAILURE}
 
 
 class TensorBoardFiles:
@@ -93,7 +94,7 @@ class TensorBoardFiles:
             self._folder / name,
             ROW,
             self._files.session_start({**cells, "status": trial.status}, trial.created),
-            self._files.session_end(_mark(trial), ended),
+            self._files.session_end(MARKS.get(trial.status, RUNNING), ended),
         )
 
     def _replace(self, folder: Path, kind: str, *events: object) -> None:
@@ -104,12 +105,6 @@ class TensorBoardFiles:
         for old in before:
             if old != path:
                 old.unlink()
-
-
-def _mark(trial: Trial) -> str:
-    if trial.status not in ENDED:
-        return RUNNING
-    return FAILURE if trial.status in ("failed", "diverged") else SUCCESS
 
 
 def _file_name(kind: str) -> str:
