@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from cifar_tune.plan.space import LISTS, Dimension, Value
 from cifar_tune.report.words import setting
 
@@ -62,15 +64,12 @@ def place(dimension: Dimension, value: Value) -> float:
     low, high, at = float(dimension.low), float(dimension.high), float(value)
     if dimension.kind in LOGARITHMIC:
         low, high, at = math.log(low), math.log(high), math.log(at)
-    return (at - low) / (high - low)
+    return (at - low) / (high - low) if high > low else 0.5
 
 
 def grid(dimension: Dimension, count: int) -> list[Value]:
     """Values along a field's axis at equal distances: `count`, or the listed ones."""
     if dimension.kind in LISTS:
         return listed(dimension)
-    parts = [number / (count - 1) for number in range(count)]
-    low, high = float(dimension.low), float(dimension.high)
-    if dimension.kind in LOGARITHMIC:
-        return [low * (high / low) ** part for part in parts]
-    return [low + part * (high - low) for part in parts]
+    spaced = np.geomspace if dimension.kind in LOGARITHMIC else np.linspace
+    return list(spaced(dimension.low, dimension.high, count).tolist())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from cifar_tune.files import BEST, FINALS, MODEL, WINNER
 from cifar_tune.record.journal import resume_command
@@ -16,17 +18,17 @@ def commands_of(results: Results) -> dict[str, str]:
     folder, plan = shlex.quote(str(results.folder)), results.plan
     saved = shlex.quote(str(results.folder / "plan.yaml"))
     again = shlex.quote(f"{results.folder.name}-again")
-    commands = {
-        "resume": resume_command(results.folder),
+    commands = {}
+    if (results.folder / BEST / MODEL).is_file():
+        commands["predict"] = f"cifar-tune predict --model {folder} FILE..."
+    if not results.finished:
+        commands["resume"] = resume_command(results.folder)
+    commands |= {
         "extend": f"cifar-tune extend {folder} --num-samples +{plan.search.num_samples}",
         "confirm": f"cifar-tune confirm {folder}",
         "repeat": f"cifar-tune tune --config {saved} --name {again}",
         "report": f"cifar-tune report {folder}",
     }
-    if results.finished:
-        del commands["resume"]
-    if (results.folder / BEST / MODEL).is_file():
-        commands = {"predict": f"cifar-tune predict --model {folder} FILE...", **commands}
     if results.counts()["failed"]:
         commands["retry"] = f"cifar-tune retry-failed {folder}"
     return {**commands, **_starts(results)}
@@ -46,19 +48,15 @@ def final_model(results: Results) -> str | None:
 
 def _starts(results: Results) -> dict[str, str]:
     """The command of each start of the search; equal ones that follow each other stand once."""
-    given = [(one.number, _as_given(one.command)) for one in results.starts if one.command]
+    given = [(_as_given(one.command), one.number) for one in results.starts if one.command]
     if len(results.starts) == 1 and given:
-        return {"started as": given[0][1]}
-    grouped: list[tuple[int, int, str]] = []
-    for number, line in given:
-        if grouped and grouped[-1][2] == line:
-            grouped[-1] = (grouped[-1][0], number, line)
-        else:
-            grouped.append((number, number, line))
-    return {
-        f"start {first}" if first == last else f"starts {first} to {last}": line
-        for first, last, line in grouped
-    }
+        return {"started as": given[0][0]}
+    commands = {}
+    for line, group in groupby(given, key=itemgetter(0)):
+        numbers = [number for _, number in group]
+        first, last = numbers[0], numbers[-1]
+        commands[f"start {first}" if first == last else f"starts {first} to {last}"] = line
+    return commands
 
 
 def _as_given(words: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import accumulate
 
 import plotly.graph_objects as go
 
@@ -29,10 +30,9 @@ def best_so_far(results: Results) -> go.Figure | str:
     trials, search, best = judged_trials(results), results.plan.search, results.best()
     if not trials or best is None:
         return NOTHING_JUDGED
-    x, values, leader = [one.trial.index + 1 for one in trials], list[float](), trials[0]
-    for one in trials:
-        leader = one if search.sign * one.value > search.sign * leader.value else leader
-        values.append(leader.value)
+    x = [one.trial.index + 1 for one in trials]
+    better = max if search.mode == "max" else min
+    values = list(accumulate((one.value for one in trials), better))
     figure = go.Figure()
     figure.add_scatter(
         x=x, y=[one.value for one in trials], customdata=[one.name for one in trials],
@@ -91,19 +91,19 @@ def _add_curves(figure: go.Figure, status: str, curves: list[tuple[str, dict[int
     x: list[int | None] = []
     y: list[float | None] = []
     names: list[str] = []
-    for trial_id, curve in curves:
-        if curve:
-            x += [*curve, None]
-            y += [*(round(value, 6) for value in curve.values()), None]
-            names += [trial_id] * (len(curve) + 1)
-    if not x:
+    curves = [(name, curve) for name, curve in curves if curve]
+    if not curves:
         return
+    for name, curve in curves:
+        x += [*curve, None]
+        y += [*(round(value, 6) for value in curve.values()), None]
+        names += [name] * (len(curve) + 1)
     hover = "%{customdata}, epoch %{x}: %{y:.3r}<extra>" + status + "</extra>"
     figure.add_scatter(
         x=x, y=y, customdata=names, mode="lines", name=status, legendgroup=status,
         line={"color": COLOURS[status], "width": 1.3}, opacity=0.65, hovertemplate=hover,
     )  # fmt: skip
-    ends = [(name, *list(curve.items())[-1]) for name, curve in curves if curve]
+    ends = [(name, *list(curve.items())[-1]) for name, curve in curves]
     symbol = {"stopped": "x", "diverged": "triangle-down", "failed": "cross"}.get(status, "circle")
     figure.add_scatter(
         x=[end[1] for end in ends], y=[end[2] for end in ends],
@@ -149,7 +149,7 @@ def best_over_compute(results: Results) -> go.Figure | str:
     )  # fmt: skip
     figure.update_layout(xaxis_title=unit, yaxis_title=name)
     figure.update_xaxes(rangemode="tozero")
-    spent, last = steps[-1][0], steps[-1][1]
+    spent, last, _ = steps[-1]
     near = next(step[0] for step in steps if abs(step[1] - last) <= 0.01 * abs(last))
     return finish(
         figure,

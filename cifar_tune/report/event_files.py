@@ -6,8 +6,6 @@ thread, whose death on a full disk blocks whoever writes next, and loses on a ki
 
 from __future__ import annotations
 
-import errno
-import os
 import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +15,6 @@ from typing import Any
 
 from cifar_tune.plan.space import Dimension, Space, Value
 
-PLUGIN = "hparams"
 WORD, NUMBER, TRUTH = "DATA_TYPE_STRING", "DATA_TYPE_FLOAT64", "DATA_TYPE_BOOL"
 # The marks of a session, as TensorBoard calls a run on its HPARAMS page.
 SUCCESS, FAILURE, RUNNING = "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"
@@ -27,11 +24,13 @@ class EventFiles:
     """Makes TensorBoard's messages and appends them to files, which are whole after each call."""
 
     def __init__(self) -> None:
+        from google.protobuf.json_format import ParseDict  # type: ignore[import-untyped]
+
         with _without_torch():
-            from tensorboardX.proto import api_pb2, event_pb2, plugin_hparams_pb2, summary_pb2
+            from tensorboardX.proto import event_pb2, plugin_hparams_pb2, summary_pb2
             from tensorboardX.record_writer import masked_crc32c
-        self._api, self._events = api_pb2, event_pb2
-        self._hparams, self._summaries = plugin_hparams_pb2, summary_pb2
+        self._events, self._summaries = event_pb2, summary_pb2
+        self._plugin, self._message_of = plugin_hparams_pb2, ParseDict
         self._checksum = masked_crc32c
 
     def append(self, path: Path, *events: Any) -> None:
@@ -44,12 +43,8 @@ class EventFiles:
         if new:
             path.parent.mkdir(parents=True, exist_ok=True)
         content = self.whole(*events) if new else self._records(events)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            if os.write(descriptor, content) != len(content):
-                raise OSError(errno.ENOSPC, "only a part was written", str(path))
-        finally:
-            os.close(descriptor)
+        with path.open("ab") as file:
+            file.write(content)
 
     def whole(self, *events: Any) -> bytes:
         """The content of a whole file with these events."""
@@ -80,42 +75,33 @@ class EventFiles:
 
         Without it TensorBoard takes all tags, and shows the first five by their names.
         """
-        message = self._api.Experiment()
-        for field in fields:
-            column = message.hparam_infos.add(name=field.field)
-            column.type = self._api.DataType.Value(column_type(field))
-            if field.values:
-                column.domain_discrete.extend(in_column(field, value) for value in field.values)
-            else:
-                column.domain_interval.min_value = field.low
-                column.domain_interval.max_value = field.high
-        status = message.hparam_infos.add(name="status")
-        status.type = self._api.DataType.Value(WORD)
-        status.domain_discrete.extend(statuses)
-        for metric in metrics:
-            message.metric_infos.add().name.tag = metric
-        return self._plugin_event("experiment", message, 0.0)
+        columns = [_column(field) for field in fields]
+        columns.append({"name": "status", "type": WORD, "domain_discrete": list(statuses)})
+        shown = [{"name": {"tag": metric}} for metric in metrics]
+        return self._of_plugin("experiment", 0.0, hparam_infos=columns, metric_infos=shown)
 
     def session_start(self, values: Mapping[str, bool | float | str], began: float) -> Any:
         """The hyperparameters of a run: its row on the HPARAMS page."""
-        start = self._hparams.SessionStartInfo(start_time_secs=began)
-        for name, value in values.items():
-            _set_value(start.hparams[name], value)
-        return self._plugin_event("session_start_info", start, began)
+        values = dict(values)
+        return self._of_plugin("session_start_info", began, hparams=values, start_time_secs=began)
 
     def session_end(self, status: str, ended: float) -> Any:
         """How a run came out: one of `SUCCESS`, `FAILURE`, `RUNNING`."""
-        number = self._api.Status.Value(status)
-        end = self._hparams.SessionEndInfo(status=number, end_time_secs=ended)
-        return self._plugin_event("session_end_info", end, ended)
+        return self._of_plugin("session_end_info", ended, status=status, end_time_secs=ended)
 
-    def _plugin_event(self, kind: str, message: Any, seconds: float) -> Any:
-        content = self._hparams.HParamsPluginData(version=0, **{kind: message})
-        metadata = self._summaries.SummaryMetadata
-        data = metadata.PluginData(plugin_name=PLUGIN, content=content.SerializeToString())
+    def _of_plugin(self, kind: str, seconds: float, **content: Any) -> Any:
+        data = self._message_of({kind: content}, self._plugin.HParamsPluginData())
+        plugin = {"plugin_name": "hparams", "content": data.SerializeToString()}
         summary = self._summaries.Summary
-        value = summary.Value(tag=f"_hparams_/{kind}", metadata=metadata(plugin_data=data))
+        value = summary.Value(tag=f"_hparams_/{kind}", metadata={"plugin_data": plugin})
         return self._events.Event(wall_time=seconds, summary=summary(value=[value]))
+
+
+def _column(field: Dimension) -> dict[str, Any]:
+    column = {"name": field.field, "type": column_type(field)}
+    if field.values:
+        return {**column, "domain_discrete": [in_column(field, value) for value in field.values]}
+    return {**column, "domain_interval": {"min_value": field.low, "max_value": field.high}}
 
 
 def column_type(field: Dimension) -> str:
@@ -131,15 +117,6 @@ def in_column(field: Dimension, value: Value) -> bool | float | str:
     if column_type(field) == WORD or value is None:
         return "null" if value is None else str(value)
     return value
-
-
-def _set_value(cell: Any, value: bool | float | str) -> None:
-    if isinstance(value, bool):
-        cell.bool_value = value
-    elif isinstance(value, str):
-        cell.string_value = value
-    else:
-        cell.number_value = value
 
 
 @contextmanager

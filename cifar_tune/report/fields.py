@@ -211,9 +211,6 @@ def too_little(trials: Sequence[Judged], results: Results, fewest: int) -> str:
     if not trials:
         return NOTHING_JUDGED
     if len(trials) < fewest:
-        return _too_few(len(trials), fewest)
+        few = counted(len(trials), "trial")
+        return f"{few} can be compared so far; this needs at least {fewest}."
     return "" if varied(trials, results) else NOTHING_VARIED
-
-
-def _too_few(count: int, fewest: int) -> str:
-    return f"{counted(count, 'trial')} can be compared so far; this needs at least {fewest}."

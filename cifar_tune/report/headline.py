@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from cifar_tune.files import BEST
@@ -16,38 +16,7 @@ from cifar_tune.report.words import counted, measured
 SMALL_SEEDS = "an interval needs at least 3 seeds"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Headline:
-    """What is known of the winner, in words and figures.
-
-    Attributes:
-        winner: as `Results.winner` tells it, or none.
-        big: the figure that counts most.
-        big_name: what it is.
-        interval: its 95 % interval in words, or why there is none.
-        figures: name, value and note of each further figure.
-        statement: how sure it is that the winner is the best.
-        finals: as `tables.finals_of` tells them, or none.
-        scores: of each final model on the test split.
-        costs: what is known of the candidates' costs, by name.
-        chosen_by: the metric of each trial that the finals compared, as the search had it.
-        under_way: the finals' searches that are not done.
-    """
-
-    winner: dict[str, Any] | None
-    big: str
-    big_name: str
-    interval: str
-    figures: list[tuple[str, str, str]]
-    statement: str
-    finals: dict[str, Any] | None
-    scores: list[float]
-    costs: list[str]
-    chosen_by: dict[str, float]
-    under_way: list[str]
-
-
-def headline_of(results: Results, nested: dict[str, Results]) -> Headline:
+def headline_of(results: Results, nested: dict[str, Results]) -> dict[str, Any]:
     """The answer as far as it is known; `nested` are the searches of the finals by name."""
     winner, finals = results.winner(), finals_of(results)
     scores: list[float] = (finals or {}).get(f"test_{score_name(results.plan)}") or []
@@ -66,22 +35,23 @@ def headline_of(results: Results, nested: dict[str, Results]) -> Headline:
         )
     else:
         big, name, interval = "none", "no winner", "No trial has an epoch that it can be judged by."
-    return Headline(
-        winner=winner,
-        big=big,
-        big_name=name,
-        interval=interval,
-        figures=[*figures, *_finals_figures(finals), *_search_figures(results)],
-        statement=confirm.get("statement", ""),
-        finals=finals,
-        scores=scores,
-        costs=list(next((one["cost"] for one in candidates if one.get("cost")), {})),
-        chosen_by=_chosen_by(results, candidates),
-        under_way=_under_way(nested),
-    )
+    return {
+        "winner": winner,
+        "big": big,  # the figure that counts most
+        "big_name": name,
+        "interval": interval,  # in words, or why there is none
+        "figures": [*figures, *_finals_figures(finals), *_search_figures(results)],
+        "statement": confirm.get("statement", ""),
+        "finals": finals,
+        "scores": scores,  # of each final model on the test split
+        "costs": list(next((one["cost"] for one in candidates if one.get("cost")), {})),
+        "chosen_by": _chosen_by(results, candidates),
+        "under_way": _under_way(nested),
+    }
 
 
 def _under_way(nested: dict[str, Results]) -> list[str]:
+    """The finals' searches that are not done."""
     return [
         f"{name}: {one.counts()['completed']} of {one.plan.search.num_samples} trainings done"
         for name, one in nested.items()
@@ -90,6 +60,7 @@ def _under_way(nested: dict[str, Results]) -> list[str]:
 
 
 def _chosen_by(results: Results, candidates: list[dict[str, Any]]) -> dict[str, float]:
+    """The metric of each trial that the finals compared, as the search had it."""
     search, values = results.plan.search, dict[str, float]()
     for told in candidates:
         trial = results.trials.get(told["trial_id"])
@@ -102,20 +73,20 @@ def _interval_of(finals: dict[str, Any], count: int) -> str:
     model = finals.get("model")
     if model is not None:
         words = f"By the model in {BEST}/, {model_in_words(model, finals)}"
-        if model["ci95"] is None:
-            return f"{words}."
-        low, high = model["ci95"]
-        return f"{words}; 95 % interval {measured(low)} to {measured(high)} for it on new data."
-    interval = finals.get("ci95")
-    if interval is not None:
-        low, high = interval
+        told = f"; {_range(model['ci95'])} for it on new data" if model["ci95"] else ""
+        return f"{words}{told}."
+    if finals.get("ci95") is not None:
         return (
-            f"95 % interval {measured(low)} to {measured(high)} for a new training of this"
-            f" configuration on new data ({counted(count, 'seed')}, all training data)"
+            f"{_range(finals['ci95'])} for a new training of this configuration on new data"
+            f" ({counted(count, 'seed')}, all training data)"
         )
     if count == 1:
         return f"One training, one score: it has no interval yet ({SMALL_SEEDS})."
     return f"Mean of {count} trainings; {SMALL_SEEDS}."
+
+
+def _range(interval: Sequence[float]) -> str:
+    return "95 % interval {} to {}".format(*map(measured, interval))
 
 
 def _winner_figures(results: Results, winner: dict[str, Any] | None) -> list[tuple[str, str, str]]:
@@ -134,8 +105,7 @@ def _finals_figures(finals: dict[str, Any] | None) -> list[tuple[str, str, str]]
     if finals is not None and finals.get("model") is not None and len(finals["seeds"]) > 1:
         note = SMALL_SEEDS
         if finals["ci95"] is not None:
-            low, high = map(measured, finals["ci95"])
-            note = f"95 % interval {low} to {high} for a new training on new data"
+            note = f"{_range(finals['ci95'])} for a new training on new data"
         figures.append(("mean of all final models", measured(finals["mean"]), note))
     if finals is not None and finals.get("std") is not None:
         note = f"standard deviation of {counted(len(finals['seeds']), 'seed')}"

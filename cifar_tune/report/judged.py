@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -98,26 +97,18 @@ def importances_of(trials: Sequence[Judged], results: Results) -> dict[str, floa
     """
     search, fields = results.plan.search, {one.field for one in varied(trials, results)}
     parameters = parameters_of(search.parsed_space)
-    with _quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # where the best tenth is a single trial
+    names = {one.name: one.dimension.field for one in parameters if one.dimension.field in fields}
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it tells of each study that is made
+    try:
         study = optuna.create_study(direction=direction_of(search))
-        for one in trials:
-            complete = TrialState.COMPLETE
-            study.add_trial(optuna_trial(parameters, one.fields, complete, one.value, {}, {}))
-        names = {
-            one.name: one.dimension.field for one in parameters if one.dimension.field in fields
-        }
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    for one in trials:
+        complete = TrialState.COMPLETE
+        study.add_trial(optuna_trial(parameters, one.fields, complete, one.value, {}, {}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where the best tenth is a single trial
         evaluator = PedAnovaImportanceEvaluator()
         weights = get_param_importances(study, evaluator=evaluator, params=list(names))
     return {names[name]: weight for name, weight in weights.items()}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Optuna tells of each study that is made."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cifar_tune.errors import CifarTuneError
 from cifar_tune.files import FINALS
@@ -11,8 +11,7 @@ from cifar_tune.record.journal import FILE_NAME
 from cifar_tune.record.results import Results
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """One line of the ledger; `part` of what was spent in all, none for what was not spent."""
 
     name: str
@@ -46,7 +45,7 @@ def nested_searches(folder: Path) -> dict[str, Results]:
 
 def saved_seconds(results: Results) -> tuple[int, float]:
     """Epochs that trials stopped early did not run, and what those would have taken."""
-    mean = _mean_epoch_seconds(results)
+    mean = sum(t.busy_seconds for t in results.trials.values()) / max(1, results.epochs_run)
     epochs, seconds = 0, 0.0
     for trial in results.trials.values():
         if trial.status == "stopped":
@@ -54,11 +53,6 @@ def saved_seconds(results: Results) -> tuple[int, float]:
             own = trial.busy_seconds / len(trial.results) if trial.results else mean
             epochs, seconds = epochs + left, seconds + left * own
     return epochs, seconds
-
-
-def _mean_epoch_seconds(results: Results) -> float:
-    busy = sum(trial.busy_seconds for trial in results.trials.values())
-    return busy / results.epochs_run if results.epochs_run else 0.0
 
 
 def ledger(results: Results, finals: dict[str, Results]) -> list[Entry]:
@@ -70,21 +64,17 @@ def ledger(results: Results, finals: dict[str, Results]) -> list[Entry]:
     epochs, saved = saved_seconds(results)
 
     def entry(name: str, amount: float, note: str) -> Entry:
-        return Entry(name=name, amount=amount, part=amount / spent if spent else 0.0, note=note)
+        return Entry(name, amount, amount / spent if spent else 0.0, note)
 
+    without = "slots' time without training: starts, waiting, the end of the search"
     entries = [
         entry("training in the search", busy * units, f"{results.epochs_run:,} epochs"),
-        entry(
-            "overhead",
-            max(0.0, offered - busy) * units,
-            "slots' time without training: starts, waiting, the end of the search",
-        ),
+        entry("overhead", max(0.0, offered - busy) * units, without),
     ]
     entries += [
         entry(f"finals: {name}", amount, f"{finals[name].epochs_run:,} epochs, overhead included")
         for name, amount in extra.items()
     ]
-    note = f"estimated: {epochs:,} epochs not run, at the seconds an epoch of each trial"
-    saving = Entry(name="saved by early stopping", amount=saved * units, part=None, note=note)
-    total = Entry(name="spent in all", amount=spent, part=1.0, note="")
-    return [*entries, total, saving]
+    estimated = f"estimated: {epochs:,} epochs not run, at the seconds an epoch of each trial"
+    saving = Entry("saved by early stopping", saved * units, None, estimated)
+    return [*entries, Entry("spent in all", spent, 1.0, ""), saving]

@@ -65,8 +65,7 @@ class ProgressLines:
 def name_of(trial_id: str, results: Results, names: Names) -> str:
     """What a trial is called; one without a name is called by its id."""
     trial = results.trials.get(trial_id)
-    known = trial is not None and trial.index < len(names)
-    return names[trial.index] if trial is not None and known else trial_id
+    return names[trial.index] if trial is not None and trial.index < len(names) else trial_id
 
 
 def news(event: Event) -> list[tuple[str, str]]:

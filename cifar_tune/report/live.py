@@ -9,7 +9,10 @@ import sys
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TextIO
+
+from rich.console import Console, RenderableType
+from rich.live import Live
 
 from cifar_tune.plan.task import columns_of, in_words
 from cifar_tune.record.journal import Event
@@ -18,9 +21,6 @@ from cifar_tune.record.results import Results
 from cifar_tune.report.lines import Names, name_of, news
 from cifar_tune.report.picture import picture
 from cifar_tune.report.words import clock, measured
-
-if TYPE_CHECKING:  # it is loaded where there is a terminal
-    from rich.console import RenderableType
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +38,7 @@ class LiveTable(PicklesAsNothing):
     """
 
     def __init__(self, stream: TextIO, *, title: str = "", names: Names = ()) -> None:
-        """Draw to `stream`, a terminal, from the first event on.
-
-        Args:
-            stream: where to.
-            title, names: as in `progress_for`.
-        """
+        """Draw to `stream`, a terminal, from the first event on; the rest as `progress_for`."""
         self._stream = stream
         self._title = title
         self._names = names
@@ -83,9 +78,6 @@ class LiveTable(PicklesAsNothing):
             log.warning("the live table is off from here on: %s", error)
 
     def _draw_until_closed(self) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
         console = Console(file=self._stream, force_terminal=True, highlight=False)
         live = Live(
             console=console,
@@ -99,7 +91,7 @@ class LiveTable(PicklesAsNothing):
                 self._news.clear()
                 began = time.thread_time()
                 console.size = self._size()
-                live.update(self._picture(console.width, console.height))
+                live.update(self._picture(console))
                 self._tell(console)
                 live.refresh()
                 spent = time.thread_time() - began
@@ -108,9 +100,9 @@ class LiveTable(PicklesAsNothing):
             self._tell(console)
             if self._stays:
                 live.transient = False
-                live.update(self._picture(console.width, console.height), refresh=True)
+                live.update(self._picture(console), refresh=True)
 
-    def _tell(self, console: Any) -> None:
+    def _tell(self, console: Console) -> None:
         """What has happened, above the table; as it is, for the terminal to wrap."""
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         if lines:
@@ -121,19 +113,15 @@ class LiveTable(PicklesAsNothing):
         columns, rows = os.get_terminal_size(self._stream.fileno())
         return columns or 80, rows or 24
 
-    def _picture(self, width: int, height: int) -> RenderableType:
+    def _picture(self, console: Console) -> RenderableType:
         if self._results is None:
             return ""
         elapsed = time.monotonic() - self._began
         with contextlib.suppress(RuntimeError):  # a trial was added just now: the next one has it
             self._last = picture(
-                self._results,
-                elapsed,
-                title=self._title,
-                names=self._names,
-                width=width,
-                height=height,
-            )
+                self._results, elapsed, title=self._title, names=self._names,
+                width=console.width, height=console.height,
+            )  # fmt: skip
         return self._last
 
 

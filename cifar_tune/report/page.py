@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import resources
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from cifar_tune import __version__
 from cifar_tune.files import write_atomically
 from cifar_tune.plan.task import Panel, Panels, columns_of, in_words, task_of
 from cifar_tune.record.journal import Records, is_running, locked, read_journal
+from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import failures, write_settings, write_tables
 from cifar_tune.report import curves, fields
@@ -29,23 +28,10 @@ from cifar_tune.report.ledger import compute_unit, ledger, nested_searches
 from cifar_tune.report.parallel import parallel_coordinates
 from cifar_tune.report.style import caption_of, finish, plain
 from cifar_tune.report.timeline import timeline
-from cifar_tune.report.trials import trial_rows
 from cifar_tune.report.words import counted, duration, measured, setting, share
 
 FILE_NAME = "report.html"
 FINISHED, STOPPED, RUNNING, KILLED = "finished", "stopped", "running", "killed"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plot:
-    """A plot or a gallery on the page, or the reason why it is missing."""
-
-    name: str
-    title: str
-    caption: str
-    height: int = 0
-    content: Markup | None = None
-    gallery: tuple[tuple[str, str], ...] = ()
 
 
 def write_report(folder: Path) -> Path:
@@ -59,13 +45,8 @@ def write_report(folder: Path) -> Path:
         OSError: the page can't be written.
     """
     folder = folder.absolute()
-    records = read_journal(folder)
-    return _write_page(Results.from_records(folder, records), records)
-
-
-def _write_page(results: Results, records: Records) -> Path:
-    path = results.folder / FILE_NAME
-    write_atomically(path, render(results, state_of(results.folder, records)))
+    records, path = read_journal(folder), folder / FILE_NAME
+    write_atomically(path, render(Results.from_records(folder, records), state_of(folder, records)))
     return path
 
 
@@ -76,12 +57,11 @@ def rebuild(folder: Path) -> Path:
         ResultsError: as `write_report`; also if a search is running there, which does it itself.
     """
     folder = folder.absolute()
-    records = read_journal(folder)
-    results = Results.from_records(folder, records)
+    results = Results.read(folder)
     with locked(folder):
         write_settings(results)
         write_tables(results)
-    return _write_page(results, records)
+    return write_report(folder)
 
 
 def state_of(folder: Path, records: Records) -> str:
@@ -126,23 +106,14 @@ def render(results: Results, state: str) -> str:
         trials=trial_rows(results),
         counts=results.counts(),
         cost=results.cost(),
-        versions=_pairs(results.environment.get("versions", {})),
-        machine=_pairs(results.environment.get("machine", {})),
-        platform=results.environment.get("platform", ""),
         written=time.strftime("%Y-%m-%d %H:%M:%S %z"),
         version=__version__,
         nonce=secrets.token_urlsafe(16),
-        style=Markup(_package_file("page.css")),
-        script=Markup(_package_file("page.js")),
         plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),
     )
 
 
-def _package_file(name: str) -> str:
-    return (resources.files("cifar_tune.report") / name).read_text(encoding="utf-8")
-
-
-def _plots(results: Results) -> dict[str, Plot]:
+def _plots(results: Results) -> dict[str, Panel]:
     drawn: dict[str, tuple[str, go.Figure | str]] = {
         "best": ("Best so far, trial by trial", curves.best_so_far(results)),
         "compute": ("Best so far against compute", curves.best_over_compute(results)),
@@ -155,7 +126,7 @@ def _plots(results: Results) -> dict[str, Plot]:
     return {name: _plot(name, title, figure) for name, (title, figure) in drawn.items()}
 
 
-def _slices(results: Results) -> list[Plot]:
+def _slices(results: Results) -> list[Panel]:
     slices = fields.slices(results)
     if isinstance(slices, str):
         return [_plot("slice-1", "Slices", slices)]
@@ -165,19 +136,16 @@ def _slices(results: Results) -> list[Plot]:
     ]
 
 
-def _plot(name: str, title: str, figure: go.Figure | str) -> Plot:
+def _plot(name: str, title: str, figure: go.Figure | str) -> Panel:
+    """A plot as the template takes it, in JSON; or the reason why it is missing."""
     if isinstance(figure, str):
-        return Plot(name=name, title=title, caption=figure)
-    return Plot(
-        name=name,
-        title=title,
-        caption=caption_of(figure),
-        height=figure.layout.height,
-        content=Markup(inline_json(figure)),
-    )
+        return Panel(name=name, title=title, caption=figure)
+    caption, content = caption_of(figure), Markup(inline_json(figure))
+    height = figure.layout.height
+    return Panel(name=name, title=title, caption=caption, figure=content, height=height)
 
 
-def _panels(results: Results) -> list[Plot]:
+def _panels(results: Results) -> list[Panel]:
     """What the task has to show."""
     task = task_of(results.plan)
     if not isinstance(task, Panels):
@@ -186,14 +154,14 @@ def _panels(results: Results) -> list[Plot]:
         return [_panel(panel) for panel in task.panels(results)]
     except Exception as error:  # it may be a user's own; the rest of the page is none of its
         reason = f"The task {results.plan.task} could not show its part: {error!r:.300}"
-        return [Plot(name="task", title="From the task", caption=reason)]
+        return [Panel(name="task", title="From the task", caption=reason)]
 
 
-def _panel(panel: Panel) -> Plot:
+def _panel(panel: Panel) -> Panel:
     name = f"task-{panel.name}"
-    if panel.figure is not None:
-        return _plot(name, panel.title, finish(panel.figure, panel.caption, panel.height))
-    return Plot(name=name, title=panel.title, caption=panel.caption, gallery=panel.gallery)
+    if panel.figure is None:
+        return replace(panel, name=name)
+    return _plot(name, panel.title, finish(panel.figure, panel.caption, panel.height))
 
 
 def inline_json(figure: go.Figure) -> str:
@@ -202,14 +170,29 @@ def inline_json(figure: go.Figure) -> str:
     # plotly.py's default look, 7 KB a plot, which the page replaces
     content["layout"].pop("template", None)
     content["layout"].pop("meta", None)
-    text: str = to_json_plotly(content)
-    for sign in "<>&\u2028\u2029":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    text: str = to_json_plotly(content)  # in which < and > are escaped
     return text
 
 
-def _pairs(content: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(key, str(value)) for key, value in content.items() if value is not None]
+def trial_rows(results: Results) -> list[dict[str, Any]]:
+    """The table of all trials, in the order of suggestion; none where one has no such figure."""
+    search, columns, rows = results.plan.search, columns_of(results.plan), []
+    for trial in sorted(results.trials.values(), key=lambda trial: trial.index):
+        epoch = best_epoch(trial, search) if trial.curve(search.metric) else None
+        metrics = trial.results[epoch] if epoch else {}
+        values = trial.values_at(epoch or trial.epochs)
+        row = {
+            "trial_id": trial.trial_id,
+            "status": trial.status,
+            "epochs": trial.epochs,
+            "best_epoch": epoch,
+            "figures": [metrics.get(name) for name in columns],
+            "seconds": trial.busy_seconds,
+            "settings": [values.get(name) for name in search.space],
+            "is_best": trial is results.best(),
+        }
+        rows.append(row)
+    return rows
 
 
 def _figure(value: float | None) -> str:

@@ -5,15 +5,13 @@ Drawn from the trials themselves: Optuna's plot has its lines in an order of its
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from cifar_tune.plan.space import Space
+from cifar_tune.plan.space import Dimension
 from cifar_tune.plan.task import in_words
 from cifar_tune.record.results import Results
 from cifar_tune.report import axes
@@ -33,46 +31,6 @@ SHADES = 10  # of the lines, by rank: so many traces draw faster than one a tria
 UNSET = -0.09  # where a line passes the axis of a field that its trial does not have
 
 
-@dataclass(frozen=True, kw_only=True)
-class Axes:
-    """The metric's axis, from `low` to `high`, and one for each searched field."""
-
-    metric: str
-    low: float
-    high: float
-    logarithmic: bool
-    space: Space
-
-    def line_of(self, one: Judged) -> list[tuple[float, str]]:
-        """Where the line of a trial crosses each axis, from 0 to 1, and what that means."""
-        told = f"{self.metric} {measured(one.value)} in epoch {one.epoch}"
-        line = [(self._place(one.value), told)]
-        for dimension in self.space:
-            field, value = dimension.field, one.fields.get(dimension.field)
-            known = field in one.fields
-            height = axes.place(dimension, value) if known and dimension.holds(value) else UNSET
-            line.append((height, f"{field} {setting(value)}" if known else f"{field} is not set"))
-        return line
-
-    def _place(self, value: float) -> float:
-        if self.low == self.high:
-            return 0.5
-        if self.logarithmic:
-            return math.log(value / self.low) / math.log(self.high / self.low)
-        return (value - self.low) / (self.high - self.low)
-
-    def ticks(self) -> list[tuple[int, float, str]]:
-        """The number of an axis, a place on it, and the words there."""
-        ends = dict.fromkeys((self.low, self.high))
-        ticks = [(0, self._place(value), measured(value)) for value in ends]
-        for number, dimension in enumerate(self.space, 1):
-            values = axes.ticks(dimension)
-            ticks += [(number, axes.place(dimension, value), setting(value)) for value in values]
-            if dimension.when:
-                ticks.append((number, UNSET, "not set"))
-        return ticks
-
-
 def parallel_coordinates(results: Results) -> go.Figure | str:
     """The lines, the best on top."""
     search, trials = results.plan.search, judged_trials(results)
@@ -82,13 +40,10 @@ def parallel_coordinates(results: Results) -> go.Figure | str:
     if not trials:
         return NOTHING_JUDGED
     values = [one.value for one in trials]
-    drawn = Axes(
-        metric=in_words(search.metric),
-        low=min(values),
-        high=max(values),
-        logarithmic=logarithmic(values, search),
-        space=space,
-    )
+    kind = "loguniform" if logarithmic(values, search) else "uniform"
+    name = in_words(search.metric)
+    metric = Dimension(field=name, kind=kind, low=min(values), high=max(values))
+    drawn = [metric, *space]
     ranked = sorted(trials, key=lambda one: (search.sign * one.value, -one.trial.index))
     figure = go.Figure()
     for shade in range(SHADES):
@@ -99,7 +54,7 @@ def parallel_coordinates(results: Results) -> go.Figure | str:
     _add_axes(figure, drawn)
     stopped = any(one.trial.status == "stopped" for one in trials)
     caption = (
-        f"{counted(len(trials), 'trial')} as lines through {drawn.metric} and"
+        f"{counted(len(trials), 'trial')} as lines through {name} and"
         f" {counted(len(space), 'searched field')}; orange lines rank best, grey ones worst."
     )
     if stopped:
@@ -108,7 +63,12 @@ def parallel_coordinates(results: Results) -> go.Figure | str:
 
 
 def _add_lines(
-    figure: go.Figure, trials: Iterable[Judged], drawn: Axes, part: float, *, name: str = ""
+    figure: go.Figure,
+    trials: Iterable[Judged],
+    drawn: Sequence[Dimension],
+    part: float,
+    *,
+    name: str = "",
 ) -> None:
     """The lines of trials of about the same rank: `part` is 0 for the worst and 1 for the best."""
     for dash in ("dot", "solid"):
@@ -117,7 +77,7 @@ def _add_lines(
         told: list[Any] = []
         for one in trials:
             if (one.trial.status == "stopped") == (dash == "dot"):
-                line = drawn.line_of(one)
+                line = _line(one, drawn)
                 x += [*range(len(line)), None]
                 y += [*(round(height, 4) for height, _ in line), None]
                 told += [*([one.name, words] for _, words in line), None]
@@ -131,11 +91,37 @@ def _add_lines(
             )  # fmt: skip
 
 
-def _add_axes(figure: go.Figure, drawn: Axes) -> None:
+def _line(one: Judged, drawn: Sequence[Dimension]) -> list[tuple[float, str]]:
+    """Where the line of a trial crosses each axis, from 0 to 1, and what that means."""
+    metric, *space = drawn
+    told = f"{metric.field} {measured(one.value)} in epoch {one.epoch}"
+    line = [(axes.place(metric, one.value), told)]
+    for dimension in space:
+        field, value = dimension.field, one.fields.get(dimension.field)
+        known = field in one.fields
+        height = axes.place(dimension, value) if known and dimension.holds(value) else UNSET
+        line.append((height, f"{field} {setting(value)}" if known else f"{field} is not set"))
+    return line
+
+
+def _ticks(drawn: Sequence[Dimension]) -> list[tuple[int, float, str]]:
+    """The number of an axis, a place on it, and the words there."""
+    metric, *space = drawn
+    ends = dict.fromkeys((metric.low, metric.high))
+    ticks = [(0, axes.place(metric, value), measured(value)) for value in ends]
+    for number, dimension in enumerate(space, 1):
+        values = axes.ticks(dimension)
+        ticks += [(number, axes.place(dimension, value), setting(value)) for value in values]
+        if dimension.when:
+            ticks.append((number, UNSET, "not set"))
+    return ticks
+
+
+def _add_axes(figure: go.Figure, drawn: Sequence[Dimension]) -> None:
     """The axes as upright lines, the words at their ticks, and their names below."""
-    ticks = drawn.ticks()
-    names = [drawn.metric.replace(" ", "<br>")]
-    names += [dimension.field.replace(".", ".<br>") for dimension in drawn.space]
+    ticks, (metric, *space) = _ticks(drawn), drawn
+    names = [metric.field.replace(" ", "<br>")]
+    names += [dimension.field.replace(".", ".<br>") for dimension in space]
     for number in range(len(names)):
         figure.add_vline(x=number, line={"color": NEUTRAL, "width": 1}, layer="below")
     figure.add_scatter(

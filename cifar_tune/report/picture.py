@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from cifar_tune.plan.task import columns_of, in_words
 from cifar_tune.record.results import Results
@@ -12,10 +17,6 @@ from cifar_tune.record.trials import ENDED, Trial
 from cifar_tune.report.lines import Names, name_of
 from cifar_tune.report.time_left import time_left
 from cifar_tune.report.words import counted, duration, measured, setting, share
-
-if TYPE_CHECKING:  # it is loaded where there is a terminal
-    from rich.console import RenderableType
-    from rich.table import Table
 
 FRAME_LINES = 15  # of the picture without its running trials, with headings of three lines
 BAR_WIDTH = 10
@@ -40,10 +41,6 @@ def picture(
         title, names: as in `progress_for`.
         width, height: of the terminal, in characters.
     """
-    from rich.console import Group
-    from rich.panel import Panel
-    from rich.text import Text
-
     parts: list[RenderableType] = [] if title else list(_best(results))
     running = [trial for trial in list(results.trials.values()) if trial.status == "running"]
     room = max(1, height - FRAME_LINES - len(parts))
@@ -59,8 +56,6 @@ def picture(
 
 
 def _best(results: Results) -> Iterator[RenderableType]:
-    from rich.text import Text
-
     winner = results.winner()
     if winner is None:
         yield Text("no result yet", style="dim")
@@ -80,9 +75,6 @@ def _best(results: Results) -> Iterator[RenderableType]:
 
 def _running(results: Results, trials: Sequence[Trial], names: Names, width: int) -> Table:
     """A row a trial, with the searched fields in which they differ, as far as those fit."""
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-
     end, metric = results.plan.train.max_epochs, columns_of(results.plan)[0]
     columns = {
         "trial": [name_of(one.trial_id, results, names) for one in trials],
@@ -147,11 +139,9 @@ def _counts(results: Results) -> str:
 def _time(results: Results, elapsed: float) -> tuple[str, str]:
     ahead = time_left(results, elapsed)
     finals = ", finals included" if results.plan.finals.seeds else ""
-    left = (
-        "time left unknown"
-        if ahead.seconds is None
-        else f"about {duration(ahead.seconds)} left{finals}"
-    )
+    left = "time left unknown"
+    if ahead.seconds is not None:
+        left = f"about {duration(ahead.seconds)} left{finals}"
     busy = f"slots {share(results.cost()['utilisation'])} busy"
     epochs = f"{results.epochs_run} of about {max(ahead.epochs, results.epochs_run)} epochs"
     return f"{duration(elapsed)} elapsed · {left}", f"{epochs} · {busy}"

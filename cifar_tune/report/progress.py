@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from cifar_tune.plan.task import Say
 from cifar_tune.process import is_terminal
-from cifar_tune.record.journal import Event
-from cifar_tune.record.results import Results
 from cifar_tune.report.lines import Names, ProgressLines
 
-
-class Progress(Protocol):
-    """Shows a search while it runs; an observer of its journal."""
-
-    def __call__(self, event: Event, results: Results) -> None:
-        """Observe one event of the journal."""
-
-    def close(self) -> None:
-        """The search is over, or ends with an error: leave the terminal as it was."""
+if TYPE_CHECKING:  # it is loaded where there is a terminal
+    from cifar_tune.report.live import LiveTable
 
 
 def progress_for(
     say: Say, stream: TextIO | None, *, quiet: bool = False, title: str = "", names: Names = ()
-) -> Progress:
+) -> ProgressLines | LiveTable:
     """A live table where `stream` is a terminal, else lines through `say`; with `quiet` nothing.
 
     Args:
@@ -35,7 +26,7 @@ def progress_for(
         names: what trials are called in place of their ids, by their index.
     """
     if quiet:
-        return Silence()
+        return ProgressLines(lambda _: None)
     # A terminal that can't move its cursor calls itself dumb.
     dumb = os.environ.get("TERM", "dumb") in ("dumb", "unknown", "")
     if stream is not None and is_terminal(stream) and not dumb:
@@ -43,13 +34,3 @@ def progress_for(
 
         return LiveTable(stream, title=title, names=names)
     return ProgressLines(say, names=names, leads=not title)
-
-
-class Silence:
-    """Shows nothing."""
-
-    def __call__(self, event: Event, results: Results) -> None:
-        """Observe one event of the journal."""
-
-    def close(self) -> None:
-        """Nothing is open."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import NamedTuple
 
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Start
@@ -10,8 +13,7 @@ from cifar_tune.record.trials import Start
 UNITS = (("hours", 3600.0, 7200.0), ("minutes", 60.0, 180.0), ("seconds", 1.0, 0.0))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Segment:
+class Segment(NamedTuple):
     """A trial, or nothing, on a slot (from 0), from `begin` to `end` on the timeline's clock."""
 
     trial_id: str
@@ -25,17 +27,20 @@ class Slots:
     """The timeline: starts of the driver stand one after another, without the time between.
 
     Attributes:
-        count: slots, the most that any start had.
         unit, unit_seconds: of all times.
         segments: what ran.
         starts: begin, end and number of slots of each start.
     """
 
-    count: int
     unit: str
     unit_seconds: float
     segments: list[Segment] = field(default_factory=list)
     starts: list[tuple[float, float, int]] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """The most slots that any start had."""
+        return max((count for _, _, count in self.starts), default=0)
 
     @property
     def borders(self) -> list[float]:
@@ -53,30 +58,23 @@ class Slots:
         gaps = []
         for begin, end, count in self.starts:
             for slot in range(count):
-                ours = [
-                    one for one in self.segments if one.slot == slot and begin <= one.begin < end
-                ]
+                ours = [one for one in self.segments if one.slot == slot]
+                spans = sorted((one.begin, one.end) for one in ours if begin <= one.begin < end)
                 free = begin
-                for one in [*sorted(ours, key=lambda one: one.begin), None]:
-                    until = end if one is None else one.begin
-                    if until > free:
-                        gaps.append(Segment(trial_id="", slot=slot, begin=free, end=until))
-                    free = end if one is None else max(free, one.end)
+                for first, last in [*spans, (end, end)]:
+                    if first > free:
+                        gaps.append(Segment("", slot, free, first))
+                    free = max(free, last)
         return gaps
 
     def busy_steps(self) -> tuple[list[float], list[int]]:
         """Times, ascending, and how many slots are busy from each on."""
-        changes = [(one.begin, 1) for one in self.segments] + [(s.end, -1) for s in self.segments]
-        times, busy, now = [0.0], [0], 0
-        for time, change in sorted(changes):
-            now += change
-            if time == times[-1]:
-                busy[-1] = now
-            else:
-                times.append(time)
-                busy.append(now)
-        end = self.starts[-1][1]
-        return ([*times, end], [*busy, now]) if end > times[-1] else (times, busy)
+        changes = Counter({0.0: 0, self.starts[-1][1]: 0})
+        for one in self.segments:
+            changes[one.begin] += 1
+            changes[one.end] -= 1
+        times = sorted(changes)
+        return times, list(accumulate(changes[time] for time in times))
 
 
 def slots_of(results: Results) -> Slots:
@@ -87,8 +85,7 @@ def slots_of(results: Results) -> Slots:
     starts = [start for start in results.starts if start.began is not None]
     total = sum(start.wall_seconds for start in starts)
     unit, seconds, _ = next(unit for unit in UNITS if total >= unit[2])
-    count = max((start.most_slots for start in starts), default=0)
-    slots = Slots(count=count, unit=unit, unit_seconds=seconds)
+    slots = Slots(unit=unit, unit_seconds=seconds)
     offset = 0.0
     for start, spans in zip(starts, _spans_by_start(results, starts), strict=True):
         _lay_out(slots, start, spans, offset)
@@ -99,19 +96,16 @@ def slots_of(results: Results) -> Slots:
 def _spans_by_start(results: Results, starts: list[Start]) -> list[list[tuple[float, float, str]]]:
     """Begin and end (Unix seconds) and trial of each span, in the start that it lies in."""
     by_start: list[list[tuple[float, float, str]]] = [[] for _ in starts]
-    for trial in results.trials.values():
+    for trial in results.trials.values() if starts else ():
         for first, last in trial.spans.items():
-            if starts:
-                outside = [_seconds_outside(start, first) for start in starts]
-                by_start[outside.index(min(outside))].append((first, last, trial.trial_id))
+            outside = [_seconds_outside(start, first) for start in starts]
+            by_start[outside.index(min(outside))].append((first, last, trial.trial_id))
     return [sorted(spans) for spans in by_start]
 
 
 def _seconds_outside(start: Start, moment: float) -> float:
     """How far a moment is from a start that may have had another clock; 0: it lies in it."""
-    assert start.began is not None
-    assert start.ended is not None
-    return max(start.began - moment, moment - start.ended, 0.0)
+    return max((start.began or 0.0) - moment, moment - (start.ended or 0.0), 0.0)
 
 
 def _lay_out(
@@ -131,8 +125,6 @@ def _lay_out(
         if slot == len(free):
             free.append(end)
         free[slot] = end
-        slots.segments.append(Segment(trial_id=trial_id, slot=slot, begin=begin, end=end))
-    count = max(start.most_slots, len(free))
-    slots.count = max(slots.count, count)
+        slots.segments.append(Segment(trial_id, slot, begin, end))
     end = (offset + start.wall_seconds) / slots.unit_seconds
-    slots.starts.append((offset / slots.unit_seconds, end, count))
+    slots.starts.append((offset / slots.unit_seconds, end, max(start.most_slots, len(free))))

@@ -6,22 +6,19 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec
 
 from cifar_tune.files import is_of_finals, write_atomically
-from cifar_tune.plan.config import SearchConfig
 from cifar_tune.plan.task import columns_of
 from cifar_tune.record.journal import Event
 from cifar_tune.record.results import Results
-from cifar_tune.record.trials import ENDED, STATUSES, Trial
+from cifar_tune.record.trials import STATUSES
 from cifar_tune.report.event_files import FAILURE, RUNNING, SUCCESS, EventFiles, in_column
 
 log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-
 # What ends the names of the files for the HPARAMS page.
 ROW, COLUMNS = "row", "columns"
+MARKS = {"completed": SUCCESS, "stopped": SUCCESS, "diverged": FAILURE, "failed": FAILURE}
 
 
 class TensorBoardFiles:
@@ -39,7 +36,7 @@ class TensorBoardFiles:
         self._files = EventFiles()
         self._name = _file_name("scalars")
         self._newest: dict[str, int] = {}
-        self._without_row: dict[str, tuple[Trial, SearchConfig]] = {}
+        self._without_row: dict[str, Results] = {}
         self._broken = False
 
     def __call__(self, event: Event, results: Results) -> None:
@@ -49,19 +46,18 @@ class TensorBoardFiles:
         elif event["event"] == "result":
             self._safely(self._write_scalars, event, results)
         elif event["event"] == "trial_ended":
-            trial = results.trials[event["trial_id"]]
-            self._safely(self._write_row, trial, results.plan.search)
+            self._safely(self._write_row, event["trial_id"], results)
 
     def close(self) -> None:
         """Write the rows of trials that did not end."""
-        for trial, search in list(self._without_row.values()):
-            self._safely(self._write_row, trial, search)
+        for name, results in list(self._without_row.items()):
+            self._safely(self._write_row, name, results)
 
-    def _safely(self, write: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    def _safely(self, write: Callable[..., None], *args: object) -> None:
         if self._broken:
             return
         try:
-            write(*args, **kwargs)
+            write(*args)
         except OSError as error:
             self._broken = True
             log.warning("TensorBoard files can't be written any more: %s", error)
@@ -71,34 +67,34 @@ class TensorBoardFiles:
         epoch = int(metrics["epoch"])
         shown = {key: value for key, value in metrics.items() if not key.endswith("_at")}
         events = [self._files.scalars(shown, epoch, seconds)]
-        if epoch <= self._newest.get(
-            name, epoch
-        ):  # it was reported before a crash, or may have been
+        # It was reported before a crash, or may have been.
+        if epoch <= self._newest.get(name, epoch):
             events.insert(0, self._files.restart(epoch, seconds))
         self._files.append(self._folder / name / self._name, *events)
         self._newest[name] = epoch
-        self._without_row[name] = results.trials[name], results.plan.search
+        self._without_row[name] = results
 
     def _write_columns(self, results: Results) -> None:
         space, columns = results.plan.search.parsed_space, columns_of(results.plan)
         metrics = (*columns, f"best_{columns[0]}", "epoch")
         self._replace(self._folder, COLUMNS, self._files.experiment(space, STATUSES, metrics))
 
-    def _write_row(self, trial: Trial, search: SearchConfig) -> None:
+    def _write_row(self, name: str, results: Results) -> None:
         """The trial's hyperparameters and status."""
-        self._without_row.pop(trial.trial_id, None)
+        self._without_row.pop(name, None)
+        trial = results.trials[name]
         values = trial.values_at(trial.epochs)
         cells = {
             field.field: in_column(field, values[field.field])
-            for field in search.parsed_space
+            for field in results.plan.search.parsed_space
             if field.field in values
         }
         ended = trial.created if trial.ended is None else trial.ended
         self._replace(
-            self._folder / trial.trial_id,
+            self._folder / name,
             ROW,
             self._files.session_start({**cells, "status": trial.status}, trial.created),
-            self._files.session_end(_mark(trial), ended),
+            self._files.session_end(MARKS.get(trial.status, RUNNING), ended),
         )
 
     def _replace(self, folder: Path, kind: str, *events: object) -> None:
@@ -109,12 +105,6 @@ class TensorBoardFiles:
         for old in before:
             if old != path:
                 old.unlink()
-
-
-def _mark(trial: Trial) -> str:
-    if trial.status not in ENDED:
-        return RUNNING
-    return FAILURE if trial.status in ("failed", "diverged") else SUCCESS
 
 
 def _file_name(kind: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cifar_tune.plan.config import budget_seconds
 from cifar_tune.plan.forecast import compares
@@ -12,13 +12,10 @@ from cifar_tune.record.results import Results
 from cifar_tune.record.trials import ENDED
 
 
-@dataclass(frozen=True, kw_only=True)
-class TimeLeft:
-    """What is to come; none where nothing is known yet.
+class TimeLeft(NamedTuple):
+    """Epochs of the search that are expected in all, and seconds until the end of the finals.
 
-    Attributes:
-        epochs: of the search that are expected in all.
-        seconds: until the end of the finals.
+    The seconds are none where nothing is known yet.
     """
 
     epochs: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -26,11 +28,7 @@ def timeline(results: Results) -> go.Figure | str:
         fill="tozeroy", name="busy slots", hovertemplate="%{y} busy at %{x:.3r}<extra></extra>",
         row=1, col=1,
     )  # fmt: skip
-    _add_idle(figure, slots)
-    for status in STATUSES:
-        ours = [one for one in slots.segments if results.trials[one.trial_id].status == status]
-        if ours:
-            _add_segments(figure, status, ours, slots.unit)
+    _draw_slots(figure, slots, results)
     for border in slots.borders:
         figure.add_vline(x=border, line={"color": NEUTRAL, "width": 1.5, "dash": "dash"})
     figure.update_layout(
@@ -45,9 +43,9 @@ def timeline(results: Results) -> go.Figure | str:
     if slots.count > 24:
         figure.update_yaxes(showticklabels=False, row=2, col=1)
     cost = results.cost()
-    pauses = f" Dashed lines: the search was started {len(slots.borders) + 1} times." * bool(
-        slots.borders
-    )
+    pauses = ""
+    if slots.borders:
+        pauses = f" Dashed lines: the search was started {len(slots.borders) + 1} times."
     caption = (
         f"{counted(len(results.trials), 'trial')} over {counted(slots.count, 'slot')} in"
         f" {duration(cost['wall_seconds'])}; {share(cost['utilisation'])} of the slots' time went"
@@ -58,26 +56,28 @@ def timeline(results: Results) -> go.Figure | str:
     return figure.update_layout(hoverlabel={"align": "left"})
 
 
-def _add_segments(figure: go.Figure, status: str, ours: list[Segment], unit: str) -> None:
-    figure.add_bar(
-        orientation="h", base=[one.begin for one in ours], x=[one.end - one.begin for one in ours],
-        y=[f"slot {one.slot + 1}" for one in ours], name=status,
-        text=[one.trial_id for one in ours],
-        textposition="inside", insidetextanchor="middle", textangle=0,
-        insidetextfont={"color": "#ffffff", "size": 11},
-        marker={"color": COLOURS[status], "line": {"width": 0.6, "color": "#ffffff"}},
-        hovertemplate="%{text}: from %{base:.3r}, %{x:.3r} " + unit + " long<extra>" + status
-        + "</extra>",
-        row=2, col=1,
-    )  # fmt: skip
-
-
-def _add_idle(figure: go.Figure, slots: Slots) -> None:
+def _draw_slots(figure: go.Figure, slots: Slots, results: Results) -> None:
+    """A bar for each time that a trial ran on a slot, and a pale one for each that none did."""
     gaps = slots.gaps()
     if gaps:
-        figure.add_bar(
-            orientation="h", base=[gap.begin for gap in gaps], name="idle",
-            x=[gap.end - gap.begin for gap in gaps], y=[f"slot {gap.slot + 1}" for gap in gaps],
-            marker={"color": "rgba(128, 138, 152, 0.2)"},
-            hovertemplate="idle for %{x:.3r} " + slots.unit + "<extra></extra>", row=2, col=1,
-        )  # fmt: skip
+        hover = "idle for %{x:.3r} " + slots.unit + "<extra></extra>"
+        pale = {"color": "rgba(128, 138, 152, 0.2)"}
+        _add_bars(figure, gaps, name="idle", marker=pale, hovertemplate=hover)
+    for status in STATUSES:
+        ours = [one for one in slots.segments if results.trials[one.trial_id].status == status]
+        if ours:
+            hover = "%{text}: from %{base:.3r}, %{x:.3r} " + slots.unit + " long"
+            _add_bars(
+                figure, ours, name=status, text=[one.trial_id for one in ours],
+                textposition="inside", insidetextanchor="middle", textangle=0,
+                insidetextfont={"color": "#ffffff", "size": 11},
+                marker={"color": COLOURS[status], "line": {"width": 0.6, "color": "#ffffff"}},
+                hovertemplate=f"{hover}<extra>{status}</extra>",
+            )  # fmt: skip
+
+
+def _add_bars(figure: go.Figure, ours: list[Segment], **look: Any) -> None:
+    figure.add_bar(
+        orientation="h", base=[one.begin for one in ours], x=[one.end - one.begin for one in ours],
+        y=[f"slot {one.slot + 1}" for one in ours], row=2, col=1, **look,
+    )  # fmt: skip

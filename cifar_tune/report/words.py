@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-KINDS = {"val": "validation", "train": "training"}
-
 
 def measured(value: float) -> str:
     """A measured figure to three significant digits, of which the last may be 0."""
@@ -52,9 +50,3 @@ def clock(seconds: float) -> str:
     """Minutes and seconds since a start."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes:3d}:{rest:02d}"
-
-
-def metric_name(column: str) -> str:
-    """A logged metric in words: `val_loss` is the validation loss."""
-    kind, _, rest = column.partition("_")
-    return f"{KINDS[kind]} {rest}".replace("_", " ") if kind in KINDS else column.replace("_", " ")

@@ -44,10 +44,9 @@ class ReportWriter(PicklesAsNothing):
         """Start writing if it is time and the last page is done."""
         if event["event"] not in ("result", "trial_ended") or time.monotonic() < self._next:
             return
-        if self._writing is not None:
-            if not self._writing.is_done():
-                return
-            self._end(self._writing, patience_seconds=0)
+        if self._writing is not None and not self._writing.is_done():
+            return
+        self.close()
         self._next = time.monotonic() + self._seconds_between
         try:
             self._writing = Writing(results.folder, self._command, priority=LOWEST_PRIORITY)
@@ -56,17 +55,12 @@ class ReportWriter(PicklesAsNothing):
 
     def close(self) -> None:
         """Wait for the process that is writing, if one is; the last page is written after this."""
-        if self._writing is not None:
-            self._end(self._writing, PATIENCE_SECONDS)
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            self._warn(writing.outcome(PATIENCE_SECONDS))
 
-    def _end(self, writing: Writing, patience_seconds: float) -> None:
-        self._writing = None
-        reason = writing.outcome(patience_seconds)
-        if reason is not None:
-            self._warn(reason)
-
-    def _warn(self, reason: str) -> None:
-        if not self._said:
+    def _warn(self, reason: str | None) -> None:
+        if reason is not None and not self._said:
             self._said = True
             log.warning("report.html is not up to date: %s", reason)
 
@@ -119,7 +113,7 @@ class Writing:
         """Wait for its end, and end it after that time; why it failed, in one line, or none."""
         with self._errors:
             try:
-                code = self._process.wait(patience_seconds or None)
+                code = self._process.wait(patience_seconds)
             except subprocess.TimeoutExpired:
                 self._kill()
                 return f"to write it took longer than {patience_seconds:.0f} s"

@@ -58,7 +58,7 @@ def _train(arguments: argparse.Namespace) -> int:
     _check_save(arguments.save)
     end_on_signals()
     part = task_of(plan).open(plan, say).part("search")
-    watch = Watch(plan, save_to=arguments.save)
+    watch = Watch(plan, arguments.save)
     run = plan.with_values({}, seed=plan.seed)
     with guarded(plan.task):
         result = fit(run, part, callbacks=[watch.callback()], fast_dev_run=arguments.fast_dev_run)
@@ -102,7 +102,7 @@ def _train_like(arguments: argparse.Namespace) -> int:
     data = task_of(plan).open(plan, say, recorded=recorded.facts)
     recorded.check_data(data.fingerprint)
     say(*recorded.introduce())
-    watch = Watch(plan, save_to=arguments.save, last_epoch=recorded.last_epoch)
+    watch = Watch(plan, arguments.save, recorded.last_epoch)
     with guarded(plan.task):
         fit(recorded.run, data.part("search"), callbacks=[watch.callback()])
     say(*recorded.compare(watch.figures))
@@ -117,16 +117,8 @@ class Watch:
         best, best_epoch: the plan's metric at its best, and in which epoch (from 1) that was.
     """
 
-    def __init__(
-        self, plan: Plan, *, save_to: Path | None = None, last_epoch: int | None = None
-    ) -> None:
-        """Watch a training of `plan`.
-
-        Args:
-            plan: has the metric.
-            save_to: gets a checkpoint of the best epoch.
-            last_epoch: where the training ends; none: where its own plan ends it.
-        """
+    def __init__(self, plan: Plan, save_to: Path | None, last_epoch: int | None = None) -> None:
+        """`save_to` gets the best epoch; where there is no `last_epoch`, the plan says the end."""
         self.figures: list[dict[str, float]] = []
         self.best, self.best_epoch = math.nan, 0
         self._plan = plan

@@ -86,31 +86,25 @@ def fit(
     machine = read_machine()
     run = run.model_copy(update={"train": settle(run.train, machine, cpus=machine.cpus, gpu=gpu)})
     _check(run, resume_from, gpu)
+    given = {"accelerator": "gpu" if gpu else "cpu", "fast_dev_run": fast_dev_run}
     with _quiet_lightning(), _numerics(run, gpu):
         if member is None:
-            return _fit(run, part, callbacks, resume_from, fast_dev_run, gpu)
+            return _fit(run, part, resume_from, _alone(), callbacks=[*callbacks], **given)
         from cifar_tune.train.parallel import WeighShares, joined, trainer_options
 
-        sync = run.train.sync_batchnorm
-        more = trainer_options(member, gpu=gpu, sync_batchnorm=sync)
+        place = trainer_options(member, gpu=gpu, sync_batchnorm=run.train.sync_batchnorm)
         with joined(member, gpu=gpu):
-            callbacks = [WeighShares(), *callbacks]
-            return _fit(run, part, callbacks, resume_from, fast_dev_run, gpu, more)
+            shared = [WeighShares(), *callbacks]
+            return _fit(run, part, resume_from, place, callbacks=shared, **given)
 
 
 def _fit(
-    run: Any,
-    part: Any,
-    callbacks: Sequence[Callback],
-    resume_from: Path | None,
-    fast_dev_run: bool,
-    gpu: bool,
-    options: Mapping[str, Any] | None = None,
+    run: Any, part: Any, resume_from: Path | None, place: Mapping[str, Any], **given: Any
 ) -> FitResult:
+    """Train; `place` are Trainer's arguments that win over the task's, `given` those beside it."""
     task = find_task(run.task)
     module, datamodule = task.build(run, part, fresh=resume_from is None)
-    options = {**task.trainer_options(run), **(options or _alone())}
-    trainer = _trainer(run, callbacks, fast_dev_run, gpu, options)
+    trainer = _trainer(run, **given, **{**task.trainer_options(run), **place})
     if getattr(datamodule, "on_device", False):
         # Its batches are there already; Lightning would look for what to move each step.
         vars(trainer.strategy)["batch_to_device"] = lambda batch, **_: batch
@@ -167,13 +161,7 @@ def compiled(module: LightningModule) -> Iterator[None]:
             del network.forward
 
 
-def _trainer(
-    run: Any,
-    callbacks: Sequence[Callback],
-    fast_dev_run: bool,
-    gpu: bool,
-    options: Mapping[str, Any],
-) -> Trainer:
+def _trainer(run: Any, **options: Any) -> Trainer:
     """A Trainer that does nothing by itself but train: no logs, files, bars or summaries."""
     import lightning.pytorch as L
     from lightning.pytorch.profilers import PassThroughProfiler
@@ -182,12 +170,9 @@ def _trainer(
     nothing = nullcontext()  # Lightning makes 26 contexts a step to time nothing: 40 µs
     profiler.profile = lambda _: nothing  # type: ignore[assignment, method-assign, return-value]
     return L.Trainer(
-        accelerator="gpu" if gpu else "cpu",
         precision=PRECISIONS[run.train.precision],
         max_epochs=run.train.max_epochs,
-        callbacks=list(callbacks),
         profiler=profiler,
-        fast_dev_run=fast_dev_run,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         logger=False,

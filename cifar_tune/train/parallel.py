@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as L
@@ -80,33 +81,19 @@ def trainer_options(member: Member, *, gpu: bool, sync_batchnorm: bool) -> dict[
 
 
 class _Place(LightningEnvironment):
-    """Tells Lightning which worker this process is; it was started by us."""
+    """Tells Lightning which worker this process is, whatever the environment says of others."""
+
+    creates_processes_externally = True  # by us
 
     def __init__(self, member: Member) -> None:
         super().__init__()
         self._member = member
-
-    @property
-    def creates_processes_externally(self) -> bool:
-        return True
-
-    def world_size(self) -> int:
-        return self._member.workers
-
-    def global_rank(self) -> int:
-        return self._member.rank
 
     def local_rank(self) -> int:
         return self._member.rank
 
     def node_rank(self) -> int:
         return 0
-
-    def set_world_size(self, size: int) -> None:
-        """It is known."""
-
-    def set_global_rank(self, rank: int) -> None:
-        """It is known."""
 
 
 class _Strategy(DDPStrategy):
@@ -158,7 +145,8 @@ class SyncBatchNormOnCpu(TorchSyncBatchNorm):
         """Swap the forward pass of every BatchNorm; parameters, buffers and names stay."""
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.__dict__["forward"] = _SyncedForward(module)  # before the class's own
+                synced = partial(_synced_forward, module, module.forward)
+                module.__dict__["forward"] = synced  # before the class's own
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
@@ -169,41 +157,35 @@ class SyncBatchNormOnCpu(TorchSyncBatchNorm):
         return model
 
 
-class _SyncedForward:
-    """A BatchNorm's forward pass over the batch of all workers."""
+def _synced_forward(
+    norm: nn.modules.batchnorm._BatchNorm, alone: Callable[[Tensor], Tensor], values: Tensor
+) -> Tensor:
+    """A BatchNorm's pass over the batch of all workers.
 
-    def __init__(self, norm: nn.modules.batchnorm._BatchNorm) -> None:
-        self._norm = norm
-        self._alone = norm.forward
-
-    def __call__(self, values: Tensor) -> Tensor:
-        """`values` [batch, channels, ...]; in evaluation as ever."""
-        norm = self._norm
-        if not norm.training:
-            return self._alone(values)
-        x = values.to(torch.promote_types(values.dtype, torch.float32))
-        axes = [0, *range(2, x.dim())]
-        mean, variance, count = _statistics(x, axes)
-        if norm.running_mean is not None and norm.running_var is not None:
-            self._remember(mean.detach(), variance.detach() * count / (count - 1))
-        shape = [1, -1, *[1] * (x.dim() - 2)]
-        scale = torch.rsqrt(variance + norm.eps)
-        scale = scale if norm.weight is None else scale * norm.weight
-        shifted = (x - mean.view(shape)) * scale.view(shape)
-        shifted = shifted if norm.bias is None else shifted + norm.bias.view(shape)
-        return shifted.to(values.dtype)
-
-    @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor) -> None:
-        norm = self._norm
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
+    Args:
+        norm: whose parameters and running figures are used.
+        alone: its own forward pass, for evaluation.
+        values: [batch, channels, ...].
+    """
+    if not norm.training:
+        return alone(values)
+    x = values.to(torch.promote_types(values.dtype, torch.float32))
+    axes = [0, *range(2, x.dim())]
+    mean, variance, count = _statistics(x, axes)
+    if norm.running_mean is not None and norm.running_var is not None:
         assert norm.num_batches_tracked is not None
-        norm.num_batches_tracked += 1
-        seen = int(norm.num_batches_tracked)
-        part = 1 / seen if norm.momentum is None else norm.momentum
-        norm.running_mean.lerp_(mean, part)
-        norm.running_var.lerp_(variance, part)
+        with torch.no_grad():
+            norm.num_batches_tracked += 1
+            seen = int(norm.num_batches_tracked)
+            part = 1 / seen if norm.momentum is None else norm.momentum
+            norm.running_mean.lerp_(mean, part)
+            norm.running_var.lerp_(variance * count / (count - 1), part)
+    shape = [1, -1, *[1] * (x.dim() - 2)]
+    scale = torch.rsqrt(variance + norm.eps)
+    scale = scale if norm.weight is None else scale * norm.weight
+    shifted = (x - mean.view(shape)) * scale.view(shape)
+    shifted = shifted if norm.bias is None else shifted + norm.bias.view(shape)
+    return shifted.to(values.dtype)
 
 
 def _statistics(x: Tensor, axes: list[int]) -> tuple[Tensor, Tensor, Tensor]:
@@ -230,14 +212,10 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(_: Any, own: Tensor) -> Tensor:
-        return _summed(own)
+        total = own.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(total)
+        return total
 
     @staticmethod
-    def backward(_: Any, *gradients: Tensor) -> Tensor:
-        return _summed(gradients[0])
-
-
-def _summed(own: Tensor) -> Tensor:
-    total = own.clone(memory_format=torch.contiguous_format)
-    torch.distributed.all_reduce(total)
-    return total
+    def backward(_: Any, *gradients: Tensor) -> Any:
+        return _Sum.apply(*gradients)

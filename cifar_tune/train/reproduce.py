@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
@@ -12,6 +11,7 @@ from typing import Any
 from cifar_tune.errors import DataError, PlanError
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import plan_from
+from cifar_tune.plan.own_code import nearest
 from cifar_tune.plan.task import Facts, columns_of
 from cifar_tune.record.journal import Records, read_journal
 from cifar_tune.record.results import Results
@@ -27,8 +27,7 @@ class RecordedTrial:
     """A trial as a search recorded it.
 
     Attributes:
-        trial_id: t0001 and so on.
-        status, reason: how it ended.
+        trial: with how it ended.
         plan: of the search.
         run: what it trained, with all that was settled for the machine of the search.
         epochs: its figures by epoch (from 1), as far as a training of `run` can repeat them.
@@ -36,9 +35,7 @@ class RecordedTrial:
         note: what can't be repeated; empty if all can.
     """
 
-    trial_id: str
-    status: str
-    reason: str
+    trial: Trial
     plan: Plan
     run: Any
     epochs: Mapping[int, Metrics]
@@ -48,14 +45,15 @@ class RecordedTrial:
     @property
     def last_epoch(self) -> int:
         """Where the repetition ends: a crashed trial's crash is looked for to the end."""
-        crashed = self.status == "failed"
+        crashed = self.trial.status == "failed"
         return self.run.train.max_epochs if crashed else max(self.epochs)
 
     def introduce(self) -> list[str]:
         """What is repeated, for people."""
-        reason = f" ({self.reason})" if self.reason else ""
-        lines = [f"{self.trial_id}: {self.status}{reason}, {len(self.epochs)} epochs recorded"]
-        return lines + ([self.note] if self.note else [])
+        trial = self.trial
+        reason = f" ({trial.reason})" if trial.reason else ""
+        told = f"{trial.trial_id}: {trial.status}{reason}, {len(self.epochs)} epochs recorded"
+        return [told, self.note] if self.note else [told]
 
     def check_data(self, fingerprint: str) -> None:
         """Refuse other data than the search's.
@@ -66,8 +64,8 @@ class RecordedTrial:
         recorded = self.facts.get("fingerprint", "")
         if fingerprint != recorded:
             raise DataError(
-                f"the data has the fingerprint {fingerprint[:12]}, and {self.trial_id} was trained"
-                f" on {recorded[:12]}; give that data with --data-dir"
+                f"the data has the fingerprint {fingerprint[:12]}, and {self.trial.trial_id} was"
+                f" trained on {recorded[:12]}; give that data with --data-dir"
             )
 
     def compare(self, repeated: Sequence[Metrics]) -> list[str]:
@@ -121,9 +119,7 @@ def read_trial(folder: Path, trial_id: str, changes: Iterable[str] = ()) -> Reco
             f"compared up to epoch {limit}: then the search was extended, and its schedule changed"
         )
     return RecordedTrial(
-        trial_id=trial_id,
-        status=trial.status,
-        reason=trial.reason,
+        trial=trial,
         plan=plan,
         run=plan.run(trial.values, trial.index),
         epochs={epoch: metrics for epoch, metrics in trial.results.items() if epoch <= limit},
@@ -135,11 +131,9 @@ def read_trial(folder: Path, trial_id: str, changes: Iterable[str] = ()) -> Reco
 def _find(results: Results, trial_id: str) -> Trial:
     trial = results.trials.get(trial_id)
     if trial is None:
-        near = difflib.get_close_matches(trial_id, list(results.trials), n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]}?" if near else ""
         raise PlanError(
             f"--like: {results.folder} has no trial {trial_id!r}, but {len(results.trials)} from"
-            f" t0001 on{hint}"
+            f" t0001 on{nearest(trial_id, results.trials)}"
         )
     if trial.earlier_values:
         raise PlanError(

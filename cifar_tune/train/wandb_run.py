@@ -7,7 +7,6 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,34 +32,13 @@ def trial_trackers(
     values: Mapping[str, Value],
     run: RunConfig,
 ) -> list[Callback]:
-    """The callbacks that track one trial from inside its process; the list may be empty."""
-    if plan.tracking.wandb is None:
-        return []
-    card = describe(plan, folder, trial_id, values, run)
-    return [WandbRun(card, watch=plan.tracking.watch)]
+    """The callbacks that track one trial from inside its process; the list may be empty.
 
-
-@dataclass(frozen=True, kw_only=True)
-class Card:
-    """What a run is called and what it says of itself.
-
-    Attributes:
-        folder: its files lie in `wandb/` in there.
-        arguments: of `wandb.init`.
-    """
-
-    trial_id: str
-    folder: Path
-    arguments: dict[str, Any]
-
-
-def describe(
-    plan: Plan, folder: Path, trial_id: str, values: Mapping[str, Value], run: RunConfig
-) -> Card:
-    """The card of a trial of a search, or of its finals (`<search>/finals/confirm-1`).
-
+    What is tracked names the search, also of a trial of its finals (`<search>/finals/confirm-1`).
     The config is the whole run without what may tell whose machine it is, such as a path.
     """
+    if plan.tracking.wandb is None:
+        return []
     config = run.as_values()
     for field in find_task(run.task).private:
         section, _, key = field.partition(".")
@@ -79,8 +57,9 @@ def describe(
         "job_type": job,
         "tags": sorted({tag[:LONGEST_TAG] for tag in tags}),
         "config": config,
+        "dir": str(search),
     }
-    return Card(trial_id=trial_id, folder=search, arguments=arguments)
+    return [WandbRun(trial_id, arguments, watch=plan.tracking.watch)]
 
 
 def plain_name(name: str) -> str:
@@ -101,8 +80,10 @@ class WandbRun(Callback):
     file of ours. Every epoch logs all final figures, because the report after it may end the trial.
     """
 
-    def __init__(self, card: Card, *, watch: bool) -> None:
-        self._card = card
+    def __init__(self, trial_id: str, arguments: dict[str, Any], *, watch: bool) -> None:
+        """Track a trial; `arguments` are those of `wandb.init`."""
+        self._trial_id = trial_id
+        self._arguments = arguments
         self._watch = watch
         self._run: Any = None
 
@@ -120,7 +101,7 @@ class WandbRun(Callback):
     def _open(self) -> Any:
         import wandb
 
-        (self._card.folder / "wandb").mkdir(parents=True, exist_ok=True)
+        Path(self._arguments["dir"], "wandb").mkdir(parents=True, exist_ok=True)
         wandb.setup(wandb.Settings(silent=True))  # else login() asks the server who we are
         if "WANDB_MODE" not in os.environ and not wandb.login(prompt=False, verify=False):
             _use_offline_mode()
@@ -142,14 +123,10 @@ class WandbRun(Callback):
             console="off",
         )
         run = wandb.init(
-            **self._card.arguments,
-            resume="allow",
-            reinit="finish_previous",
-            dir=str(self._card.folder),
-            settings=settings,
+            **self._arguments, resume="allow", reinit="finish_previous", settings=settings
         )
         # A run that goes on has its first config: a population may have changed it since.
-        run.config.update(self._card.arguments["config"], allow_val_change=True)
+        run.config.update(self._arguments["config"], allow_val_change=True)
         return run
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -161,19 +138,16 @@ class WandbRun(Callback):
         self._safely(lambda run: run.log(dict(metrics), step=int(metrics["epoch"])))
         self._safely(lambda run: run.summary.update(best))
 
-    def on_exception(self, *_: Any) -> None:
-        """Ray ends a trial by an exception in the last report."""
-        self._close()
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The training ended by itself."""
-        self._close()
-
-    def _close(self) -> None:
+    def on_fit_end(self, *_: Any) -> None:
+        """Close the run."""
         if self._watch:
             self._safely(lambda run: run.unwatch())
         self._safely(_finish)
         self._run = None
+
+    def on_exception(self, *_: Any) -> None:
+        """Ray ends a trial by an exception in the last report."""
+        self.on_fit_end()
 
     def _safely(self, act: Callable[[Any], object]) -> None:
         if self._run is None:
@@ -184,7 +158,7 @@ class WandbRun(Callback):
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        log.warning("wandb is off for trial %s: %s", self._card.trial_id, error)
+        log.warning("wandb is off for trial %s: %s", self._trial_id, error)
         self._run = None
 
 

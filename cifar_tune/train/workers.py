@@ -107,8 +107,7 @@ class _Others:
         preloaded = [*PRELOADED, *find_task(run.task).modules]
         context.set_forkserver_preload(preloaded)
         self._ended = threading.Event()
-        self._processes = []
-        self._links = []
+        self._workers = []
         place = current_directory()  # a child of the server begins elsewhere
         for member in members:
             ours, theirs = context.Pipe()
@@ -117,16 +116,13 @@ class _Others:
             )
             process.start()
             theirs.close()  # or its end would not show here
-            self._processes.append(process)
-            self._links.append(ours)
+            self._workers.append((process, ours))
         threading.Thread(target=self._watch, daemon=True).start()
 
     def error(self) -> str | None:
         """What a worker that ended too early said of it; none if all go on."""
-        wait([*self._links, *[process.sentinel for process in self._processes]], TOLD_SECONDS)
-        for rank, (process, link) in enumerate(
-            zip(self._processes, self._links, strict=True), start=1
-        ):
+        wait([told for one, link in self._workers for told in (one.sentinel, link)], TOLD_SECONDS)
+        for rank, (process, link) in enumerate(self._workers, start=1):
             try:
                 told = link.recv() if link.poll() else None
             except EOFError:  # it was killed
@@ -141,15 +137,15 @@ class _Others:
     def end(self) -> None:
         """Kill them: one may wait in a collective for this process, which will never come."""
         self._ended.set()
-        for process in self._processes:
+        for process, _ in self._workers:
             process.kill()
-        for process, link in zip(self._processes, self._links, strict=True):
+        for process, link in self._workers:
             process.join()
             link.close()
 
     def _watch(self) -> None:
         """End this process if a worker is gone and it does not notice."""
-        left = {process.sentinel: process for process in self._processes}
+        left = {process.sentinel: process for process, _ in self._workers}
         while left and not self._ended.is_set():
             for sentinel in wait(list(left), timeout=1.0):
                 process = left.pop(sentinel)  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from cifar_tune.record.ranking import ranked
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import write_tables
 from cifar_tune.record.warm_start import read_start_from
-from cifar_tune.report.trials import trial_rows
+from cifar_tune.report.page import trial_rows
 from cifar_tune.session.outcome import failure_table, finals_lines
 from cifar_tune.session.resume import standing
 from cifar_tune.train.reproduce import read_trial

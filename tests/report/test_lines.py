@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from told import story
 
 from cifar_tune.plan.load import load_plan
 from cifar_tune.report.lines import ProgressLines
-from cifar_tune.report.progress import Silence
+from cifar_tune.report.progress import progress_for
 
 
 def test_each_report_and_each_end_is_a_line_and_a_new_leader_is_named(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_crashes_lost_checkpoints_and_exchanges_are_lines(tmp_path: Path) -> Non
 
 
 def test_quiet_progress_says_nothing(tmp_path: Path, capfd: object) -> None:
-    silence = Silence()
+    silence = progress_for(print, sys.stdout, quiet=True)
     with story(tmp_path, [silence]) as tell:
         tell.begin()
         tell.create({"optim.lr": 0.1})

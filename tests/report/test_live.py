@@ -21,7 +21,7 @@ from cifar_tune.record.results import Results
 from cifar_tune.report.lines import ProgressLines
 from cifar_tune.report.live import LiveTable
 from cifar_tune.report.picture import picture
-from cifar_tune.report.progress import Silence, progress_for
+from cifar_tune.report.progress import progress_for
 from cifar_tune.report.time_left import time_left
 
 CONFIG = {"optim.lr": 0.0627, "data.batch_size": 64}
@@ -300,14 +300,14 @@ def test_it_depends_on_the_stream_and_the_terminal(
     monkeypatch.setenv("TERM", "xterm")
     with Terminal() as terminal:
         assert isinstance(progress_for(print, terminal.stream), LiveTable)
-        assert isinstance(progress_for(print, terminal.stream, quiet=True), Silence)
+        assert isinstance(progress_for(print, terminal.stream, quiet=True), ProgressLines)
         monkeypatch.setenv("TERM", "dumb")
         assert isinstance(progress_for(print, terminal.stream), ProgressLines)
     assert isinstance(progress_for(print, io.StringIO()), ProgressLines)
 
 
 def test_rich_is_loaded_only_where_there_is_a_table() -> None:
-    code = "import sys, cifar_tune.report.live; print('rich' in sys.modules)"
+    code = "import sys, cifar_tune.report.progress; print('rich' in sys.modules)"
     command = [sys.executable, "-W", "ignore", "-c", code]
     told = subprocess.run(command, capture_output=True, text=True, check=True)
     assert told.stdout == "False\n"

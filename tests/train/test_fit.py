@@ -291,9 +291,9 @@ def test_a_fit_that_is_the_first_to_import_lightning_is_silent() -> None:
         "from cifar_tune.train.fit import fit\n"
         "fit(toy_run(max_epochs=1), toy_data())\n"
     )
-    command = [sys.executable, "-W", "ignore", "-c", code]
+    command, tests = [sys.executable, "-W", "ignore", "-c", code], Path(__file__).parents[1]
     done = subprocess.run(
-        command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent, timeout=120
+        command, check=True, capture_output=True, text=True, cwd=tests, timeout=120
     )
     assert (done.stdout, done.stderr) == ("", "")
 
