@@ -68,7 +68,7 @@ class Vision:
         # A mistake in it shows here, not in each trial.
         for name in possible_values(plan, "model.name"):
             if ":" in str(name):
-                build_model(plan.model.model_copy(update={"name": name}), found.num_classes)
+                build_model(plan.model.model_copy(update={"name": name}), len(found.classes))
         sentences = [*found.sentences, *few]
         return Found(sentences, plan.model_copy(update={"data": found.config}))
 
@@ -121,7 +121,7 @@ class Vision:
         from cifar_tune.vision.data import describe
         from cifar_tune.vision.models.sizes import checkpoint_bytes
 
-        return checkpoint_bytes(plan, describe(plan.data).num_classes)
+        return checkpoint_bytes(plan, len(describe(plan.data).classes))
 
     def write_winner(self, results: Any, data: VisionData, say: Say) -> Path | None:
         """The winner's model in all its forms."""

@@ -14,7 +14,7 @@ from cifar_tune.vision.data.cache import (
 from cifar_tune.vision.data.dataset import Dataset, Images, SearchData
 from cifar_tune.vision.data.fetch import download
 from cifar_tune.vision.data.found import Found, few_steps
-from cifar_tune.vision.data.preparation import check, describe, prepare, prepare_drawn
+from cifar_tune.vision.data.preparation import describe, prepare, prepare_drawn
 from cifar_tune.vision.data.splits import search_data, settle
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "Images",
     "SearchData",
     "cache_root",
-    "check",
     "describe",
     "download",
     "empty_cache",
