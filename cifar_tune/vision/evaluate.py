@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -71,15 +71,12 @@ def predict_logits(checkpoint: Path, images: Images, *, gpu: bool) -> Tensor:
     module = load_classifier(checkpoint, device)
     run = module.run
     maker = BatchMaker(run.data, module.hparams["mean"], module.hparams["std"], device)
-    loader = EvalLoader(
-        as_tensor(images.images).to(device),
-        as_tensor(images.labels).to(device),
-        maker,
-        run.data.eval_batch_size,
-    )
+    pixels, labels = (as_tensor(x).to(device) for x in (images.images, images.labels))
+    loader = EvalLoader(pixels, labels, maker, run.data.eval_batch_size)
     threads = None if run.train.threads == "auto" else run.train.threads
-    calls, autocast = guarded_calls(run.model), _autocast(run.train.precision, device)
-    with _threads(threads), torch.inference_mode(), autocast, calls:
+    half = AUTOCAST.get(run.train.precision)
+    autocast = torch.autocast(device.type, dtype=half, enabled=half is not None)
+    with _threads(threads), torch.inference_mode(), autocast, guarded_calls(run.model):
         return torch.cat([module(batch).float().cpu() for batch, _ in loader])
 
 
@@ -96,12 +93,6 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    if precision not in AUTOCAST:
-        return nullcontext()
-    return torch.autocast(device.type, dtype=AUTOCAST[precision])
 
 
 def accuracy(logits: Tensor, images: Images) -> float:

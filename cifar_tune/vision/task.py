@@ -118,8 +118,8 @@ class Vision:
 
     def checkpoint_bytes(self, plan: VisionPlan) -> int:
         """Weights and the optimizer's state of the largest network that can be drawn."""
+        from cifar_tune.vision.cost import checkpoint_bytes
         from cifar_tune.vision.data import describe
-        from cifar_tune.vision.models.sizes import checkpoint_bytes
 
         return checkpoint_bytes(plan, len(describe(plan.data).classes))
 
@@ -152,7 +152,7 @@ class Vision:
         """Multiply-adds of an image, and parameters."""
         from cifar_tune.vision.cost import cost_of
 
-        return dict(cost_of(run.model, len(data.dataset.classes)))
+        return cost_of(run.model, len(data.dataset.classes))
 
     def held_out(
         self, data: VisionData, split: Literal["confirm", "test"], plan: VisionPlan
