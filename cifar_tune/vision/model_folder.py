@@ -61,7 +61,7 @@ def replacing(folder: Path) -> Iterator[Path]:
     POSIX can't replace a folder that is not empty in one step: `folder` is put aside first, and a
     crash between the two steps leaves it aside, whole, for `finish_swap`.
     """
-    draft, aside = _draft(folder), _aside(folder)
+    draft, aside = folder.with_name(f".{folder.name}.draft"), _aside(folder)
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
     try:
@@ -80,10 +80,6 @@ def finish_swap(folder: Path) -> None:
     if aside.exists() and not folder.exists():
         aside.rename(folder)
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def _draft(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.draft")
 
 
 def _aside(folder: Path) -> Path:
