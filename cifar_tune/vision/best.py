@@ -53,12 +53,8 @@ log = logging.getLogger(__name__)
 def write_winner(results: Results, data: SearchData, on_note: Note = log.warning) -> Path | None:
     """Fill `best/` with the winner of a search, or `search-winner/` once a final model is there.
 
-    The folder is replaced as a whole, so it never holds files of two winners.
-
-    Args:
-        results: of the search.
-        data: its images.
-        on_note: is told what could not be written, a sentence each.
+    The folder is replaced as a whole, so it never holds files of two winners. `on_note` is told
+    what could not be written, a sentence each.
 
     Returns:
         The checkpoint's path, or none where the winner has no checkpoint: an objective that is
@@ -140,20 +136,9 @@ def hand_over(
     judged: Path | None,
     on_note: Note = log.warning,
 ) -> bool:
-    """Fill `best/` with a final model; the winner goes to `search-winner/` first.
+    """Fill `best/` with a final model, as `plan.task.Exports` says; the winner goes aside first.
 
     Each folder is replaced as a whole, and what is there is not written again.
-
-    Args:
-        results: of the search, its test split opened and scored for this model.
-        data: its images.
-        model: as `test_scored` has it: `kind`, `file`, `sha256`, `seed`, `score`, `ci95`.
-        judged: a training of the same configuration that has not seen the confirmation images, on
-            which mistakes can be shown; none: there is none.
-        on_note: is told what could not be written, a sentence each.
-
-    Returns:
-        Whether `best/` holds it now; not where the final model is gone.
 
     Raises:
         OSError: the storage is full or gone; `best/` is as before.

@@ -78,9 +78,12 @@ class Vision:
 
     def open(self, plan: VisionPlan, say: Say, *, recorded: Facts | None = None) -> VisionData:
         """Decode the images into the cache, or find them there."""
-        from cifar_tune.vision.opened import open_images
+        from cifar_tune.vision.data import prepare, prepare_drawn, settle
+        from cifar_tune.vision.opened import VisionData
 
-        return open_images(plan, say, drawn=_is_drawn(recorded))
+        # A search that began on the drawn set goes on with nothing else.
+        dataset = prepare_drawn(say) if _is_drawn(recorded) else prepare(plan.data, say)
+        return VisionData(dataset, settle(plan.data, dataset.train_size, len(dataset.classes)))
 
     def columns(self, plan: VisionPlan) -> Sequence[str]:
         """Accuracy and loss, then what else was asked for."""

@@ -102,12 +102,9 @@ def empty_cache() -> int:
     return freed - _size(root)
 
 
-def find_entry(root: Path, identity: Identity) -> Dataset | None:
-    """The dataset if it was decoded before; its arrays are not checked, which costs little."""
-    try:
-        return describe_dataset(root / ENTRIES / identity.key)
-    except DamagedEntryError:
-        return None
+def entry_folder(root: Path, identity: Identity) -> Path:
+    """Where the decoded dataset lies, or would lie."""
+    return root / ENTRIES / identity.key
 
 
 def get_or_decode(
@@ -119,7 +116,7 @@ def get_or_decode(
     rebuilt, and said so. Raises what `decode` raises, and DataError where the disk is full or the
     content changed although names and sizes did not.
     """
-    folder = root / ENTRIES / identity.key
+    folder = entry_folder(root, identity)
     with locked(root / "locks" / identity.key, on_note):
         notes: tuple[str, ...] = ()
         if folder.exists():

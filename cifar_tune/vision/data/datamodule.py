@@ -44,13 +44,13 @@ class CifarDataModule(L.LightningDataModule):
         super().__init__()
         self._data, self._config, self._seed = data, config, seed
         self._channels_last = channels_last
-        self._loaders: tuple[TrainLoader, EvalLoader] | None = None
+        self._train: TrainLoader | None = None
+        self._val: EvalLoader | None = None
 
     def setup(self, stage: str) -> None:
         """Brings the arrays to the device of the trainer that this module is attached to."""
         trainer = self.trainer
-        if trainer is None:
-            raise DataError("CifarDataModule has no trainer; give it to Trainer.fit(datamodule=…).")
+        assert trainer is not None, "Lightning attaches it before"
         data, config, device = self._data, self._config, trainer.strategy.root_device
         rank, workers = trainer.global_rank, trainer.world_size
         if len(data.val_labels) < workers:
@@ -64,32 +64,28 @@ class CifarDataModule(L.LightningDataModule):
 
         maker = BatchMaker(config, data.mean, data.std, device, self._channels_last)
         images, labels = placed(data.train_images), placed(data.train_labels)
-        train = TrainLoader(
+        self._train = TrainLoader(
             images, labels, maker, config, self._seed, lambda: trainer.current_epoch, rank, workers
         )
         images, labels = (
             placed(data.val_images[rank::workers]),
             placed(data.val_labels[rank::workers]),
         )
-        self._loaders = train, EvalLoader(images, labels, maker, config.eval_batch_size)
+        self._val = EvalLoader(images, labels, maker, config.eval_batch_size)
 
     def train_dataloader(self) -> TrainLoader:
         """Returns the training batches, in another order and augmentation each epoch."""
-        return self._ready()[0]
+        assert self._train is not None, "Lightning has called setup before"
+        return self._train
 
     def val_dataloader(self) -> EvalLoader:
         """Returns the validation batches, the same each time."""
-        return self._ready()[1]
+        assert self._val is not None, "Lightning has called setup before"
+        return self._val
 
     def teardown(self, stage: str) -> None:
         """Lets go of the device's memory: a trial's process is used again for the next trial."""
-        self._loaders = None
-
-    def _ready(self) -> tuple[TrainLoader, EvalLoader]:
-        if self._loaders is None:
-            self.setup("fit")
-        assert self._loaders is not None  # for the type checker: setup raises or fills it
-        return self._loaders
+        self._train = self._val = None
 
 
 class TrainLoader:

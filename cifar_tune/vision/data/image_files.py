@@ -109,11 +109,10 @@ class ImageFiles:
     def _misnamed_note(self) -> tuple[str, ...]:
         if not self._misnamed:
             return ()
-        count = len(self._misnamed)
-        files = f"{count} files were read as what they are, not as"
-        if count == 1:
-            files = "1 file was read as what it is, not as"
-        return (f"{files} the name says: {listed(self._misnamed)}.",)
+        files = f"{len(self._misnamed)} files were read as what they are"
+        if len(self._misnamed) == 1:
+            files = "1 file was read as what it is"
+        return (f"{files}, not as the name says: {listed(self._misnamed)}.",)
 
 
 def smallest_and_largest(sizes: Iterable[tuple[int, int]]) -> Sizes:

@@ -85,36 +85,32 @@ def read_picture(content: bytes) -> Picture:
     Raises:
         PictureError: it is no picture of FORMATS, damaged, too large, or without a known range.
     """
-    try:
-        with _quiet(), Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            return _picture(image)
-    except PictureError:
-        raise
-    except Image.DecompressionBombError:
-        raise PictureError(_too_large(kind_of_file(content))) from None
-    # Pillow raises half a dozen kinds of error, and damaged files now and then find another.
-    except Exception as error:
-        raise PictureError(_reason(content, error)) from None
+    with _opened(content) as image:
+        return _picture(image)
 
 
 def size_of_picture(content: bytes) -> tuple[int, int]:
     """Width and height, by the content's head alone. Raises PictureError where that is damaged."""
-    try:
-        with _quiet(), Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            return image.size
-    except Exception as error:
-        raise PictureError(_reason(content, error)) from None
+    with _opened(content) as image:
+        return image.size
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Pillow warns, and logs, of damage that it can live with."""
+def _opened(content: bytes) -> Iterator[Image.Image]:
+    """Pillow warns, and logs, of damage that it can live with; of other damage it raises much."""
     logger = logging.getLogger(TiffImagePlugin.__name__)
     was_disabled, logger.disabled = logger.disabled, True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                yield image
+    except PictureError:
+        raise
+    except Image.DecompressionBombError:
+        raise PictureError(_too_large(kind_of_file(content))) from None
+    except Exception as error:  # half a dozen kinds, and damaged files now and then find another
+        raise PictureError(_reason(content, error)) from None
     finally:
         logger.disabled = was_disabled
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cifar_tune.errors import DataError
 from cifar_tune.vision.config import DataConfig
-from cifar_tune.vision.data.cache import find_cache_root, find_entry, get_or_decode
-from cifar_tune.vision.data.dataset import Dataset, Kind
+from cifar_tune.vision.data.cache import entry_folder, find_cache_root, get_or_decode
+from cifar_tune.vision.data.dataset import Dataset, Decoded, Kind
 from cifar_tune.vision.data.drawn import TEST_SIZE, TRAIN_SIZE, draw, drawn_identity
 from cifar_tune.vision.data.fetch import (
     CIFAR10_PYTHON,
@@ -21,7 +21,7 @@ from cifar_tune.vision.data.fetch import (
 from cifar_tune.vision.data.found import KINDS, Found, found
 from cifar_tune.vision.data.official import CLASSES, TEST_IMAGES, TRAIN_IMAGES
 from cifar_tune.vision.data.sources import Seen, decode, identify, look_at
-from cifar_tune.vision.data.stored import DamagedEntryError, class_counts
+from cifar_tune.vision.data.stored import DamagedEntryError, class_counts, describe_dataset
 
 Note = Callable[[str], None]
 
@@ -42,7 +42,7 @@ def prepare(
     if root.note:
         on_note(root.note)
     dataset = _find(config, root.path, on_note, archive)
-    for sentence in describe_dataset(dataset, config).sentences:
+    for sentence in _describe_decoded(dataset, config).sentences:
         on_note(sentence)
     notes = (root.note, *dataset.notes) if root.note else dataset.notes
     return dataset.model_copy(update={"notes": notes})
@@ -53,11 +53,12 @@ def prepare_drawn(
 ) -> Dataset:
     """Returns the drawn set from the cache, drawn at its first use; smaller ones suit tests."""
     root, identity = find_cache_root().path, drawn_identity(train_size, test_size)
-    if find_entry(root, identity) is None:
+
+    def drawn() -> Decoded:
         on_note(f"drawing {train_size + test_size:,} images into the cache {root}; done once.")
-    return get_or_decode(
-        root, identity, "built-in drawn set", lambda: draw(train_size, test_size), on_note
-    )
+        return draw(train_size, test_size)
+
+    return get_or_decode(root, identity, "built-in drawn set", drawn, on_note)
 
 
 def describe(config: DataConfig) -> Found:
@@ -81,16 +82,14 @@ def describe(config: DataConfig) -> Found:
 
 
 def _describe_path(path: Path, config: DataConfig) -> Found:
-    known = find_entry(find_cache_root().path, identify(path))
-    if known is not None:
-        with contextlib.suppress(DamagedEntryError):
-            return describe_dataset(known, config)
+    with contextlib.suppress(DamagedEntryError):  # also where there is no such entry
+        known = describe_dataset(entry_folder(find_cache_root().path, identify(path)))
+        return _describe_decoded(known, config)
     seen = look_at(path)
     return found(_holds(str(path), seen.kind), seen, config)
 
 
-def describe_dataset(dataset: Dataset, config: DataConfig) -> Found:
-    """What is known of a dataset once it is decoded. Raises DataError, and DamagedEntryError."""
+def _describe_decoded(dataset: Dataset, config: DataConfig) -> Found:
     train, test = class_counts(dataset, "train"), class_counts(dataset, "test")
     seen = Seen(dataset.kind, dataset.classes, train, test, dataset.notes, dataset.sizes)
     return found(_holds(dataset.source, dataset.kind), seen, config)
@@ -117,10 +116,11 @@ def _find(config: DataConfig, root: Path, on_note: Note, archive: Archive) -> Da
 
 
 def _from_path(path: Path, root: Path, on_note: Note) -> Dataset:
-    identity = identify(path)
-    if find_entry(root, identity) is None:
+    def decoded() -> Decoded:
         on_note(f"decoding {path} into the cache {root}; done once.")
-    dataset = get_or_decode(root, identity, str(path), lambda: decode(path), on_note)
+        return decode(path)
+
+    dataset = get_or_decode(root, identify(path), str(path), decoded, on_note)
     # It may have been decoded through a link elsewhere.
     return dataset.model_copy(update={"source": str(path)})
 
