@@ -15,14 +15,8 @@ from cifar_tune.vision.models import build_model, weightless
 def cost_of(config: ModelConfig, num_classes: int) -> dict[str, int]:
     """Count `multiply_adds` (of convolutions and matrix products, forward) and `parameters`.
 
-    A training takes three times the former for each image and epoch.
-
-    Args:
-        config: the plan's section.
-        num_classes: outputs of the last layer.
-
-    Raises:
-        PlanError: the model can't be built.
+    A training takes three times the former for each image and epoch. Raises PlanError as
+    `build_model`.
     """
     with weightless(config):
         network = build_model(config, num_classes).eval()

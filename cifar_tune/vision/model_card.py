@@ -18,13 +18,7 @@ SHOWN_CLASSES = 20
 
 
 def model_card(results: Results, folder: Path, figures: Mapping[str, Any]) -> str:
-    """The card in Markdown.
-
-    Args:
-        results: of the search.
-        folder: holds `model.json`, as `write_portable` wrote it.
-        figures: what `metrics.json` there has.
-    """
+    """The card in Markdown of a folder that `write_portable` filled, and the `figures` there."""
     card = read_card(folder)
     assert card is not None, "write_portable wrote it"
     environment = Environment(

@@ -41,13 +41,9 @@ def write_figures(folder: Path, figures: Mapping[str, Any]) -> None:
 def write_predictions(
     path: Path, logits: NDArray[np.float32], labels: NDArray[np.int64], of: str
 ) -> None:
-    """Write predictions with the labels and whose they are.
+    """Write logits, [n, classes], with the labels, [n], and whose they are on which images.
 
-    Args:
-        path: of an `.npz` file, which numpy reads without pickles.
-        logits: [n, classes].
-        labels: [n].
-        of: which model's on which images, in words.
+    It is an `.npz` file, which numpy reads without pickles.
     """
     content = io.BytesIO()
     np.savez_compressed(content, logits=logits, labels=labels, of=np.array(of))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -65,7 +65,10 @@ class Muon(Optimizer):
         if group["nesterov"]:
             sums = list(torch._foreach_add(gradients, buffers, alpha=momentum))
         torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
-        for alike in _of_equal_shape(sums):
+        equal: dict[torch.Size, list[int]] = {}  # a batch of matrices costs little more than one
+        for place, gradient in enumerate(sums):
+            equal.setdefault(gradient.shape, []).append(place)
+        for alike in equal.values():
             matrices = torch.stack([sums[i].flatten(1) for i in alike])  # [n, rows, columns]
             steps = orthogonalised(matrices, group["newton_schulz_steps"], self._dtype)
             _, rows, columns = steps.shape
@@ -100,14 +103,6 @@ class Muon(Optimizer):
             state[name] = torch.zeros_like(parameter)
         moment: Tensor = state[name]
         return moment
-
-
-def _of_equal_shape(tensors: Sequence[Tensor]) -> list[list[int]]:
-    """The places of tensors that are alike: a batch of matrices costs little more than one."""
-    places: dict[torch.Size, list[int]] = {}
-    for place, tensor in enumerate(tensors):
-        places.setdefault(tensor.shape, []).append(place)
-    return list(places.values())
 
 
 def orthogonalised(matrices: Tensor, steps: int, dtype: torch.dtype) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -90,18 +89,7 @@ def _split_parameters(module: nn.Module, config: OptimConfig) -> list[list[nn.Pa
 
 
 def build_schedule(optimizer: Optimizer, config: OptimConfig, total_steps: int) -> LambdaLR:
-    """The schedule, to be stepped after each optimizer step.
-
-    Args:
-        optimizer: from `build_optimizer`.
-        config: the shape and the warm-up.
-        total_steps: optimizer steps of the whole training, at least 1.
-    """
-    return LambdaLR(optimizer, schedule_factor(config, total_steps))
-
-
-def schedule_factor(config: OptimConfig, total_steps: int) -> Callable[[int], float]:
-    """The part of the learning rate that holds in step `step`, from 0 to `total_steps` - 1.
+    """The schedule, to be stepped after each of `total_steps` optimizer steps, at least 1.
 
     `linear` and `cosine` rise in a straight line to 1 over `warmup_fraction` of the steps, and
     would reach 0 one step after the last, so that no step is wasted on a rate of 0. `one-cycle`
@@ -111,9 +99,9 @@ def schedule_factor(config: OptimConfig, total_steps: int) -> Callable[[int], fl
     """
     warmup = config.warmup_fraction * total_steps
     if config.schedule == "constant":
-        return lambda _: 1.0
+        return LambdaLR(optimizer, lambda _: 1.0)
     if config.schedule == "one-cycle":
-        return lambda step: _one_cycle(step, warmup - 1, total_steps - 1)
+        return LambdaLR(optimizer, lambda step: _one_cycle(step, warmup - 1, total_steps - 1))
     rise = round(warmup)
 
     def rise_and_fall(step: int) -> float:
@@ -122,7 +110,7 @@ def schedule_factor(config: OptimConfig, total_steps: int) -> Callable[[int], fl
         fallen = min(1.0, (step - rise) / max(1, total_steps - rise))
         return 1 - fallen if config.schedule == "linear" else _cosine_between(1.0, 0.0, fallen)
 
-    return rise_and_fall
+    return LambdaLR(optimizer, rise_and_fall)
 
 
 def _one_cycle(step: int, peak: float, last: int) -> float:

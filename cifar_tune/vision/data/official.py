@@ -47,8 +47,13 @@ CHECKSUMS: Checksums = {
 
 def official_kind(name: str) -> OfficialKind | None:
     """Says which distribution a file's path belongs to, None for neither."""
-    base = name.rsplit("/", 1)[-1]
+    base = base_name(name)
     return next((kind for kind, files in CHECKSUMS.items() if base in files), None)
+
+
+def base_name(name: str) -> str:
+    """The name of a file without its folders."""
+    return name.rsplit("/", 1)[-1]
 
 
 def check_complete(source: str, kind: OfficialKind, names: Container[str]) -> None:
@@ -61,37 +66,31 @@ def check_complete(source: str, kind: OfficialKind, names: Container[str]) -> No
         )
 
 
-class OfficialFiles:
-    """Collects the six files of one distribution, each checked before anything is made of it."""
+def read_batch(source: str, kind: OfficialKind, member: Member, expected: str) -> Images:
+    """Reads a member once, checks those bytes and decodes those bytes.
 
-    def __init__(self, source: str, kind: OfficialKind, checksums: Checksums) -> None:
-        self._source, self._kind = source, kind
-        self._checksums = checksums[kind]
-        self._batches: dict[str, Images] = {}
+    Raises DataError where they do not hash to what is `expected`.
+    """
+    content = member.read()
+    algorithm = "sha1" if len(expected) == 40 else "sha256"
+    got = hashlib.new(algorithm, content).hexdigest()
+    if got != expected:
+        raise DataError(
+            f"{source}: {member.name} has {algorithm} {got}, but the official file has "
+            f"{expected}; it is damaged or changed. Download it again (cifar-tune data "
+            "--download), or give changed images as train/<class>/* and test/<class>/*."
+        )
+    read = _read_python if kind == "cifar10-python" else _read_binary
+    return read(content, f"{source}: {member.name}")
 
-    def add(self, member: Member) -> None:
-        """Reads a member once, checks those bytes and decodes those bytes."""
-        base = member.name.rsplit("/", 1)[-1]
-        content = member.read()
-        expected = self._checksums[base]
-        algorithm = "sha1" if len(expected) == 40 else "sha256"
-        got = hashlib.new(algorithm, content).hexdigest()
-        if got != expected:
-            raise DataError(
-                f"{self._source}: {member.name} has {algorithm} {got}, but the official file has "
-                f"{expected}; it is damaged or changed. Download it again (cifar-tune data "
-                "--download), or give changed images as train/<class>/* and test/<class>/*."
-            )
-        read = _read_python if self._kind == "cifar10-python" else _read_binary
-        self._batches[base] = read(content, f"{self._source}: {member.name}")
 
-    def finish(self) -> Decoded:
-        """Puts the batches together in their official order. Raises DataError if one is missing."""
-        check_complete(self._source, self._kind, self._batches)
-        *train, test = (self._batches[name] for name in self._checksums)
-        images = np.concatenate([batch.images for batch in train])
-        labels = np.concatenate([batch.labels for batch in train])
-        return Decoded(self._kind, CLASSES, Images(images, labels), test)
+def put_together(source: str, kind: OfficialKind, batches: Mapping[str, Images]) -> Decoded:
+    """Puts the batches together in their official order. Raises DataError if one is missing."""
+    check_complete(source, kind, batches)
+    *train, test = (batches[name] for name in CHECKSUMS[kind])
+    images = np.concatenate([batch.images for batch in train])
+    labels = np.concatenate([batch.labels for batch in train])
+    return Decoded(kind, CLASSES, Images(images, labels), test)
 
 
 def _read_python(content: bytes, name: str) -> Images:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from cifar_tune.errors import DataError
 from cifar_tune.vision.data.archives import read_members
-from cifar_tune.vision.data.dataset import SPLITS, Decoded, Kind, Sizes
+from cifar_tune.vision.data.dataset import SPLITS, Decoded, Images, Kind, Sizes
 from cifar_tune.vision.data.folders import FOLDERS_READ, UnreadableFileError, folder_files
 from cifar_tune.vision.data.image_files import ImageFiles, smallest_and_largest
 from cifar_tune.vision.data.layout import Tree
@@ -21,10 +21,12 @@ from cifar_tune.vision.data.official import (
     TEST_IMAGES,
     TRAIN_IMAGES,
     Checksums,
-    OfficialFiles,
     OfficialKind,
+    base_name,
     check_complete,
     official_kind,
+    put_together,
+    read_batch,
 )
 from cifar_tune.vision.data.pictures import PictureError, size_of_picture
 from cifar_tune.vision.names import is_text, spelt
@@ -104,7 +106,7 @@ def look_at(path: Path) -> Seen:
     batches: dict[OfficialKind, set[str]] = {}
     for member in read_members(path):
         if kind := official_kind(member.name):
-            batches.setdefault(kind, set()).add(member.name.rsplit("/", 1)[-1])
+            batches.setdefault(kind, set()).add(base_name(member.name))
         elif tree.take(member.name) and len(sizes) < HEADS_READ and bytes_left > 0:
             # Damaged ones are told when all are decoded.
             with contextlib.suppress(PictureError, UnreadableFileError):
@@ -131,17 +133,17 @@ def decode(path: Path, checksums: Checksums = CHECKSUMS) -> Decoded:
     check_exists(path)
     tree = Tree(str(path))
     images = ImageFiles(str(path), tree)
-    batches: dict[OfficialKind, OfficialFiles] = {}
+    batches: dict[OfficialKind, dict[str, Images]] = {}
     for member in read_members(path):
         if kind := official_kind(member.name):
-            if kind not in batches:
-                batches[kind] = OfficialFiles(str(path), kind, checksums)
-            batches[kind].add(member)
+            base = base_name(member.name)
+            batch = read_batch(str(path), kind, member, checksums[kind][base])
+            batches.setdefault(kind, {})[base] = batch
         else:
             images.add(member)
     _check_one_layout(path, batches, tree)
-    for official in batches.values():
-        return official.finish()
+    for kind, images_of in batches.items():
+        return put_together(str(path), kind, images_of)
     return images.finish()
 
 
