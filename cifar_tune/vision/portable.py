@@ -105,22 +105,19 @@ class ImageClassifier(nn.Module):
         Raises:
             DataError: the images have another shape or type.
         """
-        pixels = _checked(images)
-        starts = range(0, max(1, len(pixels)), BATCH)
-        return torch.cat([self._averaged(pixels[i : i + BATCH], flip_averaging) for i in starts])
+        parts = []
+        with torch.inference_mode(), guarded_calls(self.card.model):
+            for part in torch.split(_checked(images), BATCH):
+                pixels = part.to(self.scale.device)
+                logits = self(pixels)
+                if flip_averaging:
+                    logits = (logits + self(pixels.flip(2))) / 2  # axis 2: from left to right
+                parts.append(logits.cpu())
+        return torch.cat(parts)
 
     def probabilities(self, images: Pixels, *, flip_averaging: bool = False) -> Tensor:
         """How likely each class is, float32 [n, classes], on the CPU; else as `logits`."""
         return self.logits(images, flip_averaging=flip_averaging).softmax(dim=1)
-
-    def _averaged(self, pixels: Tensor, flip_averaging: bool) -> Tensor:
-        with torch.inference_mode(), guarded_calls(self.card.model):
-            pixels = pixels.to(self.scale.device)
-            logits = self(pixels)
-            if flip_averaging:
-                logits = (logits + self(pixels.flip(2))) / 2  # axis 2 goes from left to right
-            averaged: Tensor = logits.cpu()
-            return averaged
 
 
 def _checked(images: Pixels) -> Tensor:
