@@ -30,21 +30,13 @@ MOST_CLASSES_IN_WORDS = 20  # more do not fit into cells that can be read
 
 
 class Predictions(NamedTuple):
-    """A model's on images that it was not trained on.
+    """A model's on images that it was not trained on."""
 
-    Attributes:
-        probabilities: [n, classes].
-        labels: [n].
-        classes: their names.
-        of: whose they are, on which images.
-        split: which these are: `val` or `confirm`.
-    """
-
-    probabilities: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    classes: tuple[str, ...]
-    of: str
-    split: str
+    probabilities: NDArray[np.float64]  # [n, classes]
+    labels: NDArray[np.int64]  # [n]
+    classes: tuple[str, ...]  # their names
+    of: str  # whose they are, on which images
+    split: str  # which these are: `val` or `confirm`
 
     @property
     def predicted(self) -> NDArray[np.int64]:

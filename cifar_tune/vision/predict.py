@@ -30,17 +30,11 @@ log = logging.getLogger(__name__)
 
 
 class Answer(NamedTuple):
-    """What there is to say of one image file.
-
-    Attributes:
-        name: the file, as it was given.
-        likeliest: class and probability, the likeliest first; empty if it could not be read.
-        error: why it could not be read.
-    """
+    """What there is to say of one image file, named as it was given."""
 
     name: str
-    likeliest: tuple[tuple[str, float], ...] = ()
-    error: str = ""
+    likeliest: tuple[tuple[str, float], ...] = ()  # class and probability; empty on an error
+    error: str = ""  # why it could not be read
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -59,7 +59,7 @@ class Vision:
         from cifar_tune.vision.data import describe, few_steps
         from cifar_tune.vision.models import build_model
 
-        if _is_drawn(recorded):
+        if (recorded or {}).get("kind") == "drawn":
             return Found(["the built-in drawn set, which is drawn anew"], plan)
         found = describe(plan.data)
         check_share("val_size", found.config.val_size, plan.workers)
@@ -82,7 +82,8 @@ class Vision:
         from cifar_tune.vision.opened import VisionData
 
         # A search that began on the drawn set goes on with nothing else.
-        dataset = prepare_drawn(say) if _is_drawn(recorded) else prepare(plan.data, say)
+        drawn = (recorded or {}).get("kind") == "drawn"
+        dataset = prepare_drawn(say) if drawn else prepare(plan.data, say)
         return VisionData(dataset, settle(plan.data, dataset.train_size, len(dataset.classes)))
 
     def columns(self, plan: VisionPlan) -> Sequence[str]:
@@ -193,11 +194,6 @@ class Vision:
 
 
 VISION = Vision()
-
-
-def _is_drawn(recorded: Facts | None) -> bool:
-    """Whether a search that goes on began on the drawn set."""
-    return recorded is not None and recorded.get("kind") == "drawn"
 
 
 def check_share(name: str, size: int | float | str, workers: int) -> None:

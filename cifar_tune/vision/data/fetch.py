@@ -100,13 +100,12 @@ def _fetch_part(urls: Sequence[str], part: Path, on_progress: Progress) -> None:
                 _fetch_once(url, part, on_progress)
                 return
             except _RefusedError as error:
-                reasons.append(f"{url}: {error}")
+                reason = f"{url}: {error}"
                 break
             except _CutError as error:
                 reason = f"{url}: {error}"
             fruitless = 0 if _size(part) > before else fruitless + 1
-        else:
-            reasons.append(reason)
+        reasons.append(reason)
     raise DataError(
         f"CIFAR-10 could not be downloaded ({'; '.join(reasons)}). Give a copy of it with "
         "--data-dir PATH, run `cifar-tune data --download` on a machine with network, or use "

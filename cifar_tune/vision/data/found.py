@@ -24,28 +24,16 @@ ENOUGH_STEPS = 100  # a training of fewer has hardly left its random start
 
 
 class Found(NamedTuple):
-    """A dataset as far as it is known, before it is decoded or after.
+    """A dataset as far as it is known, before it is decoded or after."""
 
-    Attributes:
-        classes: their names in order; of a set that may yet be downloaded or drawn, CIFAR-10's.
-        config: as it was given, with numbers for `val_size` and `confirm_size`.
-        train_size: images that a trial trains on.
-        sentences: what was understood in the first, then what a user should know.
-    """
-
-    classes: tuple[str, ...]
-    config: DataConfig
-    train_size: int
-    sentences: tuple[str, ...]
+    classes: tuple[str, ...]  # in order; of a set that may yet be downloaded or drawn, CIFAR-10's
+    config: DataConfig  # as it was given, with numbers for `val_size` and `confirm_size`
+    train_size: int  # images that a trial trains on
+    sentences: tuple[str, ...]  # the first says what it is, the rest what a user should know
 
 
 def found(where: str, seen: Seen, config: DataConfig) -> Found:
-    """Puts together what is known of a dataset.
-
-    Args:
-        where: the beginning of the sentence: what lies where.
-        seen: what is there.
-        config: how the training images are split.
+    """Puts together what is known of a dataset; `where` begins the first sentence.
 
     Raises:
         DataError: the splits do not fit the dataset.

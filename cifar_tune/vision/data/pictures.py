@@ -54,21 +54,13 @@ class PictureError(Exception):
 
 
 class Picture(NamedTuple):
-    """A picture as training and `predict` see it.
+    """A picture as training and `predict` see it."""
 
-    Attributes:
-        rgb: red, green and blue of the 32 x 32 pixels, row by row.
-        size: width and height that it was stored with.
-        form: one of FORMATS.
-        changes: those of CHANGES that were made.
-        peak: of 16-bit grey, the largest value as a part of the largest possible; else none.
-    """
-
-    rgb: bytes
-    size: tuple[int, int]
-    form: str
-    changes: tuple[str, ...] = ()
-    peak: float | None = None
+    rgb: bytes  # red, green and blue of the 32 x 32 pixels, row by row
+    size: tuple[int, int]  # width and height that it was stored with
+    form: str  # one of FORMATS
+    changes: tuple[str, ...]  # those of CHANGES that were made
+    peak: float | None  # of 16-bit grey, the largest value as a part of the largest possible
 
     @property
     def pixels(self) -> Uint8Array:
