@@ -108,15 +108,9 @@ class Muon(Optimizer):
 def orthogonalised(matrices: Tensor, steps: int, dtype: torch.dtype) -> Tensor:
     """Matrices with the same singular vectors and singular values near 1 (0.7 to 1.2).
 
-    Newton-Schulz iteration with a quintic polynomial, which needs products of matrices alone.
-
-    Args:
-        matrices: [n, rows, columns], of any scale.
-        steps: iterations; 5 bring singular values from a hundredth of the norm there.
-        dtype: what it is computed in.
-
-    Returns:
-        [n, rows, columns] of `dtype`.
+    Newton-Schulz iteration with a quintic polynomial, which needs products of matrices alone; 5
+    `steps` bring singular values from a hundredth of the norm there. From [n, rows, columns], of
+    any scale, to the same of `dtype`.
     """
     a, b, c = QUINTIC
     norms = torch.linalg.matrix_norm(matrices, keepdim=True).clamp(min=SMALLEST_NORM)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import platformdirs
 
 from cifar_tune.errors import DataError
+from cifar_tune.plan.task import Say
 from cifar_tune.vision.data.dataset import Dataset, Decoded, Kind
 from cifar_tune.vision.data.sources import Identity
 from cifar_tune.vision.data.stored import (
@@ -28,7 +29,6 @@ from cifar_tune.vision.data.stored import (
 
 CACHE_VARIABLE = "CIFAR_TUNE_CACHE"
 ENTRIES, DOWNLOADS = "entries", "downloads"  # folders below a cache root
-Note = Callable[[str], None]
 
 
 class CacheRoot(NamedTuple):
@@ -44,7 +44,6 @@ class CacheEntry(NamedTuple):
     kind: Kind | str
     source: str
     size_bytes: int
-    path: Path
 
 
 def cache_root() -> Path:
@@ -80,10 +79,10 @@ def list_entries() -> list[CacheEntry]:
             kind = "outdated"
         except DamagedEntryError:
             pass
-        entries.append(CacheEntry(kind, source, _size(folder), folder))
+        entries.append(CacheEntry(kind, source, _size(folder)))
     for file in sorted((root / DOWNLOADS).glob("*")):
         if file.suffix != ".lock":
-            entries.append(CacheEntry("download", file.name, file.stat().st_size, file))
+            entries.append(CacheEntry("download", file.name, file.stat().st_size))
     return entries
 
 
@@ -108,7 +107,7 @@ def entry_folder(root: Path, identity: Identity) -> Path:
 
 
 def get_or_decode(
-    root: Path, identity: Identity, source: str, decode: Callable[[], Decoded], on_note: Note
+    root: Path, identity: Identity, source: str, decode: Callable[[], Decoded], on_note: Say
 ) -> Dataset:
     """Returns the stored dataset, checked, or decodes and stores it.
 
@@ -169,7 +168,7 @@ def _check_against_first_use(root: Path, dataset: Dataset) -> None:
 
 
 @contextmanager
-def locked(path: Path, on_note: Note) -> Iterator[None]:
+def locked(path: Path, on_note: Say) -> Iterator[None]:
     """Holds an exclusive lock between processes; the kernel frees it when a process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("a") as file:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cifar_tune.errors import DataError
+from cifar_tune.plan.task import Say
 from cifar_tune.vision.data.cache import DOWNLOADS, cache_root, locked
 
 CONNECT_SECONDS = 5.0  # for name, connection and first answer together
@@ -47,7 +48,7 @@ def downloaded_path(archive: Archive = CIFAR10_PYTHON, root: Path | None = None)
 
 def download(
     on_progress: Progress,
-    on_note: Callable[[str], None],
+    on_note: Say,
     archive: Archive = CIFAR10_PYTHON,
     root: Path | None = None,
 ) -> Path:
@@ -66,9 +67,7 @@ def download(
     return target
 
 
-def _fetch(
-    archive: Archive, target: Path, on_progress: Progress, on_note: Callable[[str], None]
-) -> None:
+def _fetch(archive: Archive, target: Path, on_progress: Progress, on_note: Say) -> None:
     part = target.with_name(target.name + ".part")
     resumed = part.exists()
     while True:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from pathlib import Path
 
 from cifar_tune.errors import DataError
+from cifar_tune.plan.task import Say
 from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.cache import entry_folder, find_cache_root, get_or_decode
 from cifar_tune.vision.data.dataset import Dataset, Decoded, Kind
@@ -23,14 +23,8 @@ from cifar_tune.vision.data.official import CLASSES, TEST_IMAGES, TRAIN_IMAGES
 from cifar_tune.vision.data.sources import Seen, decode, identify, look_at
 from cifar_tune.vision.data.stored import DamagedEntryError, class_counts, describe_dataset
 
-Note = Callable[[str], None]
 
-
-def prepare(
-    config: DataConfig,
-    on_note: Note,
-    archive: Archive = CIFAR10_PYTHON,
-) -> Dataset:
+def prepare(config: DataConfig, on_note: Say, archive: Archive = CIFAR10_PYTHON) -> Dataset:
     """Returns the dataset of `data.path`, or official CIFAR-10 from the cache or by download.
 
     Where that can't be had and `data.fallback` is "drawn", the built-in drawn set. `on_note` is
@@ -49,7 +43,7 @@ def prepare(
 
 
 def prepare_drawn(
-    on_note: Note, train_size: int = TRAIN_SIZE, test_size: int = TEST_SIZE
+    on_note: Say, train_size: int = TRAIN_SIZE, test_size: int = TEST_SIZE
 ) -> Dataset:
     """Returns the drawn set from the cache, drawn at its first use; smaller ones suit tests."""
     root, identity = find_cache_root().path, drawn_identity(train_size, test_size)
@@ -99,7 +93,7 @@ def _holds(source: str, kind: Kind) -> str:
     return KINDS[kind] if kind == "drawn" else f"{source} holds {KINDS[kind]}"
 
 
-def _find(config: DataConfig, root: Path, on_note: Note, archive: Archive) -> Dataset:
+def _find(config: DataConfig, root: Path, on_note: Say, archive: Archive) -> Dataset:
     if config.path is not None:
         return _from_path(Path(config.path), root, on_note)
     if not downloaded_path(archive, root).exists():
@@ -115,7 +109,7 @@ def _find(config: DataConfig, root: Path, on_note: Note, archive: Archive) -> Da
     return _from_path(downloaded, root, on_note)
 
 
-def _from_path(path: Path, root: Path, on_note: Note) -> Dataset:
+def _from_path(path: Path, root: Path, on_note: Say) -> Dataset:
     def decoded() -> Decoded:
         on_note(f"decoding {path} into the cache {root}; done once.")
         return decode(path)
@@ -125,7 +119,7 @@ def _from_path(path: Path, root: Path, on_note: Note) -> Dataset:
     return dataset.model_copy(update={"source": str(path)})
 
 
-def _every_tenth(on_note: Note) -> Progress:
+def _every_tenth(on_note: Say) -> Progress:
     """Progress as a sentence at each tenth of the way: fit for a pipe or a log file."""
     said = 0
 
