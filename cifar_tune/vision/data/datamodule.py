@@ -35,11 +35,7 @@ class CifarDataModule(L.LightningDataModule):
     on_device = True  # its batches are where the training is: nothing is left to move
 
     def __init__(
-        self,
-        data: SearchData,
-        config: DataConfig,
-        seed: int,
-        channels_last: bool = True,
+        self, data: SearchData, config: DataConfig, seed: int, channels_last: bool = True
     ) -> None:
         super().__init__()
         self._data, self._config, self._seed = data, config, seed

@@ -47,10 +47,7 @@ def downloaded_path(archive: Archive = CIFAR10_PYTHON, root: Path | None = None)
 
 
 def download(
-    on_progress: Progress,
-    on_note: Say,
-    archive: Archive = CIFAR10_PYTHON,
-    root: Path | None = None,
+    on_progress: Progress, on_note: Say, archive: Archive = CIFAR10_PYTHON, root: Path | None = None
 ) -> Path:
     """Downloads the archive into the user's cache, unless it is there, and returns its path.
 
