@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from cifar_tune.files import (
     write_atomically,
 )
 from cifar_tune.plan.section import dump_yaml
+from cifar_tune.plan.task import Say
 from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import model_in_words
@@ -45,20 +45,12 @@ from cifar_tune.vision.portable import load_checkpoint
 
 CONFIG = "config.yaml"
 
-Note = Callable[[str], None]
 
-log = logging.getLogger(__name__)
-
-
-def write_winner(results: Results, data: SearchData, on_note: Note = log.warning) -> Path | None:
+def write_winner(results: Results, data: SearchData, on_note: Say) -> Path | None:
     """Fill `best/` with the winner of a search, or `search-winner/` once a final model is there.
 
-    The folder is replaced as a whole, so it never holds files of two winners.
-
-    Args:
-        results: of the search.
-        data: its images.
-        on_note: is told what could not be written, a sentence each.
+    The folder is replaced as a whole, so it never holds files of two winners. `on_note` is told
+    what could not be written, a sentence each.
 
     Returns:
         The checkpoint's path, or none where the winner has no checkpoint: an objective that is
@@ -124,7 +116,7 @@ def _figures_of_winner(
     }
 
 
-def _finish(results: Results, draft: Path, figures: Mapping[str, Any], on_note: Note) -> None:
+def _finish(results: Results, draft: Path, figures: Mapping[str, Any], on_note: Say) -> None:
     """Write what every model folder has: figures, all forms, and the model card."""
     write_figures(draft, figures)
     fingerprint = results.data.get("fingerprint")
@@ -138,22 +130,11 @@ def hand_over(
     data: VisionData,
     model: Mapping[str, Any],
     judged: Path | None,
-    on_note: Note = log.warning,
+    on_note: Say,
 ) -> bool:
-    """Fill `best/` with a final model; the winner goes to `search-winner/` first.
+    """Fill `best/` with a final model, as `plan.task.Exports` says; the winner goes aside first.
 
     Each folder is replaced as a whole, and what is there is not written again.
-
-    Args:
-        results: of the search, its test split opened and scored for this model.
-        data: its images.
-        model: as `test_scored` has it: `kind`, `file`, `sha256`, `seed`, `score`, `ci95`.
-        judged: a training of the same configuration that has not seen the confirmation images, on
-            which mistakes can be shown; none: there is none.
-        on_note: is told what could not be written, a sentence each.
-
-    Returns:
-        Whether `best/` holds it now; not where the final model is gone.
 
     Raises:
         OSError: the storage is full or gone; `best/` is as before.
@@ -217,7 +198,7 @@ def _write_confirmed(
     draft: Path,
     trial_id: str,
     judged: Path | None,
-    on_note: Note,
+    on_note: Say,
 ) -> None:
     """Predictions of the chosen configuration on images that its training did not see.
 

@@ -1,45 +1,46 @@
-"""What a network costs, whatever the machine: multiply-adds of one image, and parameters."""
+"""What a network costs, whatever the machine: multiply-adds, parameters, bytes of a checkpoint."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from cifar_tune.vision.config import ModelConfig
+from cifar_tune.plan.points import possible_values
+from cifar_tune.vision.config import ModelConfig, VisionPlan
 from cifar_tune.vision.data.dataset import IMAGE_SIDE
-from cifar_tune.vision.models import build_model
-
-if TYPE_CHECKING:
-    from torch import nn
+from cifar_tune.vision.models import build_model, weightless
 
 
 def cost_of(config: ModelConfig, num_classes: int) -> dict[str, int]:
     """Count `multiply_adds` (of convolutions and matrix products, forward) and `parameters`.
 
-    A training takes three times the former for each image and epoch.
-
-    Args:
-        config: the plan's section.
-        num_classes: outputs of the last layer.
-
-    Raises:
-        PlanError: the model can't be built.
+    A training takes three times the former for each image and epoch. Raises PlanError as
+    `build_model`.
     """
-    import torch
-
-    # On "meta" ours take neither time nor random numbers; the user's may need real tensors.
-    with torch.random.fork_rng(devices=[]), torch.device("cpu" if ":" in config.name else "meta"):
-        network = build_model(config, num_classes)
-        return {
-            "multiply_adds": _multiply_adds(network),
-            "parameters": sum(tensor.numel() for tensor in network.parameters()),
-        }
+    with weightless(config):
+        network = build_model(config, num_classes).eval()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network(torch.zeros(1, 3, IMAGE_SIDE, IMAGE_SIDE))
+    return {"multiply_adds": counter.get_total_flops() // 2, "parameters": _parameters(network)}
 
 
-def _multiply_adds(network: nn.Module) -> int:
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
+def checkpoint_bytes(plan: VisionPlan, num_classes: int) -> int:
+    """Size of the largest checkpoint of a plan: weights and the optimizer's state, in float32."""
+    # Weights, and one or two moments; muon has a second one of the last layer and biases alone.
+    copies = 3 if "adamw" in possible_values(plan, "optim.name") else 2
+    sizes = {
+        field.removeprefix("model."): max(int(size or 0) for size in possible_values(plan, field))
+        for field in plan.search.space
+        if field.startswith("model.") and field != "model.name"
+    }
+    largest = 0
+    for name in possible_values(plan, "model.name"):
+        model = plan.model.model_copy(update={"name": str(name), **sizes})
+        with weightless(model):
+            largest = max(largest, _parameters(build_model(model, num_classes)))
+    return 4 * copies * largest
 
-    network.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 3, IMAGE_SIDE, IMAGE_SIDE))
-    return int(counter.get_total_flops()) // 2
+
+def _parameters(network: nn.Module) -> int:
+    return sum(tensor.numel() for tensor in network.parameters())

@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from cifar_tune.files import write_atomically
 from cifar_tune.vision.config import ModelConfig
 from cifar_tune.vision.models import build_model
 
-if TYPE_CHECKING:
-    from torch import nn
-
 
 def build_members(config: ModelConfig, num_classes: int, members: int) -> nn.Module:
-    """One network as `build_model`, or that many as one.
-
-    Raises:
-        PlanError: as `build_model`.
-    """
+    """One network as `build_model`, or that many as one. Raises PlanError as that."""
     if members == 1:
         return build_model(config, num_classes)
-    import torch
-    from torch import Tensor, nn
+    return Ensemble(build_model(config, num_classes) for _ in range(members))
 
-    class Ensemble(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.networks = nn.ModuleList(build_model(config, num_classes) for _ in range(members))
 
-        def forward(self, images: Tensor) -> Tensor:
-            return torch.stack([network(images) for network in self.networks]).mean(dim=0)
+class Ensemble(nn.Module):
+    """Networks whose logits are averaged."""
 
-    return Ensemble()
+    def __init__(self, networks: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.stack([network(images) for network in self.networks]).mean(dim=0)
 
 
 def combine(checkpoints: Sequence[Path], target: Path) -> None:
@@ -47,8 +43,6 @@ def combine(checkpoints: Sequence[Path], target: Path) -> None:
     Raises:
         OSError: it can't be written.
     """
-    import torch
-
     whole: dict[str, Any] = {}
     state: dict[str, Any] = {}
     for number, path in enumerate(checkpoints):

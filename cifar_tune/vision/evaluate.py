@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -31,17 +31,11 @@ def load_classifier(checkpoint: Path, device: torch.device) -> Classifier:
 def loaded_logits(
     checkpoint: Path, images: Uint8Array, *, gpu: bool, flip_averaging: bool, threads: int
 ) -> Tensor:
-    """Logits of all images by the model that `load_model` gives of a checkpoint.
+    """Logits of images [n, 32, 32, 3] by the model that `load_model` gives of a checkpoint.
 
-    In float32 whatever the training used, so that its figures are those of the exported forms.
-
-    Args:
-        checkpoint: a file that `fit`'s callbacks saved; code of the user's own is built.
-        images: [n, 32, 32, 3].
-        gpu: whether to compute on a GPU; on a machine without one, such as a cluster's head, the
-            CPU does it.
-        flip_averaging: whether to average the logits of an image and its mirror image.
-        threads: of the CPU.
+    In float32 whatever the training used, so that its figures are those of the exported forms; a
+    network of the user's own is built. Where there is no `gpu`, such as on a cluster's head, the
+    CPU does it, on so many `threads`.
 
     Returns:
         float32 [n, classes], on the CPU.
@@ -58,28 +52,18 @@ def predict_logits(checkpoint: Path, images: Images, *, gpu: bool) -> Tensor:
     """Logits of all images as in the validation of a training.
 
     With the precision, layout, threads and batch size of the run in the checkpoint, on the same
-    kind of machine, they are those of its validation bit for bit.
-
-    Args:
-        checkpoint, gpu: as `loaded_logits`.
-        images: `images` [n, 32, 32, 3] uint8 and `labels` [n].
-
-    Returns:
-        float32 [n, classes], on the CPU.
+    kind of machine, they are those of its validation bit for bit: float32 [n, classes], on the CPU.
     """
     device = _device(gpu)
     module = load_classifier(checkpoint, device)
     run = module.run
     maker = BatchMaker(run.data, module.hparams["mean"], module.hparams["std"], device)
-    loader = EvalLoader(
-        as_tensor(images.images).to(device),
-        as_tensor(images.labels).to(device),
-        maker,
-        run.data.eval_batch_size,
-    )
+    pixels, labels = (as_tensor(x).to(device) for x in (images.images, images.labels))
+    loader = EvalLoader(pixels, labels, maker, run.data.eval_batch_size)
     threads = None if run.train.threads == "auto" else run.train.threads
-    calls, autocast = guarded_calls(run.model), _autocast(run.train.precision, device)
-    with _threads(threads), torch.inference_mode(), autocast, calls:
+    half = AUTOCAST.get(run.train.precision)
+    autocast = torch.autocast(device.type, dtype=half, enabled=half is not None)
+    with _threads(threads), torch.inference_mode(), autocast, guarded_calls(run.model):
         return torch.cat([module(batch).float().cpu() for batch, _ in loader])
 
 
@@ -96,12 +80,6 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    if precision not in AUTOCAST:
-        return nullcontext()
-    return torch.autocast(device.type, dtype=AUTOCAST[precision])
 
 
 def accuracy(logits: Tensor, images: Images) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -123,31 +124,26 @@ def _as_safetensors(network: nn.Module) -> bytes:
 
 def _exported(classifier: ImageClassifier) -> torch.export.ExportedProgram:
     example = torch.zeros(2, IMAGE_SIDE, IMAGE_SIDE, 3, dtype=torch.uint8)
-    batch = torch.export.Dim("batch")
-    try:
+    shapes = ({0: torch.export.Dim("batch")},)
+    with _following("torch.export"):
         with torch.no_grad(), guarded(classifier.card.model.name):
             program = torch.export.export(
-                classifier, (example,), dynamic_shapes=({0: batch},), strict=False
+                classifier, (example,), dynamic_shapes=shapes, strict=False
             )
         _check_program(program.module(), classifier)
-    # The network may be the user's own, and torch.export raises what it likes.
-    except Exception as error:
-        raise ValueError(_told("torch.export", error)) from error
     return program
 
 
 def _saved(program: torch.export.ExportedProgram, card: Card) -> bytes:
     content = io.BytesIO()
-    try:
+    with _following("torch.export"):
         torch.export.save(program, content, extra_files={CARD: card.model_dump_json()})
-    except Exception as error:
-        raise ValueError(_told("torch.export", error)) from error
     return content.getvalue()
 
 
 def _as_onnx(program: torch.export.ExportedProgram, classifier: ImageClassifier) -> Any:
     """The program as ONNX's own message, tried in ONNX's runtime."""
-    try:
+    with _following("torch.onnx"):
         import onnxruntime
 
         exported = torch.onnx.export(
@@ -161,14 +157,17 @@ def _as_onnx(program: torch.export.ExportedProgram, classifier: ImageClassifier)
             lambda pixels: torch.from_numpy(running.run(None, {"pixels": pixels.numpy()})[0]),
             classifier,
         )
-    except Exception as error:
-        raise ValueError(_told("torch.onnx", error)) from error
     return proto
 
 
-def _told(exporter: str, error: Exception) -> str:
-    reason = f"{type(error).__name__}: {first_line(error)}"
-    return f"{exporter} can't follow the network ({reason})"
+@contextmanager
+def _following(exporter: str) -> Iterator[None]:
+    """The network may be the user's own, and the exporters raise what they like."""
+    try:
+        yield
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"{exporter} can't follow the network ({reason})") from error
 
 
 def _check_program(run: Callable[[Tensor], Any], classifier: ImageClassifier) -> None:

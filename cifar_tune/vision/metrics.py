@@ -51,10 +51,7 @@ class Validation:
             return {}
         logits, labels = torch.cat(self._logits), torch.cat(self._labels)
         if workers > 1:
-            logits, labels = (
-                torch.cat(gather_all_tensors(logits)),
-                torch.cat(gather_all_tensors(labels)),
-            )
+            logits, labels = (torch.cat(gather_all_tensors(x)) for x in (logits, labels))
         classes = logits.shape[1]
         found = {name: METRICS[name](logits, labels, classes) for name in self._names}
         return {f"val_{name}": float(value) for name, value in found.items()}

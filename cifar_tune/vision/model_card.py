@@ -6,78 +6,39 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, PackageLoader
+
 from cifar_tune import __version__
-from cifar_tune.files import CARD, MODEL
+from cifar_tune.files import CARD
 from cifar_tune.record.results import Results
 from cifar_tune.vision.portable import Card, read_card
 
 FILE_NAME = "README.md"
 SHOWN_CLASSES = 20
 
-BY_US = """\
-From this folder:
-
-```python
-from cifar_tune import load_model, read_image
-
-model = load_model(".")
-chances = model.probabilities([read_image("photo.jpg")])[0]
-print(model.classes[int(chances.argmax())], float(chances.max()))
-```
-
-On the command line: `cifar-tune predict --model . photo.jpg`"""
-BY_TORCH = """\
-With PyTorch alone (load a `.pt2` only if you trust where it comes from):
-
-```python
-import torch
-
-program = torch.export.load("{program}").module()
-logits = program(torch.zeros(1, 32, 32, 3, dtype=torch.uint8))  # RGB pixels
-```"""
-BY_ONNX = """\
-In an ONNX runtime:
-
-```python
-import numpy as np
-import onnxruntime
-
-session = onnxruntime.InferenceSession("{onnx}")
-(logits,) = session.run(None, {{"pixels": np.zeros((1, 32, 32, 3), np.uint8)}})
-```"""
-LIMITS = """\
-- It names one of its classes for every image, also for one that shows none of them.
-- Images of any size are brought to 32 x 32 pixels: what is small in them is lost.
-- The accuracy holds for images from the same source; for others it may be far off. An interval
-  covers the chance of which images were drawn, not a change of source.
-- The probabilities are not calibrated: 0.9 does not mean right in nine of ten cases."""
-
 
 def model_card(results: Results, folder: Path, figures: Mapping[str, Any]) -> str:
-    """The card in Markdown.
-
-    Args:
-        results: of the search.
-        folder: holds `model.json`, as `write_portable` wrote it.
-        figures: what `metrics.json` there has.
-    """
+    """The card in Markdown of a folder that `write_portable` filled, and the `figures` there."""
     card = read_card(folder)
     assert card is not None, "write_portable wrote it"
-    parts = [
-        f"# {results.folder.name}: {figures['holds']}",
-        _what(card),
-        "## How good it is",
-        "\n".join(f"- {line}" for line in _scores(results, figures)),
-        "## Data",
-        "\n".join(f"- {line}" for line in _data(results, figures)),
-        "## Configuration",
-        _configuration(results, figures),
-        "## How to load it",
-        *_loading(card),
-        "## Limits",
-        LIMITS,
-    ]
-    return "\n\n".join(parts) + "\n"
+    environment = Environment(
+        loader=PackageLoader("cifar_tune.vision", "."),
+        autoescape=False,  # it is Markdown
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    parts = ("train", "val", "confirm") if "test_accuracy" in figures else ("train",)
+    return environment.get_template("model_card.md.jinja").render(
+        name=results.folder.name,
+        figures=figures,
+        what=_what(card),
+        scores=_scores(results, figures),
+        data=results.data,
+        trained_on=sum(results.data.get(part, 0) for part in parts),
+        values=results.trials[figures["trial_id"]].values_at(figures["epoch"]),
+        card=card,
+    )
 
 
 def _what(card: Card) -> str:
@@ -120,29 +81,3 @@ def _scores(results: Results, figures: Mapping[str, Any]) -> Iterator[str]:
 
 def _interval(ends: Any, of: str) -> str:
     return "" if ends is None else f"; 95 % interval for {of}: {ends[0]:.4f} to {ends[1]:.4f}"
-
-
-def _data(results: Results, figures: Mapping[str, Any]) -> Iterator[str]:
-    data = results.data
-    yield f"`{data.get('kind', '')}`, fingerprint `{data.get('fingerprint', '')}`"
-    names = ("train", "val", "confirm") if "test_accuracy" in figures else ("train",)
-    yield f"Trained on {sum(data.get(name, 0) for name in names):,} images."
-    yield from data.get("notes", ())
-
-
-def _configuration(results: Results, figures: Mapping[str, Any]) -> str:
-    values = results.trials[figures["trial_id"]].values_at(figures["epoch"])
-    rows = [f"| `{field}` | {value} |" for field, value in values.items()]
-    table = ["| searched field | value |", "|---|---|", *rows] if rows else []
-    return "\n".join([*table, *([""] if rows else []), "All of it: `config.yaml`."])
-
-
-def _loading(card: Card) -> Iterator[str]:
-    yield BY_US
-    if card.program is not None:
-        yield BY_TORCH.format(program=card.program)
-    if card.onnx is not None:
-        yield BY_ONNX.format(onnx=card.onnx)
-    forms = [f"`{MODEL}` (Lightning's checkpoint)"]
-    forms += [f"`{card.weights}` (the network's weights)"] if card.weights else []
-    yield f"Also: {', '.join(forms)}."

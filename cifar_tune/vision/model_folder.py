@@ -41,13 +41,9 @@ def write_figures(folder: Path, figures: Mapping[str, Any]) -> None:
 def write_predictions(
     path: Path, logits: NDArray[np.float32], labels: NDArray[np.int64], of: str
 ) -> None:
-    """Write predictions with the labels and whose they are.
+    """Write logits, [n, classes], with the labels, [n], and whose they are on which images.
 
-    Args:
-        path: of an `.npz` file, which numpy reads without pickles.
-        logits: [n, classes].
-        labels: [n].
-        of: which model's on which images, in words.
+    It is an `.npz` file, which numpy reads without pickles.
     """
     content = io.BytesIO()
     np.savez_compressed(content, logits=logits, labels=labels, of=np.array(of))
@@ -61,7 +57,7 @@ def replacing(folder: Path) -> Iterator[Path]:
     POSIX can't replace a folder that is not empty in one step: `folder` is put aside first, and a
     crash between the two steps leaves it aside, whole, for `finish_swap`.
     """
-    draft, aside = _draft(folder), _aside(folder)
+    draft, aside = folder.with_name(f".{folder.name}.draft"), _aside(folder)
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
     try:
@@ -80,10 +76,6 @@ def finish_swap(folder: Path) -> None:
     if aside.exists() and not folder.exists():
         aside.rename(folder)
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def _draft(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.draft")
 
 
 def _aside(folder: Path) -> Path:

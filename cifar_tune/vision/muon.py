@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -65,7 +65,10 @@ class Muon(Optimizer):
         if group["nesterov"]:
             sums = list(torch._foreach_add(gradients, buffers, alpha=momentum))
         torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
-        for alike in _of_equal_shape(sums):
+        equal: dict[torch.Size, list[int]] = {}  # a batch of matrices costs little more than one
+        for place, gradient in enumerate(sums):
+            equal.setdefault(gradient.shape, []).append(place)
+        for alike in equal.values():
             matrices = torch.stack([sums[i].flatten(1) for i in alike])  # [n, rows, columns]
             steps = orthogonalised(matrices, group["newton_schulz_steps"], self._dtype)
             _, rows, columns = steps.shape
@@ -102,26 +105,12 @@ class Muon(Optimizer):
         return moment
 
 
-def _of_equal_shape(tensors: Sequence[Tensor]) -> list[list[int]]:
-    """The places of tensors that are alike: a batch of matrices costs little more than one."""
-    places: dict[torch.Size, list[int]] = {}
-    for place, tensor in enumerate(tensors):
-        places.setdefault(tensor.shape, []).append(place)
-    return list(places.values())
-
-
 def orthogonalised(matrices: Tensor, steps: int, dtype: torch.dtype) -> Tensor:
     """Matrices with the same singular vectors and singular values near 1 (0.7 to 1.2).
 
-    Newton-Schulz iteration with a quintic polynomial, which needs products of matrices alone.
-
-    Args:
-        matrices: [n, rows, columns], of any scale.
-        steps: iterations; 5 bring singular values from a hundredth of the norm there.
-        dtype: what it is computed in.
-
-    Returns:
-        [n, rows, columns] of `dtype`.
+    Newton-Schulz iteration with a quintic polynomial, which needs products of matrices alone; 5
+    `steps` bring singular values from a hundredth of the norm there. From [n, rows, columns], of
+    any scale, to the same of `dtype`.
     """
     a, b, c = QUINTIC
     norms = torch.linalg.matrix_norm(matrices, keepdim=True).clamp(min=SMALLEST_NORM)

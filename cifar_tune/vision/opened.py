@@ -8,26 +8,11 @@ from typing import Literal
 
 import numpy as np
 
-from cifar_tune.plan.task import Facts, Say
+from cifar_tune.plan.task import Facts
 from cifar_tune.vision.config import DataConfig, VisionPlan
-from cifar_tune.vision.data import Dataset, SearchData, prepare, prepare_drawn, search_data, settle
+from cifar_tune.vision.data import Dataset, SearchData, search_data
 
 WATCHED = 1000  # images that a final training validates on, which it also trains on
-
-
-def open_images(plan: VisionPlan, say: Say, *, drawn: bool = False) -> VisionData:
-    """Decode the images into the cache, or find them there.
-
-    Args:
-        plan: says which, and how they are split.
-        say: is told what a user should know.
-        drawn: whether the search began on the drawn set, so that nothing else will do.
-
-    Raises:
-        DataError: they are missing, damaged or too few.
-    """
-    dataset = prepare_drawn(say) if drawn else prepare(plan.data, say)
-    return VisionData(dataset, settle(plan.data, dataset.train_size, len(dataset.classes)))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -90,18 +89,7 @@ def _split_parameters(module: nn.Module, config: OptimConfig) -> list[list[nn.Pa
 
 
 def build_schedule(optimizer: Optimizer, config: OptimConfig, total_steps: int) -> LambdaLR:
-    """The schedule, to be stepped after each optimizer step.
-
-    Args:
-        optimizer: from `build_optimizer`.
-        config: the shape and the warm-up.
-        total_steps: optimizer steps of the whole training, at least 1.
-    """
-    return LambdaLR(optimizer, schedule_factor(config, total_steps))
-
-
-def schedule_factor(config: OptimConfig, total_steps: int) -> Callable[[int], float]:
-    """The part of the learning rate that holds in step `step`, from 0 to `total_steps` - 1.
+    """The schedule, to be stepped after each of `total_steps` optimizer steps, at least 1.
 
     `linear` and `cosine` rise in a straight line to 1 over `warmup_fraction` of the steps, and
     would reach 0 one step after the last, so that no step is wasted on a rate of 0. `one-cycle`
@@ -109,30 +97,23 @@ def schedule_factor(config: OptimConfig, total_steps: int) -> Callable[[int], fl
     searched. Plain functions: nothing of them goes into a checkpoint, so a resumed run may have a
     longer schedule or another rate.
     """
-    shape, warmup = SHAPES[config.schedule], config.warmup_fraction * total_steps
-    return lambda step: shape(step, warmup, total_steps)
-
-
-def _constant(_step: int, _warmup: float, _total: int) -> float:
-    return 1.0
-
-
-def _linear(step: int, warmup: float, total: int) -> float:
+    warmup = config.warmup_fraction * total_steps
+    if config.schedule == "constant":
+        return LambdaLR(optimizer, lambda _: 1.0)
+    if config.schedule == "one-cycle":
+        return LambdaLR(optimizer, lambda step: _one_cycle(step, warmup - 1, total_steps - 1))
     rise = round(warmup)
-    if step < rise:
-        return (step + 1) / (rise + 1)
-    return max(0.0, 1 - (step - rise) / max(1, total - rise))
+
+    def rise_and_fall(step: int) -> float:
+        if step < rise:
+            return (step + 1) / (rise + 1)
+        fallen = min(1.0, (step - rise) / max(1, total_steps - rise))
+        return 1 - fallen if config.schedule == "linear" else _cosine_between(1.0, 0.0, fallen)
+
+    return LambdaLR(optimizer, rise_and_fall)
 
 
-def _cosine(step: int, warmup: float, total: int) -> float:
-    rise = round(warmup)
-    if step < rise:
-        return (step + 1) / (rise + 1)
-    return _cosine_between(1.0, 0.0, min(1.0, (step - rise) / max(1, total - rise)))
-
-
-def _one_cycle(step: int, warmup: float, total: int) -> float:
-    peak, last = warmup - 1, total - 1
+def _one_cycle(step: int, peak: float, last: int) -> float:
     if step < peak:
         return _cosine_between(ONE_CYCLE_START, 1.0, step / peak)
     fallen = (step - peak) / (last - peak) if last > peak else 0.0
@@ -141,14 +122,6 @@ def _one_cycle(step: int, warmup: float, total: int) -> float:
 
 def _cosine_between(start: float, end: float, done: float) -> float:
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * done))
-
-
-SHAPES: dict[str, Callable[[int, float, int], float]] = {
-    "constant": _constant,
-    "linear": _linear,
-    "cosine": _cosine,
-    "one-cycle": _one_cycle,
-}
 
 
 def apply_config(optimizer: Optimizer, schedule: LambdaLR, config: OptimConfig) -> None:

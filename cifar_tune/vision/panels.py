@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.special import softmax
 
 from cifar_tune.errors import DataError
 from cifar_tune.files import BEST as FOLDER
@@ -28,48 +29,19 @@ LONGEST_NAME = 18
 MOST_CLASSES_IN_WORDS = 20  # more do not fit into cells that can be read
 
 
-@dataclass(frozen=True, kw_only=True)
-class Predictions:
-    """A model's on images that it was not trained on.
+class Predictions(NamedTuple):
+    """A model's on images that it was not trained on."""
 
-    Attributes:
-        probabilities: [n, classes].
-        labels: [n].
-        classes: their names.
-        of: whose they are, on which images.
-        split: which these are: `val` or `confirm`.
-    """
-
-    probabilities: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    classes: tuple[str, ...]
-    of: str
-    split: str
+    probabilities: NDArray[np.float64]  # [n, classes]
+    labels: NDArray[np.int64]  # [n]
+    classes: tuple[str, ...]  # their names
+    of: str  # whose they are, on which images
+    split: str  # which these are: `val` or `confirm`
 
     @property
     def predicted(self) -> NDArray[np.int64]:
         """The most probable class, [n]."""
         return np.asarray(self.probabilities.argmax(axis=1), np.int64)
-
-    @property
-    def accuracy(self) -> float:
-        """The part that is right."""
-        return float((self.predicted == self.labels).mean())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mistake:
-    """One image that the winner is sure of and wrong about; `png` is base64."""
-
-    true: str
-    predicted: str
-    probability: float
-    png: str
-
-    @property
-    def caption(self) -> str:
-        """What it is, and what it was taken for."""
-        return f"{self.true}, taken for {self.predicted} ({self.probability:.3f})"
 
 
 def panels(results: Results) -> list[Panel]:
@@ -77,28 +49,17 @@ def panels(results: Results) -> list[Panel]:
     title, predictions = "Confusion matrix", read_predictions(results)
     if isinstance(predictions, str):
         return [Panel(name="confusion", title=title, caption=predictions)]
-    table = counts_of(predictions)
+    classes = predictions.classes
+    table = np.zeros((len(classes), len(classes)), np.int64)  # [true, predicted]
+    np.add.at(table, (predictions.labels, predictions.predicted), 1)
     matrix = Panel(
         name="confusion",
         title=title,
         caption=_confusion_caption(predictions, table),
-        figure=confusion(predictions.classes, table),
+        figure=confusion(classes, table),
         height=500,
     )
-    return [matrix, _gallery(confident_mistakes(predictions, results), predictions.of)]
-
-
-def _gallery(mistakes: list[Mistake] | str, of: str) -> Panel:
-    shown: list[Mistake] = [] if isinstance(mistakes, str) else mistakes
-    return Panel(
-        name="mistakes",
-        title="Most confident mistakes",
-        caption=mistakes
-        if isinstance(mistakes, str)
-        else f"The {len(shown)} images that are named most surely and wrongly by {of}, each with"
-        " the probability that it gave.",
-        gallery=tuple((one.png, one.caption) for one in shown),
-    )
+    return [matrix, _mistakes(predictions, results)]
 
 
 def read_predictions(results: Results) -> Predictions | str:
@@ -118,12 +79,10 @@ def read_predictions(results: Results) -> Predictions | str:
         return f"{FOLDER}/{path.name} can't be read: {error}"
     if logits.ndim != 2 or len(logits) != len(labels) or not len(labels):
         return f"{FOLDER}/{path.name} has shapes {logits.shape} and {labels.shape}."
-    logits = np.nan_to_num(logits, nan=-1e30)
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     known = [str(name) for name in results.data.get("classes", ())]
     names = [*known, *(f"class {number}" for number in range(len(known), logits.shape[1]))]
     return Predictions(
-        probabilities=shifted / shifted.sum(axis=1, keepdims=True),
+        probabilities=softmax(np.nan_to_num(logits, nan=-1e30), axis=1),
         labels=labels,
         classes=tuple(names[: logits.shape[1]]),
         of=of or f"{figures_of(best).get('trial_id', 'an unknown trial')} on the validation images",
@@ -140,14 +99,6 @@ def _why_missing(best: Path) -> str:
     )
 
 
-def counts_of(predictions: Predictions) -> NDArray[np.int64]:
-    """How many images of each class were taken for each: [true, predicted]."""
-    count = len(predictions.classes)
-    table = np.zeros((count, count), np.int64)
-    np.add.at(table, (predictions.labels, predictions.predicted), 1)
-    return table
-
-
 def confusion(classes: Sequence[str], table: NDArray[np.int64]) -> go.Figure:
     """Images by true class (rows) and predicted class (columns), shaded by the part of the row."""
     parts = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
@@ -161,7 +112,8 @@ def confusion(classes: Sequence[str], table: NDArray[np.int64]) -> go.Figure:
         "<extra></extra>",
     )  # fmt: skip
     if len(names) <= MOST_CLASSES_IN_WORDS:
-        figure.update_traces(text=_cells(table), texttemplate="%{text}", textfont={"size": 11})
+        cells = [[str(cell) if cell else "" for cell in row] for row in table.tolist()]
+        figure.update_traces(text=cells, texttemplate="%{text}", textfont={"size": 11})
     shown = [
         name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 2]}..." for name in names
     ]
@@ -177,16 +129,9 @@ def confusion(classes: Sequence[str], table: NDArray[np.int64]) -> go.Figure:
     return figure.update_layout(margin={"l": 44 + 7 * longest, "b": 44 + 6 * longest, "t": 12})
 
 
-def _cells(table: NDArray[np.int64]) -> list[list[str]]:
-    return [[str(cell) if cell else "" for cell in row] for row in table.tolist()]
-
-
 def _confusion_caption(predictions: Predictions, table: NDArray[np.int64]) -> str:
-    right = int(np.trace(table))
-    caption = (
-        f"By {predictions.of}: {right:,} of {len(predictions.labels):,} are right"
-        f" ({predictions.accuracy:.3f})."
-    )
+    right, images = int(np.trace(table)), len(predictions.labels)
+    caption = f"By {predictions.of}: {right:,} of {images:,} are right ({right / images:.3f})."
     wrong = table - np.diag(np.diag(table))
     if not wrong.any():
         return f"{caption} There is no mistake."
@@ -197,25 +142,30 @@ def _confusion_caption(predictions: Predictions, table: NDArray[np.int64]) -> st
     )
 
 
-def confident_mistakes(predictions: Predictions, results: Results) -> list[Mistake] | str:
+def _mistakes(predictions: Predictions, results: Results) -> Panel:
     """The mistakes with the highest probability, with their images, or why there are none."""
-    predicted, labels = predictions.predicted, predictions.labels
+    labels, predicted = predictions.labels, predictions.predicted
     wrong = np.flatnonzero(predicted != labels)
-    if not len(wrong):
-        return "There is no mistake."
-    images = shown_images(results, predictions)
+    images = shown_images(results, predictions) if len(wrong) else "There is no mistake."
+    gallery: list[tuple[str, str]] = []
     if isinstance(images, str):
-        return images
-    sure = predictions.probabilities[wrong, predicted[wrong]]
-    return [
-        Mistake(
-            true=predictions.classes[labels[place]],
-            predicted=predictions.classes[predicted[place]],
-            probability=float(predictions.probabilities[place, predicted[place]]),
-            png=_png(images[place]),
+        caption = images
+    else:
+        sure = predictions.probabilities.max(axis=1)  # of the class that was predicted
+        for place in wrong[np.argsort(-sure[wrong], kind="stable")[:MOST_MISTAKES]]:
+            true, taken = (predictions.classes[names[place]] for names in (labels, predicted))
+            words = f"{true}, taken for {taken} ({sure[place]:.3f})"
+            gallery.append((_png(images[place]), words))
+        caption = (
+            f"The {len(gallery)} images that are named most surely and wrongly by {predictions.of},"
+            " each with the probability that it gave."
         )
-        for place in wrong[np.argsort(-sure, kind="stable")[:MOST_MISTAKES]]
-    ]
+    return Panel(
+        name="mistakes",
+        title="Most confident mistakes",
+        caption=caption,
+        gallery=tuple(gallery),
+    )
 
 
 def shown_images(results: Results, predictions: Predictions) -> NDArray[np.uint8] | str:

@@ -22,7 +22,7 @@ from cifar_tune.plan.section import Section
 from cifar_tune.vision.config import ModelConfig
 from cifar_tune.vision.data.dataset import IMAGE_SIDE
 from cifar_tune.vision.ensemble import build_members
-from cifar_tune.vision.models import guarded_calls
+from cifar_tune.vision.models import guarded_calls, weightless
 
 WEIGHTS = "model.safetensors"
 BATCH = 250  # images at once in `logits`
@@ -105,22 +105,19 @@ class ImageClassifier(nn.Module):
         Raises:
             DataError: the images have another shape or type.
         """
-        pixels = _checked(images)
-        starts = range(0, max(1, len(pixels)), BATCH)
-        return torch.cat([self._averaged(pixels[i : i + BATCH], flip_averaging) for i in starts])
+        parts = []
+        with torch.inference_mode(), guarded_calls(self.card.model):
+            for part in torch.split(_checked(images), BATCH):
+                pixels = part.to(self.scale.device)
+                logits = self(pixels)
+                if flip_averaging:
+                    logits = (logits + self(pixels.flip(2))) / 2  # axis 2: from left to right
+                parts.append(logits.cpu())
+        return torch.cat(parts)
 
     def probabilities(self, images: Pixels, *, flip_averaging: bool = False) -> Tensor:
         """How likely each class is, float32 [n, classes], on the CPU; else as `logits`."""
         return self.logits(images, flip_averaging=flip_averaging).softmax(dim=1)
-
-    def _averaged(self, pixels: Tensor, flip_averaging: bool) -> Tensor:
-        with torch.inference_mode(), guarded_calls(self.card.model):
-            pixels = pixels.to(self.scale.device)
-            logits = self(pixels)
-            if flip_averaging:
-                logits = (logits + self(pixels.flip(2))) / 2  # axis 2 goes from left to right
-            averaged: Tensor = logits.cpu()
-            return averaged
 
 
 def _checked(images: Pixels) -> Tensor:
@@ -164,27 +161,19 @@ def load_checkpoint(path: Path, *, own_code: bool = False) -> ImageClassifier:
     Lightning is not needed for it: importing that takes longer than all the rest.
     """
     try:
-        _check_not_packed(path)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if is_packed(archive):
+                    raise ValueError("it is packed, and torch's own files are not packed")
         content = torch.load(path, map_location="cpu", weights_only=True)
         raw, state = content["hyper_parameters"], content["state_dict"]
         given = {key: raw[key] for key in ("classes", "mean", "std", "members") if key in raw}
-        card = _card({"model": raw["run"]["model"], **given})
+        card = Card.model_validate_json(json.dumps({"model": raw["run"]["model"], **given}))
     except Exception as error:  # a damaged file makes torch raise half a dozen kinds of error
         raise _damaged(path, error) from error
     prefix = "model."
     weights = {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
     return _build(card, weights, path, own_code)
-
-
-def _check_not_packed(path: Path) -> None:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if is_packed(archive):
-                raise ValueError("it is packed, and torch's own files are not packed")
-
-
-def _card(raw: Any) -> Card:
-    return Card.model_validate_json(raw if isinstance(raw, str) else json.dumps(raw))
 
 
 def read_card(folder: Path) -> Card | None:
@@ -197,7 +186,7 @@ def read_card(folder: Path) -> Card | None:
     if not path.is_file():
         return None
     try:
-        return _card(path.read_text(encoding="utf-8"))
+        return Card.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError) as error:
         raise _damaged(path, error) from error
 
@@ -209,9 +198,7 @@ def _build(card: Card, weights: Mapping[str, Any], path: Path, own_code: bool) -
             f"{path} is of the network {name}, code of your own, and loading it would run that:"
             " pass --own-code (own_code=True in Python) if you trust the file"
         )
-    # On "meta" ours takes neither time nor random numbers; the user's may need real ones.
-    device = torch.device("cpu" if ":" in name else "meta")
-    with torch.random.fork_rng(devices=[]), device:
+    with weightless(card.model):
         network = build_members(card.model, len(card.classes), card.members)
     plain = {k: v.contiguous() if isinstance(v, Tensor) else v for k, v in weights.items()}
     try:

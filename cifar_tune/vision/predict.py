@@ -8,10 +8,9 @@ import logging
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from os.path import isdir, isfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cifar_tune.errors import DataError, ResourceError, ResultsError, exit_code_of
 from cifar_tune.files import BEST, CARD, FINALS, MODEL, as_path
@@ -30,19 +29,12 @@ DEVICES = ("auto", "cpu", "cuda")
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What there is to say of one image file.
-
-    Attributes:
-        name: the file, as it was given.
-        likeliest: class and probability, the likeliest first; empty if it could not be read.
-        error: why it could not be read.
-    """
+class Answer(NamedTuple):
+    """What there is to say of one image file, named as it was given."""
 
     name: str
-    likeliest: tuple[tuple[str, float], ...] = ()
-    error: str = ""
+    likeliest: tuple[tuple[str, float], ...] = ()  # class and probability; empty on an error
+    error: str = ""  # why it could not be read
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -119,11 +111,8 @@ def find_images(given: Sequence[Path]) -> list[Path]:
         if not isdir(path):
             files.append(path)
             continue
-        inside = [
-            file
-            for file in files_below(path)
-            if has_image_suffix(file.name) and not any(map(is_hidden, file.relative_to(path).parts))
-        ]
+        images = (file for file in files_below(path) if has_image_suffix(file.name))
+        inside = [file for file in images if not any(map(is_hidden, file.relative_to(path).parts))]
         if not inside:
             raise DataError(
                 f"{path} has no image files ({', '.join(SUFFIXES)}); give the folder they lie in"
@@ -177,7 +166,7 @@ def classify(
         tuple((model.classes[label], chance) for label, chance in zip(*pair, strict=True))
         for pair in zip(labels, values, strict=True)
     )
-    return [one if one.error else replace(one, likeliest=next(ranked)) for one in answers]
+    return [one if one.error else one._replace(likeliest=next(ranked)) for one in answers]
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
@@ -209,13 +198,9 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 def _as_json(answers: Sequence[Answer]) -> str:
     """A list with an object an image, in the order given."""
     rows: list[dict[str, Any]] = []
-    for answer in answers:
-        row: dict[str, Any] = {"image": answer.name}
-        if answer.error:
-            row["error"] = answer.error
-        else:
-            row["classes"] = [{"class": c, "probability": p} for c, p in answer.likeliest]
-        rows.append(row)
+    for name, likeliest, error in answers:
+        classes = [{"class": label, "probability": chance} for label, chance in likeliest]
+        rows.append({"image": name, **({"error": error} if error else {"classes": classes})})
     return json.dumps(rows, indent=2)
 
 
@@ -227,11 +212,8 @@ def _as_table(answers: Sequence[Answer]) -> str:
         if one.likeliest
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(word.ljust(w) for word, w in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-    return "\n".join(lines)
+    padded = (map(str.ljust, row, widths) for row in rows)
+    return "\n".join("  ".join(words).rstrip() for words in padded)
 
 
 def _at_least_one(text: str) -> int:
@@ -261,10 +243,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
-        "--device",
-        choices=DEVICES,
-        default="auto",
-        help="a GPU if there is one (auto)",
+        "--device", choices=DEVICES, default="auto", help="a GPU if there is one (auto)"
     )
     parser.add_argument(
         "--flip-averaging",

@@ -59,7 +59,7 @@ class Vision:
         from cifar_tune.vision.data import describe, few_steps
         from cifar_tune.vision.models import build_model
 
-        if _is_drawn(recorded):
+        if (recorded or {}).get("kind") == "drawn":
             return Found(["the built-in drawn set, which is drawn anew"], plan)
         found = describe(plan.data)
         check_share("val_size", found.config.val_size, plan.workers)
@@ -68,7 +68,7 @@ class Vision:
         # A mistake in it shows here, not in each trial.
         for name in possible_values(plan, "model.name"):
             if ":" in str(name):
-                build_model(plan.model.model_copy(update={"name": name}), found.num_classes)
+                build_model(plan.model.model_copy(update={"name": name}), len(found.classes))
         sentences = [*found.sentences, *few]
         return Found(sentences, plan.model_copy(update={"data": found.config}))
 
@@ -78,9 +78,13 @@ class Vision:
 
     def open(self, plan: VisionPlan, say: Say, *, recorded: Facts | None = None) -> VisionData:
         """Decode the images into the cache, or find them there."""
-        from cifar_tune.vision.opened import open_images
+        from cifar_tune.vision.data import prepare, prepare_drawn, settle
+        from cifar_tune.vision.opened import VisionData
 
-        return open_images(plan, say, drawn=_is_drawn(recorded))
+        # A search that began on the drawn set goes on with nothing else.
+        drawn = (recorded or {}).get("kind") == "drawn"
+        dataset = prepare_drawn(say) if drawn else prepare(plan.data, say)
+        return VisionData(dataset, settle(plan.data, dataset.train_size, len(dataset.classes)))
 
     def columns(self, plan: VisionPlan) -> Sequence[str]:
         """Accuracy and loss, then what else was asked for."""
@@ -118,10 +122,10 @@ class Vision:
 
     def checkpoint_bytes(self, plan: VisionPlan) -> int:
         """Weights and the optimizer's state of the largest network that can be drawn."""
+        from cifar_tune.vision.cost import checkpoint_bytes
         from cifar_tune.vision.data import describe
-        from cifar_tune.vision.models.sizes import checkpoint_bytes
 
-        return checkpoint_bytes(plan, describe(plan.data).num_classes)
+        return checkpoint_bytes(plan, len(describe(plan.data).classes))
 
     def write_winner(self, results: Any, data: VisionData, say: Say) -> Path | None:
         """The winner's model in all its forms."""
@@ -152,7 +156,7 @@ class Vision:
         """Multiply-adds of an image, and parameters."""
         from cifar_tune.vision.cost import cost_of
 
-        return dict(cost_of(run.model, len(data.dataset.classes)))
+        return cost_of(run.model, len(data.dataset.classes))
 
     def held_out(
         self, data: VisionData, split: Literal["confirm", "test"], plan: VisionPlan
@@ -190,11 +194,6 @@ class Vision:
 
 
 VISION = Vision()
-
-
-def _is_drawn(recorded: Facts | None) -> bool:
-    """Whether a search that goes on began on the drawn set."""
-    return recorded is not None and recorded.get("kind") == "drawn"
 
 
 def check_share(name: str, size: int | float | str, workers: int) -> None:

@@ -67,7 +67,7 @@ def hidden(folder: Path) -> list[str]:
 
 
 def test_the_winner_is_there_in_all_its_forms(recorder: Recorder, tmp_path: Path) -> None:
-    assert write_winner(recorder.results, DATA) == tmp_path / "best" / "model.ckpt"
+    assert write_winner(recorder.results, DATA, print) == tmp_path / "best" / "model.ckpt"
     assert {path.name for path in (tmp_path / "best").iterdir()} == FILES
     assert whose(tmp_path / "best") == ("t0001", 2)
     assert load_portable(tmp_path / "best").card.dataset_fingerprint == "of the toys"
@@ -77,10 +77,10 @@ def test_the_winner_is_there_in_all_its_forms(recorder: Recorder, tmp_path: Path
 def test_another_winner_takes_the_place_of_the_first_with_all_files(
     recorder: Recorder, tmp_path: Path, checkpoints: list[bytes]
 ) -> None:
-    write_winner(recorder.results, DATA)
+    write_winner(recorder.results, DATA, print)
     (tmp_path / "best" / "left.txt").touch()
     add_trial(recorder, 1, 0.6, checkpoints[1])
-    write_winner(recorder.results, DATA)
+    write_winner(recorder.results, DATA, print)
     assert whose(tmp_path / "best") == ("t0002", 3)
     assert {path.name for path in (tmp_path / "best").iterdir()} == FILES
     assert hidden(tmp_path) == []
@@ -89,10 +89,10 @@ def test_another_winner_takes_the_place_of_the_first_with_all_files(
 def test_a_winner_that_cannot_be_read_leaves_the_folder_as_it_was(
     recorder: Recorder, tmp_path: Path
 ) -> None:
-    write_winner(recorder.results, DATA)
+    write_winner(recorder.results, DATA, print)
     add_trial(recorder, 1, 0.6, b"torn")
     with pytest.raises(ResultsError, match=r"ray/1/model\.ckpt can't be used"):
-        write_winner(recorder.results, DATA)
+        write_winner(recorder.results, DATA, print)
     assert whose(tmp_path / "best") == ("t0001", 2)
     assert hidden(tmp_path) == []
 
@@ -100,22 +100,22 @@ def test_a_winner_that_cannot_be_read_leaves_the_folder_as_it_was(
 def test_a_crash_between_the_two_steps_of_the_swap_loses_nothing(
     recorder: Recorder, tmp_path: Path
 ) -> None:
-    checkpoint = write_winner(recorder.results, DATA)
+    checkpoint = write_winner(recorder.results, DATA, print)
     drop_checkpoint(recorder, "t0001")
     (tmp_path / "best").rename(tmp_path / ".best.aside")
     (tmp_path / ".best.draft").mkdir()
-    assert write_winner(recorder.results, DATA) == checkpoint
+    assert write_winner(recorder.results, DATA, print) == checkpoint
     assert whose(tmp_path / "best") == ("t0001", 2)
 
 
 def test_a_crash_after_the_swap_leaves_nothing_behind(
     recorder: Recorder, tmp_path: Path, checkpoints: list[bytes]
 ) -> None:
-    write_winner(recorder.results, DATA)
+    write_winner(recorder.results, DATA, print)
     (tmp_path / ".best.aside").mkdir()
     (tmp_path / ".best.aside" / "model.ckpt").touch()
     add_trial(recorder, 1, 0.6, checkpoints[1])
-    write_winner(recorder.results, DATA)
+    write_winner(recorder.results, DATA, print)
     assert whose(tmp_path / "best") == ("t0002", 3)
     assert hidden(tmp_path) == []
 
@@ -123,21 +123,21 @@ def test_a_crash_after_the_swap_leaves_nothing_behind(
 def test_a_folder_of_an_earlier_version_gets_the_forms_it_lacks(
     recorder: Recorder, tmp_path: Path
 ) -> None:
-    write_winner(recorder.results, DATA)
+    write_winner(recorder.results, DATA, print)
     drop_checkpoint(recorder, "t0001")
     for name in ("model.json", "model.pt2", "model.safetensors"):
         (tmp_path / "best" / name).unlink()
-    write_winner(recorder.results, DATA)
+    write_winner(recorder.results, DATA, print)
     assert {path.name for path in (tmp_path / "best").iterdir()} == FILES
 
 
 def test_a_folder_of_another_winner_is_not_taken_for_one_whose_checkpoint_is_gone(
     recorder: Recorder, tmp_path: Path, checkpoints: list[bytes]
 ) -> None:
-    write_winner(recorder.results, DATA)
+    write_winner(recorder.results, DATA, print)
     add_trial(recorder, 1, 0.6, checkpoints[1])
     drop_checkpoint(recorder, "t0002")
-    assert write_winner(recorder.results, DATA) is None
+    assert write_winner(recorder.results, DATA, print) is None
     assert whose(tmp_path / "best") == ("t0001", 2)
 
 

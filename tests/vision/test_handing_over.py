@@ -64,7 +64,7 @@ def recorder(tmp_path: Path, checkpoints: dict[str, Path], data: VisionData) -> 
             path.parent.mkdir(parents=True)
             shutil.copy(checkpoints["winner"], path)
             report_trial(recorder, index, accuracy, str(path.relative_to(tmp_path)))
-        write_winner(recorder.results, data.search)
+        write_winner(recorder.results, data.search, print)
         home = tmp_path / "finals" / "seed-1"
         home.mkdir(parents=True)
         shutil.copy(checkpoints["final"], home / "model.ckpt")
@@ -154,7 +154,10 @@ def test_a_later_winner_does_not_take_the_place_of_the_final_model(
     path.parent.mkdir()
     shutil.copy(checkpoints["judged"], path)
     report_trial(recorder, 2, 0.9, "ray/2/model.ckpt")
-    assert write_winner(recorder.results, data.search) == tmp_path / "search-winner" / "model.ckpt"
+    assert (
+        write_winner(recorder.results, data.search, print)
+        == tmp_path / "search-winner" / "model.ckpt"
+    )
     assert width_in(tmp_path / "search-winner") == WIDTHS["judged"]
     assert width_in(tmp_path / "best") == WIDTHS["final"]
 

@@ -36,7 +36,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Journal(folder) as journal:
         recorder = begin_search(journal, plan)
         report_trial(recorder, 0, 0.5, "ray/model.ckpt")
-        assert write_winner(recorder.results, toy_data(16, 16)) is not None
+        assert write_winner(recorder.results, toy_data(16, 16), print) is not None
     return folder
 
 

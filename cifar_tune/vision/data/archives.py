@@ -12,10 +12,9 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, NamedTuple, cast
 
 from cifar_tune.errors import DataError
 from cifar_tune.vision.data.folders import MAX_FILE_BYTES, folder_files, read_file
@@ -38,8 +37,7 @@ DAMAGE = (
 )
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What an archive may ask of this machine before it is taken for a bomb."""
 
     member_bytes: int = MAX_FILE_BYTES
@@ -47,18 +45,20 @@ class Limits:
     members: int = 2_000_000
 
 
-@dataclass(frozen=True)
-class Member:
+LIMITS = Limits()
+
+
+class Member(NamedTuple):
     """One regular file: its path inside the source with `/` between parts, and its content.
 
-    `read` may be called until the next member is asked for; it raises DataError on damage.
+    `read` may be called once, before the next member is asked for; it raises DataError on damage.
     """
 
     name: str
     read: Callable[[], bytes]
 
 
-def read_members(path: Path, limits: Limits = Limits()) -> Iterator[Member]:
+def read_members(path: Path, limits: Limits = LIMITS) -> Iterator[Member]:
     """Yields the regular files of a folder or archive in the order they are stored in.
 
     Raises DataError for a file that is no archive, a damaged or cut one, and one with links,
@@ -117,9 +117,10 @@ def _zip_members(path: Path, limits: Limits) -> Iterator[Member]:
                 raise _hostile(path, name, "is a link or device")
             if info.flag_bits & ENCRYPTED:
                 raise DataError(f"{path}: {spelt(name)} is encrypted; pack it without password.")
-            file = _ZipFile(path, archive, info, limits)
-            yield Member(name, file.read)
-            file.check_name()
+            # The directory at the end has no checksum: also of a file that nobody reads, opening it
+            # compares both records of its name.
+            with archive.open(info) as file:
+                yield Member(name, partial(_read_zipped, path, info, file, limits))
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
@@ -142,26 +143,11 @@ def _check_count(path: Path, files: int) -> None:
         raise zipfile.BadZipFile(f"{files} files in its directory, {count} at its end")
 
 
-class _ZipFile:
-    """One file of a zip, whose directory at the end has no checksum and may have been damaged."""
-
-    def __init__(
-        self, path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, limits: Limits
-    ) -> None:
-        self._path, self._archive, self._info, self._limits = path, archive, info, limits
-        self._opened = False
-
-    def read(self) -> bytes:
-        """Unpacks the file; zipfile stops at the stated size and checks name and CRC."""
-        _check_size(self._path, self._info.filename, self._info.file_size, self._limits)
-        self._opened = True
-        with _readable(self._path), self._archive.open(self._info) as file:
-            return file.read()
-
-    def check_name(self) -> None:
-        """Compares both records of the name of a file that nobody wanted: was it the dataset's?"""
-        if not self._opened:
-            self._archive.open(self._info).close()
+def _read_zipped(path: Path, info: zipfile.ZipInfo, file: IO[bytes], limits: Limits) -> bytes:
+    """Unpacks a file; zipfile stops at the stated size and checks the CRC."""
+    _check_size(path, info.filename, info.file_size, limits)
+    with _readable(path):
+        return file.read()
 
 
 def _tar_members(
@@ -179,23 +165,20 @@ def _tar_members(
                 _check_name(path, info.name)
                 if not info.isreg():
                     raise _hostile(path, info.name, "is a link or device")
-                yield Member(info.name, _tar_reader(path, archive, info, limits))
+                yield Member(info.name, partial(_read_packed, path, info, archive, limits))
             stream.check_end(archive.offset)
 
 
-def _tar_reader(
-    path: Path, archive: tarfile.TarFile, info: tarfile.TarInfo, limits: Limits
-) -> Callable[[], bytes]:
-    def read() -> bytes:
-        _check_size(path, info.name, info.size, limits)
-        with _readable(path):
-            file = archive.extractfile(info)
-            content = file.read() if file is not None else b""
-            if len(content) != info.size:
-                raise EOFError(f"{info.name} has {len(content)} of {info.size} bytes")
-            return content
-
-    return read
+def _read_packed(
+    path: Path, info: tarfile.TarInfo, archive: tarfile.TarFile, limits: Limits
+) -> bytes:
+    _check_size(path, info.name, info.size, limits)
+    with _readable(path):
+        file = archive.extractfile(info)
+        content = file.read() if file is not None else b""
+        if len(content) != info.size:
+            raise EOFError(f"{info.name} has {len(content)} of {info.size} bytes")
+        return content
 
 
 class _CappedStream:

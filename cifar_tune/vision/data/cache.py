@@ -10,44 +10,40 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import platformdirs
 
 from cifar_tune.errors import DataError
+from cifar_tune.plan.task import Say
 from cifar_tune.vision.data.dataset import Dataset, Decoded, Kind
 from cifar_tune.vision.data.sources import Identity
 from cifar_tune.vision.data.stored import (
     DamagedEntryError,
-    Meta,
     OutdatedEntryError,
     describe_dataset,
     read_dataset,
-    read_meta,
     write_dataset,
 )
 
 CACHE_VARIABLE = "CIFAR_TUNE_CACHE"
-Note = Callable[[str], None]
+ENTRIES, DOWNLOADS = "entries", "downloads"  # folders below a cache root
 
 
-@dataclass(frozen=True)
-class CacheRoot:
+class CacheRoot(NamedTuple):
     """Where the cache lies, and the sentence to tell the user if that is not where it belongs."""
 
     path: Path
     note: str | None = None
 
 
-@dataclass(frozen=True)
-class CacheEntry:
+class CacheEntry(NamedTuple):
     """One thing in the cache, as `cifar-tune data` lists it."""
 
     kind: Kind | str
     source: str
     size_bytes: int
-    path: Path
 
 
 def cache_root() -> Path:
@@ -66,65 +62,52 @@ def find_cache_root() -> CacheRoot:
         if _can_write(wanted):
             return CacheRoot(wanted)
     fallback = _temporary_root()
-    return CacheRoot(
-        fallback,
-        f"the cache {wanted} can't be written, so {fallback} is used; "
-        f"set {CACHE_VARIABLE} to a folder that lasts.",
-    )
+    note = f"the cache {wanted} can't be written, so {fallback} is used; "
+    return CacheRoot(fallback, f"{note}set {CACHE_VARIABLE} to a folder that lasts.")
 
 
 def list_entries() -> list[CacheEntry]:
     """Lists what the cache holds, decoded datasets first, then downloads."""
     root = cache_root()
     entries = []
-    for folder in _entry_folders(_entries(root)):
+    for folder in _entry_folders(root):
+        kind, source = "damaged", ""
         try:
-            meta = read_meta(folder)
-        except DamagedEntryError as error:
-            what = "outdated" if isinstance(error, OutdatedEntryError) else "damaged"
-            entries.append(CacheEntry(what, "", _size(folder), folder))
-        else:
-            entries.append(CacheEntry(meta.kind, meta.source, _size(folder), folder))
-    for file in sorted(downloads_folder(root).glob("*")):
+            dataset = describe_dataset(folder)
+            kind, source = dataset.kind, dataset.source
+        except OutdatedEntryError:
+            kind = "outdated"
+        except DamagedEntryError:
+            pass
+        entries.append(CacheEntry(kind, source, _size(folder)))
+    for file in sorted((root / DOWNLOADS).glob("*")):
         if file.suffix != ".lock":
-            entries.append(CacheEntry("download", file.name, file.stat().st_size, file))
+            entries.append(CacheEntry("download", file.name, file.stat().st_size))
     return entries
 
 
 def find_dataset(fingerprint: str) -> Dataset | None:
     """The dataset of this fingerprint if the cache has it decoded; its arrays are not read yet."""
-    for folder in _entry_folders(_entries(cache_root())):
-        with contextlib.suppress(DamagedEntryError):
-            dataset = describe_dataset(folder)
-            if dataset.fingerprint == fingerprint:
-                return dataset
-    return None
+    whole = _whole_entries(cache_root())
+    return next((dataset for dataset in whole if dataset.fingerprint == fingerprint), None)
 
 
 def empty_cache() -> int:
     """Deletes everything in the cache and returns how many bytes that freed."""
     root = cache_root()
     freed = _size(root)
-    for name in ("entries", "downloads", "locks"):
+    for name in (ENTRIES, DOWNLOADS, "locks"):
         shutil.rmtree(root / name, ignore_errors=True)
     return freed - _size(root)
 
 
-def downloads_folder(root: Path) -> Path:
-    """Returns the folder below a cache root that downloads lie in."""
-    return root / "downloads"
-
-
-def find_entry(root: Path, identity: Identity) -> Dataset | None:
-    """The dataset if it was decoded before; its arrays are not checked, which costs little."""
-    try:
-        return describe_dataset(_entries(root) / identity.key)
-    except DamagedEntryError:
-        return None
+def entry_folder(root: Path, identity: Identity) -> Path:
+    """Where the decoded dataset lies, or would lie."""
+    return root / ENTRIES / identity.key
 
 
 def get_or_decode(
-    root: Path, identity: Identity, source: str, decode: Callable[[], Decoded], on_note: Note
+    root: Path, identity: Identity, source: str, decode: Callable[[], Decoded], on_note: Say
 ) -> Dataset:
     """Returns the stored dataset, checked, or decodes and stores it.
 
@@ -132,7 +115,7 @@ def get_or_decode(
     rebuilt, and said so. Raises what `decode` raises, and DataError where the disk is full or the
     content changed although names and sizes did not.
     """
-    folder = _entries(root) / identity.key
+    folder = entry_folder(root, identity)
     with locked(root / "locks" / identity.key, on_note):
         notes: tuple[str, ...] = ()
         if folder.exists():
@@ -143,21 +126,26 @@ def get_or_decode(
             except DamagedEntryError as error:
                 notes = (f"the cached copy of {source} was damaged ({error}) and was rebuilt.",)
         decoded = decode()
-        with _storage_errors(root):
-            _store(folder, identity, source, decoded)
+        try:
+            _store(root, folder, identity, source, decoded)
+        except OSError as error:
+            raise DataError(
+                f"the cache {root} could not be written ({error.strerror or error}); free 200 MB"
+                f" there or set {CACHE_VARIABLE} to another folder."
+            ) from error
         dataset = read_dataset(folder)
-        return replace(dataset, notes=dataset.notes + notes)
+        return dataset.model_copy(update={"notes": dataset.notes + notes})
 
 
-def _store(folder: Path, identity: Identity, source: str, decoded: Decoded) -> None:
+def _store(root: Path, folder: Path, identity: Identity, source: str, decoded: Decoded) -> None:
     entries = folder.parent
     entries.mkdir(parents=True, exist_ok=True)
     for left_over in entries.glob(f".{identity.key}-*"):  # of a process that was killed
         shutil.rmtree(left_over, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{identity.key}-", dir=entries))
     try:
-        meta = write_dataset(decoded, source, identity.listing, temporary)
-        _check_against_first_use(entries, meta)
+        dataset = write_dataset(decoded, source, identity.listing, temporary)
+        _check_against_first_use(root, dataset)
         if folder.exists():
             shutil.rmtree(folder)
         temporary.rename(folder)
@@ -165,26 +153,22 @@ def _store(folder: Path, identity: Identity, source: str, decoded: Decoded) -> N
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_against_first_use(entries: Path, meta: Meta) -> None:
+def _check_against_first_use(root: Path, dataset: Dataset) -> None:
     """Content that changed under equal names and sizes is damaged until someone denies it.
 
     Official files have published checksums; for everything else the first use is all there is.
     """
-    for folder in _entry_folders(entries):
-        try:
-            first = read_meta(folder)
-        except DamagedEntryError:
-            continue
-        if first.listing == meta.listing and first.fingerprint != meta.fingerprint:
+    for first in _whole_entries(root):
+        if first.listing == dataset.listing and first.fingerprint != dataset.fingerprint:
             raise DataError(
-                f"{meta.source} has the fingerprint {meta.fingerprint[:12]}, but had "
+                f"{dataset.source} has the fingerprint {dataset.fingerprint[:12]}, but had "
                 f"{first.fingerprint[:12]} at its first use, with equal names and sizes: a flipped "
-                f"bit looks like that. If you changed it on purpose, delete {folder}."
+                f"bit looks like that. If you changed it on purpose, delete {first.folder}."
             )
 
 
 @contextmanager
-def locked(path: Path, on_note: Note) -> Iterator[None]:
+def locked(path: Path, on_note: Say) -> Iterator[None]:
     """Holds an exclusive lock between processes; the kernel frees it when a process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("a") as file:
@@ -198,23 +182,14 @@ def locked(path: Path, on_note: Note) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _storage_errors(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"the cache {root} could not be written ({error.strerror or error}); free 200 MB there "
-            f"or set {CACHE_VARIABLE} to another folder."
-        ) from error
+def _entry_folders(root: Path) -> list[Path]:
+    return sorted(folder for folder in (root / ENTRIES).glob("[!.]*") if folder.is_dir())
 
 
-def _entries(root: Path) -> Path:
-    return root / "entries"
-
-
-def _entry_folders(entries: Path) -> list[Path]:
-    return sorted(folder for folder in entries.glob("[!.]*") if folder.is_dir())
+def _whole_entries(root: Path) -> Iterator[Dataset]:
+    for folder in _entry_folders(root):
+        with contextlib.suppress(DamagedEntryError):
+            yield describe_dataset(folder)
 
 
 def _size(path: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as L
@@ -34,65 +35,53 @@ class CifarDataModule(L.LightningDataModule):
     on_device = True  # its batches are where the training is: nothing is left to move
 
     def __init__(
-        self,
-        data: SearchData,
-        config: DataConfig,
-        seed: int,
-        channels_last: bool = True,
+        self, data: SearchData, config: DataConfig, seed: int, channels_last: bool = True
     ) -> None:
         super().__init__()
         self._data, self._config, self._seed = data, config, seed
         self._channels_last = channels_last
-        self._loaders: tuple[TrainLoader, EvalLoader] | None = None
+        self._train: TrainLoader | None = None
+        self._val: EvalLoader | None = None
 
     def setup(self, stage: str) -> None:
         """Brings the arrays to the device of the trainer that this module is attached to."""
         trainer = self.trainer
-        if trainer is None:
-            raise DataError("CifarDataModule has no trainer; give it to Trainer.fit(datamodule=…).")
+        assert trainer is not None, "Lightning attaches it before"
         data, config, device = self._data, self._config, trainer.strategy.root_device
-        maker = BatchMaker(config, data.mean, data.std, device, self._channels_last)
-        train = TrainLoader(
-            as_tensor(data.train_images).to(device),
-            as_tensor(data.train_labels).to(device),
-            maker,
-            config,
-            self._seed,
-            lambda: trainer.current_epoch,
-            trainer.global_rank,
-            trainer.world_size,
-        )
-        share = slice(trainer.global_rank, None, trainer.world_size)
-        if len(data.val_labels) < trainer.world_size:
+        rank, workers = trainer.global_rank, trainer.world_size
+        if len(data.val_labels) < workers:
             raise DataError(
-                f"{len(data.val_labels)} validation images are shared by {trainer.world_size}"
-                " processes; it must be at least one each. Raise data.val_size."
+                f"{len(data.val_labels)} validation images are shared by {workers} processes; it"
+                " must be at least one each. Raise data.val_size."
             )
-        val = EvalLoader(
-            as_tensor(data.val_images[share]).to(device),
-            as_tensor(data.val_labels[share]).to(device),
-            maker,
-            config.eval_batch_size,
+
+        def placed(array: NDArray[Any]) -> Tensor:
+            return as_tensor(array).to(device)
+
+        maker = BatchMaker(config, data.mean, data.std, device, self._channels_last)
+        images, labels = placed(data.train_images), placed(data.train_labels)
+        self._train = TrainLoader(
+            images, labels, maker, config, self._seed, lambda: trainer.current_epoch, rank, workers
         )
-        self._loaders = train, val
+        images, labels = (
+            placed(data.val_images[rank::workers]),
+            placed(data.val_labels[rank::workers]),
+        )
+        self._val = EvalLoader(images, labels, maker, config.eval_batch_size)
 
     def train_dataloader(self) -> TrainLoader:
         """Returns the training batches, in another order and augmentation each epoch."""
-        return self._ready()[0]
+        assert self._train is not None, "Lightning has called setup before"
+        return self._train
 
     def val_dataloader(self) -> EvalLoader:
         """Returns the validation batches, the same each time."""
-        return self._ready()[1]
+        assert self._val is not None, "Lightning has called setup before"
+        return self._val
 
     def teardown(self, stage: str) -> None:
         """Lets go of the device's memory: a trial's process is used again for the next trial."""
-        self._loaders = None
-
-    def _ready(self) -> tuple[TrainLoader, EvalLoader]:
-        if self._loaders is None:
-            self.setup("fit")
-        assert self._loaders is not None  # for the type checker: setup raises or fills it
-        return self._loaders
+        self._train = self._val = None
 
 
 class TrainLoader:
@@ -168,17 +157,8 @@ def as_tensor(array: NDArray[Any]) -> Tensor:
     of Ray's object store. Nothing in this room writes to them.
     """
     contiguous = np.ascontiguousarray(array)
-    return torch.from_numpy(np.asarray(_Unlocked(contiguous)))
-
-
-class _Unlocked:
-    """The memory of an array under numpy's array interface, without its read-only mark."""
-
-    def __init__(self, array: NDArray[Any]) -> None:
-        self._array = array  # keeps the memory alive as long as the tensor lives
-
-    @property
-    def __array_interface__(self) -> dict[str, Any]:
-        interface = dict(self._array.__array_interface__)
-        interface["data"] = (interface["data"][0], False)
-        return interface
+    interface = dict(contiguous.__array_interface__)
+    interface["data"] = (interface["data"][0], False)  # without the mark
+    # What numpy keeps alive as long as the tensor lives must keep the memory.
+    unlocked = SimpleNamespace(__array_interface__=interface, memory=contiguous)
+    return torch.from_numpy(np.asarray(unlocked))

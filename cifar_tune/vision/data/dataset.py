@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 IMAGE_SIDE = 32  # pixels; every dataset is brought to this size
 SPLITS = ("train", "test")  # as the official distribution and image folders name them
@@ -49,27 +50,42 @@ class Decoded:
     sizes: Sizes | None = None
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A decoded dataset in the cache: what it is and where its arrays lie.
+class Dataset(BaseModel):
+    """A decoded dataset in the cache: all but `folder`, where its arrays lie, is its meta.json.
 
     `mean` and `std` are those of the training images, one for red, green and blue, from 0 to 1.
-    `fingerprint` is a SHA-256 over the arrays and the class names: equal content, equal
-    fingerprint, wherever it came from. `notes` are the sentences that a reader of the results
-    should know (resized, fell back to the drawn set, rebuilt); `sizes` as in `Decoded`.
+    `listing` is the source's names and sizes as a digest. `fingerprint` is a SHA-256 over the
+    arrays and the class names: equal content, equal fingerprint, wherever it came from. `notes` are
+    the sentences that a reader of the results should know (resized, fell back to the drawn set,
+    rebuilt). `decoder` and `sizes`, which is as in `Decoded`, came later than the rest.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int
     kind: Kind
     source: str
-    fingerprint: str
+    listing: str
     classes: tuple[str, ...]
     mean: Statistics
     std: Statistics
-    folder: Path
-    train_size: int
-    test_size: int
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+    shapes: dict[str, tuple[int, ...]]
+    digests: dict[str, str]
+    fingerprint: str
+    decoder: int = 1
     sizes: Sizes | None = None
+    folder: Path = Field(default=Path(), exclude=True)
+
+    @property
+    def train_size(self) -> int:
+        """Images in the training set."""
+        return self.shapes["train_labels"][0]
+
+    @property
+    def test_size(self) -> int:
+        """Images in the test set."""
+        return self.shapes["test_labels"][0]
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.data.cache import cache_root, downloads_folder, locked
+from cifar_tune.plan.task import Say
+from cifar_tune.vision.data.cache import DOWNLOADS, cache_root, locked
 
 CONNECT_SECONDS = 5.0  # for name, connection and first answer together
 FRUITLESS_ATTEMPTS = 3  # in a row, each without a single new byte, before an address is given up
@@ -23,8 +23,7 @@ Progress = Callable[[int, int], None]  # bytes there, bytes in all
 NETWORK_ERRORS = (OSError, http.client.HTTPException)
 
 
-@dataclass(frozen=True)
-class Archive:
+class Archive(NamedTuple):
     """A file to download: its name, where it can be had, and what it must hash to."""
 
     name: str
@@ -44,14 +43,11 @@ CIFAR10_PYTHON = Archive(
 
 def downloaded_path(archive: Archive = CIFAR10_PYTHON, root: Path | None = None) -> Path:
     """Returns where the archive lies, or would lie, in the user's cache."""
-    return downloads_folder(root or cache_root()) / archive.name
+    return (root or cache_root()) / DOWNLOADS / archive.name
 
 
 def download(
-    on_progress: Progress,
-    on_note: Callable[[str], None],
-    archive: Archive = CIFAR10_PYTHON,
-    root: Path | None = None,
+    on_progress: Progress, on_note: Say, archive: Archive = CIFAR10_PYTHON, root: Path | None = None
 ) -> Path:
     """Downloads the archive into the user's cache, unless it is there, and returns its path.
 
@@ -68,25 +64,25 @@ def download(
     return target
 
 
-def _fetch(
-    archive: Archive, target: Path, on_progress: Progress, on_note: Callable[[str], None]
-) -> None:
+def _fetch(archive: Archive, target: Path, on_progress: Progress, on_note: Say) -> None:
     part = target.with_name(target.name + ".part")
     resumed = part.exists()
-    _fetch_part(archive.urls, part, on_progress)
-    got = _sha256(part)
-    if got != archive.sha256 and resumed:  # its first half may be of another file
-        part.unlink()
-        on_note(f"{part.name}, resumed, does not have its checksum; it is downloaded anew.")
+    while True:
         _fetch_part(archive.urls, part, on_progress)
-        got = _sha256(part)
-    if got != archive.sha256:
+        with part.open("rb") as file:
+            got = hashlib.file_digest(file, "sha256").hexdigest()
+        if got == archive.sha256:
+            part.rename(target)
+            return
         part.unlink()
-        raise DataError(
-            f"{archive.name} from {archive.urls[0]} has sha256 {got}, expected {archive.sha256}; "
-            "it was deleted. Does a proxy answer in its place?"
-        )
-    part.rename(target)
+        if not resumed:
+            raise DataError(
+                f"{archive.name} from {archive.urls[0]} has sha256 {got}, expected"
+                f" {archive.sha256}; it was deleted. Does a proxy answer in its place?"
+            )
+        # Its first half may be of another file.
+        on_note(f"{part.name}, resumed, does not have its checksum; it is downloaded anew.")
+        resumed = False
 
 
 def _fetch_part(urls: Sequence[str], part: Path, on_progress: Progress) -> None:
@@ -100,13 +96,12 @@ def _fetch_part(urls: Sequence[str], part: Path, on_progress: Progress) -> None:
                 _fetch_once(url, part, on_progress)
                 return
             except _RefusedError as error:
-                reasons.append(f"{url}: {error}")
+                reason = f"{url}: {error}"
                 break
             except _CutError as error:
                 reason = f"{url}: {error}"
             fruitless = 0 if _size(part) > before else fruitless + 1
-        else:
-            reasons.append(reason)
+        reasons.append(reason)
     raise DataError(
         f"CIFAR-10 could not be downloaded ({'; '.join(reasons)}). Give a copy of it with "
         "--data-dir PATH, run `cifar-tune data --download` on a machine with network, or use "
@@ -124,8 +119,7 @@ class _CutError(Exception):
 
 def _fetch_once(url: str, part: Path, on_progress: Progress) -> None:
     start = _size(part)
-    response = _open(url, start)
-    with response:
+    with _open(url, start) as response:
         if response.status != 206:
             start = 0  # the server does not resume: it sends all of it
         total = start + int(response.headers.get("Content-Length") or 0)
@@ -153,7 +147,7 @@ def _open(url: str, start: int) -> http.client.HTTPResponse:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and start:  # nothing lies behind what is there: it is judged as it is
-            return _open_in_time(urllib.request.Request(url, headers={"User-Agent": "cifar-tune"}))
+            return _open(url, 0)
         raise _RefusedError(f"HTTP {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
         raise _RefusedError(str(error.reason)) from error
@@ -176,16 +170,11 @@ def _open_in_time(request: urllib.request.Request) -> http.client.HTTPResponse:
     thread.join(CONNECT_SECONDS)
     if not answer:
         raise TimeoutError(f"no answer within {CONNECT_SECONDS:g} seconds")
-    if isinstance(answer[0], BaseException):
-        raise answer[0]
-    response: http.client.HTTPResponse = answer[0]
+    response: http.client.HTTPResponse | BaseException = answer[0]
+    if isinstance(response, BaseException):
+        raise response
     return response
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

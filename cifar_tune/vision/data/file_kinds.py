@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import codecs
 
-# The longer of two that begin alike comes first. (where, bytes, what it is)
-SIGNS: tuple[tuple[int, bytes, str], ...] = (
+# (where, bytes, what it is); of two that begin alike the longer comes first.
+SIGNS: tuple[tuple[int, bytes | tuple[bytes, ...], str], ...] = (
     (0, b"\xff\xd8\xff", "a JPEG picture"),
     (0, b"\x89PNG\r\n\x1a\n", "a PNG picture"),
     (0, b"GIF8", "a GIF picture"),
     (8, b"WEBP", "a WebP picture"),
     (0, b"BM", "a BMP picture"),
     (8, b"CR\x02", "a Canon raw picture"),
-    (0, b"II*\x00", "a TIFF picture"),
-    (0, b"MM\x00*", "a TIFF picture"),
-    (0, b"II+\x00", "a TIFF picture"),
-    (0, b"MM\x00+", "a TIFF picture"),
-    (4, b"ftypavif", "an AVIF picture"),
-    (4, b"ftypavis", "an AVIF picture"),
-    (4, b"ftyphei", "a HEIC picture"),
-    (4, b"ftyphev", "a HEIC picture"),
-    (4, b"ftypmif1", "a HEIC picture"),
-    (4, b"ftypmsf1", "a HEIC picture"),
+    (0, (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"), "a TIFF picture"),
+    (4, (b"ftypavif", b"ftypavis"), "an AVIF picture"),
+    (4, (b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1"), "a HEIC picture"),
     (4, b"ftypcrx", "a Canon raw picture"),
     (4, b"ftyp", "a video"),
     (0, b"\x1aE\xdf\xa3", "a video"),
     (8, b"AVI ", "a video"),
-    (0, b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 picture"),
-    (0, b"\xffO\xffQ", "a JPEG 2000 picture"),
+    (0, (b"\x00\x00\x00\x0cjP  ", b"\xffO\xffQ"), "a JPEG 2000 picture"),
     (0, b"\xff\n", "a JPEG XL picture"),
     (4, b"JXL ", "a JPEG XL picture"),
     (0, b"8BPS", "a Photoshop picture"),
@@ -51,10 +43,8 @@ SIGNS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x00\x05\x16\x07", "the macOS half of another file"),
 )
 # How a text begins once blanks are gone and letters are small: what servers send for a picture.
-TEXTS: tuple[tuple[bytes, str], ...] = (
-    (b"<!doctype html", "an HTML page"),
-    (b"<html", "an HTML page"),
-    (b"<head", "an HTML page"),
+TEXTS: tuple[tuple[bytes | tuple[bytes, ...], str], ...] = (
+    ((b"<!doctype html", b"<html", b"<head"), "an HTML page"),
     (b"<svg", "an SVG drawing"),
     (b"<?xml", "an XML file"),
     (b"version https://git-lfs", "a Git LFS pointer: get the files with `git lfs pull`"),
@@ -70,7 +60,7 @@ def kind_of_file(content: bytes) -> str:
         return "empty"
     head = content[:LOOKED_AT]
     for start, sign, kind in SIGNS:
-        if head[start : start + len(sign)] == sign:
+        if head.startswith(sign, start):
             return kind
     if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
         return "a PPM picture"

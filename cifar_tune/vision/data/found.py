@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cifar_tune.vision.config import DataConfig
-from cifar_tune.vision.data.dataset import Kind, Sizes
+from cifar_tune.vision.data.dataset import Kind
 from cifar_tune.vision.data.layout import listed
+from cifar_tune.vision.data.sources import Seen
 from cifar_tune.vision.data.splits import lacking_classes, settle, sizes_of
 from cifar_tune.vision.names import spelt
 
@@ -22,71 +23,43 @@ CLASSES_SHOWN = 10
 ENOUGH_STEPS = 100  # a training of fewer has hardly left its random start
 
 
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """A dataset as far as it is known, before it is decoded or after.
+class Found(NamedTuple):
+    """A dataset as far as it is known, before it is decoded or after."""
 
-    Attributes:
-        classes: their names in order; of a set that may yet be downloaded or drawn, CIFAR-10's.
-        config: as it was given, with numbers for `val_size` and `confirm_size`.
-        train_size: images that a trial trains on.
-        sentences: what was understood in the first, then what a user should know.
-    """
-
-    classes: tuple[str, ...]
-    config: DataConfig
-    train_size: int
-    sentences: tuple[str, ...]
-
-    @property
-    def num_classes(self) -> int:
-        """Outputs that a network needs."""
-        return len(self.classes)
+    classes: tuple[str, ...]  # in order; of a set that may yet be downloaded or drawn, CIFAR-10's
+    config: DataConfig  # as it was given, with numbers for `val_size` and `confirm_size`
+    train_size: int  # images that a trial trains on
+    sentences: tuple[str, ...]  # the first says what it is, the rest what a user should know
 
 
-def found(
-    where: str,
-    classes: tuple[str, ...],
-    train: Sequence[int],
-    test: Sequence[int],
-    config: DataConfig,
-    notes: Sequence[str],
-) -> Found:
-    """Puts together what is known of a dataset.
-
-    Args:
-        where: the beginning of the sentence: what lies where.
-        classes: their names.
-        train, test: images of each class.
-        config: how the training images are split.
-        notes: more sentences.
+def found(where: str, seen: Seen, config: DataConfig) -> Found:
+    """Puts together what is known of a dataset; `where` begins the first sentence.
 
     Raises:
         DataError: the splits do not fit the dataset.
     """
-    sizes = sizes_of(config, sum(train), len(classes))
+    classes = seen.classes
+    sizes = sizes_of(config, sum(seen.train), len(classes))
     line = (
         f"{where}: {len(classes)} classes ({listed(classes, CLASSES_SHOWN)}) with"
-        f" {_images(classes, train, 'training')} and {_images(classes, test, 'test')}; of"
+        f" {_images(classes, seen.train, 'training')} and {_images(classes, seen.test, 'test')}; of"
         f" the training images {sizes.val:,} are for validation, {sizes.confirm:,} for"
         f" confirmation, {sizes.train:,} are trained on."
     )
-    small = _small_classes(classes, train, test, config)
     return Found(
         classes=classes,
-        config=settle(config, sum(train), len(classes)),
+        config=settle(config, sum(seen.train), len(classes)),
         train_size=sizes.train,
-        sentences=(line, *notes, *small),
+        sentences=(line, *_size_notes(seen), *seen.notes, *_small_classes(seen, config)),
     )
 
 
-def size_notes(sizes: Sizes | None, opened: int | None = None) -> list[str]:
-    """A sentence on the images' sizes, if they have any; `opened`: how many were looked at."""
-    if sizes is None:
+def _size_notes(seen: Seen) -> list[str]:
+    if seen.sizes is None:
         return []
-    (width, height), largest = sizes
+    (width, height), largest = seen.sizes
     to = "" if largest == (width, height) else f" to {largest[0]} x {largest[1]}"
-    known = "" if opened is None else f" ({opened} looked at)"
+    known = "" if seen.opened is None else f" ({seen.opened} looked at)"
     return [f"Images of {width} x {height}{to} pixels{known}."]
 
 
@@ -100,16 +73,16 @@ def _images(classes: Sequence[str], counts: Sequence[int], split: str) -> str:
     return f"{sum(counts):,} {split} images ({each})"
 
 
-def _small_classes(
-    classes: Sequence[str], train: Sequence[int], test: Sequence[int], config: DataConfig
-) -> list[str]:
+def _small_classes(seen: Seen, config: DataConfig) -> list[str]:
     """A sentence on each part that has no image of some class."""
-    lacking = {PARTS[part]: missing for part, missing in lacking_classes(train, config).items()}
-    lacking["test"] = [label for label, count in enumerate(test) if not count]
+    lacking = {
+        PARTS[part]: missing for part, missing in lacking_classes(seen.train, config).items()
+    }
+    lacking["test"] = [label for label, count in enumerate(seen.test) if not count]
     sentences = []
     for part, missing in lacking.items():
         if missing:
-            names = listed(classes[label] for label in missing)
+            names = listed(seen.classes[label] for label in missing)
             end = ", which can't be learnt so" if part == "training" else ""
             sentences.append(f"Too small: no {part} image is of {names}{end}.")
     return sentences

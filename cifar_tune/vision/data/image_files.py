@@ -10,14 +10,7 @@ import numpy as np
 
 from cifar_tune.errors import DataError
 from cifar_tune.vision.data.archives import Member
-from cifar_tune.vision.data.dataset import (
-    IMAGE_SIDE,
-    SPLITS,
-    Decoded,
-    Images,
-    Sizes,
-    Uint8Array,
-)
+from cifar_tune.vision.data.dataset import IMAGE_SIDE, SPLITS, Decoded, Images, Sizes
 from cifar_tune.vision.data.file_kinds import kind_of_file
 from cifar_tune.vision.data.folders import UnreadableFileError
 from cifar_tune.vision.data.layout import Place, Tree, listed
@@ -86,27 +79,21 @@ class ImageFiles:
         if not self._damaged:
             return
         files, total = sorted(self._damaged), len(self._pixels) + len(self._damaged)
-        lines = [f"  {file}" for file in files[:NAMED]]
+        lines = [
+            f"{self._source}: {len(files)} of {total} images can't be read; replace them or take"
+            " them away:",
+            *(f"  {file}" for file in files[:NAMED]),
+        ]
         if len(files) > NAMED:
             lines.append(f"  and {len(files) - NAMED} more")
-        raise DataError(
-            "\n".join(
-                (
-                    f"{self._source}: {len(files)} of {total} images can't be read; replace them or"
-                    " take them away:",
-                    *lines,
-                    *self._misnamed_note(),
-                )
-            )
-        )
+        raise DataError("\n".join([*lines, *self._misnamed_note()]))
 
     def _split(self, split: str, places: list[Place], classes: tuple[str, ...]) -> Images:
         index = {name: label for label, name in enumerate(classes)}
         chosen = [place for place in places if place.split == split]
         joined = b"".join(self._pixels.pop(place) for place in chosen)
-        images: Uint8Array = np.frombuffer(joined, np.uint8)
-        labels = np.array([index[place.label] for place in chosen], np.int64)
-        return Images(images.reshape(-1, IMAGE_SIDE, IMAGE_SIDE, 3), labels)
+        images = np.frombuffer(joined, np.uint8).reshape(-1, IMAGE_SIDE, IMAGE_SIDE, 3)
+        return Images(images, np.array([index[place.label] for place in chosen], np.int64))
 
     def _notes(self) -> tuple[str, ...]:
         total = len(self._pixels)
@@ -122,11 +109,10 @@ class ImageFiles:
     def _misnamed_note(self) -> tuple[str, ...]:
         if not self._misnamed:
             return ()
-        count = len(self._misnamed)
-        files = f"{count} files were read as what they are, not as"
-        if count == 1:
-            files = "1 file was read as what it is, not as"
-        return (f"{files} the name says: {listed(self._misnamed)}.",)
+        files = f"{len(self._misnamed)} files were read as what they are"
+        if len(self._misnamed) == 1:
+            files = "1 file was read as what it is"
+        return (f"{files}, not as the name says: {listed(self._misnamed)}.",)
 
 
 def smallest_and_largest(sizes: Iterable[tuple[int, int]]) -> Sizes:

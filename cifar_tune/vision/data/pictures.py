@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
@@ -53,23 +53,14 @@ class PictureError(Exception):
     """Why a file can't be used, in words that follow its name: "an HTML page"."""
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A picture as training and `predict` see it.
+class Picture(NamedTuple):
+    """A picture as training and `predict` see it."""
 
-    Attributes:
-        rgb: red, green and blue of the 32 x 32 pixels, row by row.
-        size: width and height that it was stored with.
-        form: one of FORMATS.
-        changes: those of CHANGES that were made.
-        peak: of 16-bit grey, the largest value as a part of the largest possible; else none.
-    """
-
-    rgb: bytes
-    size: tuple[int, int]
-    form: str
-    changes: tuple[str, ...] = ()
-    peak: float | None = None
+    rgb: bytes  # red, green and blue of the 32 x 32 pixels, row by row
+    size: tuple[int, int]  # width and height that it was stored with
+    form: str  # one of FORMATS
+    changes: tuple[str, ...]  # those of CHANGES that were made
+    peak: float | None  # of 16-bit grey, the largest value as a part of the largest possible
 
     @property
     def pixels(self) -> Uint8Array:
@@ -86,36 +77,32 @@ def read_picture(content: bytes) -> Picture:
     Raises:
         PictureError: it is no picture of FORMATS, damaged, too large, or without a known range.
     """
-    try:
-        with _quiet(), Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            return _picture(image)
-    except PictureError:
-        raise
-    except Image.DecompressionBombError:
-        raise PictureError(_too_large(kind_of_file(content))) from None
-    # Pillow raises half a dozen kinds of error, and damaged files now and then find another.
-    except Exception as error:
-        raise PictureError(_reason(content, error)) from None
+    with _opened(content) as image:
+        return _picture(image)
 
 
 def size_of_picture(content: bytes) -> tuple[int, int]:
     """Width and height, by the content's head alone. Raises PictureError where that is damaged."""
-    try:
-        with _quiet(), Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            return image.size
-    except Exception as error:
-        raise PictureError(_reason(content, error)) from None
+    with _opened(content) as image:
+        return image.size
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Pillow warns, and logs, of damage that it can live with."""
+def _opened(content: bytes) -> Iterator[Image.Image]:
+    """Pillow warns, and logs, of damage that it can live with; of other damage it raises much."""
     logger = logging.getLogger(TiffImagePlugin.__name__)
     was_disabled, logger.disabled = logger.disabled, True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                yield image
+    except PictureError:
+        raise
+    except Image.DecompressionBombError:
+        raise PictureError(_too_large(kind_of_file(content))) from None
+    except Exception as error:  # half a dozen kinds, and damaged files now and then find another
+        raise PictureError(_reason(content, error)) from None
     finally:
         logger.disabled = was_disabled
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from cifar_tune.errors import DataError
+from cifar_tune.plan.task import Say
 from cifar_tune.vision.config import DataConfig
-from cifar_tune.vision.data.cache import find_cache_root, find_entry, get_or_decode
-from cifar_tune.vision.data.dataset import Dataset, Kind
+from cifar_tune.vision.data.cache import entry_folder, find_cache_root, get_or_decode
+from cifar_tune.vision.data.dataset import Dataset, Decoded, Kind
 from cifar_tune.vision.data.drawn import TEST_SIZE, TRAIN_SIZE, draw, drawn_identity
 from cifar_tune.vision.data.fetch import (
     CIFAR10_PYTHON,
@@ -19,56 +18,41 @@ from cifar_tune.vision.data.fetch import (
     download,
     downloaded_path,
 )
-from cifar_tune.vision.data.found import KINDS, Found, found, size_notes
+from cifar_tune.vision.data.found import KINDS, Found, found
 from cifar_tune.vision.data.official import CLASSES, TEST_IMAGES, TRAIN_IMAGES
-from cifar_tune.vision.data.sources import decode, identify, look_at
-from cifar_tune.vision.data.stored import DamagedEntryError, class_counts
-
-Note = Callable[[str], None]
+from cifar_tune.vision.data.sources import Seen, decode, identify, look_at
+from cifar_tune.vision.data.stored import DamagedEntryError, class_counts, describe_dataset
 
 
-def prepare(
-    config: DataConfig,
-    on_note: Note,
-    on_progress: Progress | None = None,
-    archive: Archive = CIFAR10_PYTHON,
-) -> Dataset:
+def prepare(config: DataConfig, on_note: Say, archive: Archive = CIFAR10_PYTHON) -> Dataset:
     """Returns the dataset of `data.path`, or official CIFAR-10 from the cache or by download.
 
     Where that can't be had and `data.fallback` is "drawn", the built-in drawn set. `on_note` is
-    told, in sentences, what was understood and what a user should know; what lasts of it stands in
-    the dataset's `notes` too.
-    `on_progress` gets a download's bytes; without it `on_note` is told every tenth.
+    told, in sentences, what was understood and what a user should know, and every tenth of a
+    download; what lasts of it stands in the dataset's `notes` too.
     Raises DataError where the data is missing, damaged or can't be had, or the splits do not fit.
     """
     root = find_cache_root()
     if root.note:
         on_note(root.note)
-    dataset = _find(config, root.path, on_note, on_progress or _every_tenth(on_note), archive)
-    for sentence in describe_dataset(dataset, config).sentences:
+    dataset = _find(config, root.path, on_note, archive)
+    for sentence in _describe_decoded(dataset, config).sentences:
         on_note(sentence)
-    return replace(dataset, notes=((root.note,) if root.note else ()) + dataset.notes)
+    notes = (root.note, *dataset.notes) if root.note else dataset.notes
+    return dataset.model_copy(update={"notes": notes})
 
 
 def prepare_drawn(
-    on_note: Note, train_size: int = TRAIN_SIZE, test_size: int = TEST_SIZE
+    on_note: Say, train_size: int = TRAIN_SIZE, test_size: int = TEST_SIZE
 ) -> Dataset:
     """Returns the drawn set from the cache, drawn at its first use; smaller ones suit tests."""
     root, identity = find_cache_root().path, drawn_identity(train_size, test_size)
-    if find_entry(root, identity) is None:
+
+    def drawn() -> Decoded:
         on_note(f"drawing {train_size + test_size:,} images into the cache {root}; done once.")
-    return get_or_decode(
-        root,
-        identity,
-        "built-in drawn set",
-        lambda: draw(train_size, test_size),
-        on_note,
-    )
+        return draw(train_size, test_size)
 
-
-def check(config: DataConfig) -> str:
-    """Says in a line what `describe` found. Raises DataError as that."""
-    return " ".join(describe(config).sentences)
+    return get_or_decode(root, identity, "built-in drawn set", drawn, on_note)
 
 
 def describe(config: DataConfig) -> Found:
@@ -88,69 +72,54 @@ def describe(config: DataConfig) -> Found:
     where = f"CIFAR-10 will be downloaded from {CIFAR10_PYTHON.urls[0]}{otherwise}"
     if downloaded.exists():
         where = _holds(str(downloaded), "cifar10-python")
-    return found(where, CLASSES, TRAIN_IMAGES, TEST_IMAGES, config, ())
+    return found(where, Seen("cifar10-python", CLASSES, TRAIN_IMAGES, TEST_IMAGES), config)
 
 
 def _describe_path(path: Path, config: DataConfig) -> Found:
-    known = find_entry(find_cache_root().path, identify(path))
-    if known is not None:
-        with contextlib.suppress(DamagedEntryError):
-            return describe_dataset(known, config)
+    with contextlib.suppress(DamagedEntryError):  # also where there is no such entry
+        known = describe_dataset(entry_folder(find_cache_root().path, identify(path)))
+        return _describe_decoded(known, config)
     seen = look_at(path)
-    images = sum(seen.train) + sum(seen.test)
-    return found(
-        _holds(str(path), seen.kind),
-        seen.classes,
-        seen.train,
-        seen.test,
-        config,
-        [*size_notes(seen.sizes, None if seen.opened == images else seen.opened), *seen.notes],
-    )
+    return found(_holds(str(path), seen.kind), seen, config)
 
 
-def describe_dataset(dataset: Dataset, config: DataConfig) -> Found:
-    """What is known of a dataset once it is decoded. Raises DataError, and DamagedEntryError."""
-    return found(
-        _holds(dataset.source, dataset.kind),
-        dataset.classes,
-        class_counts(dataset, "train"),
-        class_counts(dataset, "test"),
-        config,
-        [*size_notes(dataset.sizes), *dataset.notes],
-    )
+def _describe_decoded(dataset: Dataset, config: DataConfig) -> Found:
+    train, test = class_counts(dataset, "train"), class_counts(dataset, "test")
+    seen = Seen(dataset.kind, dataset.classes, train, test, dataset.notes, dataset.sizes)
+    return found(_holds(dataset.source, dataset.kind), seen, config)
 
 
 def _holds(source: str, kind: Kind) -> str:
     return KINDS[kind] if kind == "drawn" else f"{source} holds {KINDS[kind]}"
 
 
-def _find(
-    config: DataConfig, root: Path, on_note: Note, on_progress: Progress, archive: Archive
-) -> Dataset:
+def _find(config: DataConfig, root: Path, on_note: Say, archive: Archive) -> Dataset:
     if config.path is not None:
         return _from_path(Path(config.path), root, on_note)
     if not downloaded_path(archive, root).exists():
         on_note(f"CIFAR-10 is not in the cache; asking {archive.urls[0]} for it.")
     try:
-        downloaded = download(on_progress, on_note, archive, root)
+        downloaded = download(_every_tenth(on_note), on_note, archive, root)
     except DataError as error:
         if config.fallback != "drawn":
             raise
         dataset = prepare_drawn(on_note)
         note = f"this is the built-in DRAWN set, not CIFAR-10: {error}"
-        return replace(dataset, notes=(*dataset.notes, note))
+        return dataset.model_copy(update={"notes": (*dataset.notes, note)})
     return _from_path(downloaded, root, on_note)
 
 
-def _from_path(path: Path, root: Path, on_note: Note) -> Dataset:
-    identity = identify(path)
-    if find_entry(root, identity) is None:
+def _from_path(path: Path, root: Path, on_note: Say) -> Dataset:
+    def decoded() -> Decoded:
         on_note(f"decoding {path} into the cache {root}; done once.")
-    dataset = get_or_decode(root, identity, str(path), lambda: decode(path), on_note)
-    return replace(dataset, source=str(path))  # it may have been decoded through a link elsewhere
+        return decode(path)
+
+    dataset = get_or_decode(root, identify(path), str(path), decoded, on_note)
+    # It may have been decoded through a link elsewhere.
+    return dataset.model_copy(update={"source": str(path)})
 
 
-def _every_tenth(on_note: Note) -> Progress:
+def _every_tenth(on_note: Say) -> Progress:
     """Progress as a sentence at each tenth of the way: fit for a pipe or a log file."""
     said = 0
 

@@ -28,7 +28,10 @@ def frame(x: Field, y: Field) -> Field:
 
 
 def triangle(x: Field, y: Field) -> Field:
-    return _polygon(x, y, 3, 0.5)
+    turns = 2 * np.pi * np.arange(3) / 3
+    edges = [x * np.float32(np.cos(t)) + y * np.float32(np.sin(t)) for t in turns]
+    distance: Field = np.maximum.reduce(edges) - np.float32(0.5)
+    return distance
 
 
 def cross(x: Field, y: Field) -> Field:
@@ -74,10 +77,3 @@ OUTLINES: dict[str, Outline] = {
 
 def _box(x: Field, y: Field, half_width: float, half_height: float) -> Field:
     return np.maximum(np.abs(x) - np.float32(half_width), np.abs(y) - np.float32(half_height))
-
-
-def _polygon(x: Field, y: Field, sides: int, inradius: float) -> Field:
-    turns = 2 * np.pi * np.arange(sides) / sides
-    edges = [x * np.float32(np.cos(t)) + y * np.float32(np.sin(t)) for t in turns]
-    distance: Field = np.maximum.reduce(edges) - np.float32(inradius)
-    return distance

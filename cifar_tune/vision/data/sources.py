@@ -6,24 +6,27 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.data.archives import Member, read_members
-from cifar_tune.vision.data.dataset import SPLITS, Decoded, Kind, Sizes
+from cifar_tune.vision.data.archives import read_members
+from cifar_tune.vision.data.dataset import SPLITS, Decoded, Images, Kind, Sizes
 from cifar_tune.vision.data.folders import FOLDERS_READ, UnreadableFileError, folder_files
 from cifar_tune.vision.data.image_files import ImageFiles, smallest_and_largest
 from cifar_tune.vision.data.layout import Tree
 from cifar_tune.vision.data.official import (
+    CHECKSUMS,
     CLASSES,
     TEST_IMAGES,
     TRAIN_IMAGES,
-    OfficialChecksums,
-    OfficialFiles,
+    Checksums,
     OfficialKind,
+    base_name,
     check_complete,
     official_kind,
+    put_together,
+    read_batch,
 )
 from cifar_tune.vision.data.pictures import PictureError, size_of_picture
 from cifar_tune.vision.names import is_text, spelt
@@ -36,8 +39,7 @@ LAYOUTS = (
 HEADS_READ, HEADS_BYTES = 60, 64 << 20  # images whose sizes are looked at before all are decoded
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """What tells whether a source is still the one that was decoded.
 
     `key` changes with any file's name, size or time, `listing` with names and sizes only: an equal
@@ -59,10 +61,7 @@ def identify(path: Path) -> Identity:
             status = file.lstat()
         rows.append((file.relative_to(path.parent).as_posix(), status.st_size, status.st_mtime_ns))
     place = str(path.resolve())
-    return Identity(
-        key=_digest([place, rows]),
-        listing=_digest([place, [row[:2] for row in rows]]),
-    )
+    return Identity(_digest([place, rows]), _digest([place, [row[:2] for row in rows]]))
 
 
 def check_exists(path: Path) -> None:
@@ -80,12 +79,11 @@ def check_exists(path: Path) -> None:
         raise DataError(f"data.path is {path}, which can't be read: {error}. {LAYOUTS}") from None
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What the names of a source tell, before anything of it is decoded.
+class Seen(NamedTuple):
+    """What is known of a source's images, before they are decoded or after.
 
     `train` and `test` count the images of each class, `sizes` are those of the `opened` images
-    whose heads were read, and `notes` say what is left out.
+    whose heads were read (none: all were), and `notes` say what is left out.
     """
 
     kind: Kind
@@ -94,7 +92,7 @@ class Seen:
     test: tuple[int, ...]
     notes: tuple[str, ...] = ()
     sizes: Sizes | None = None
-    opened: int = 0
+    opened: int | None = None
 
 
 def look_at(path: Path) -> Seen:
@@ -103,40 +101,30 @@ def look_at(path: Path) -> Seen:
     Folders and zips have their names apart; a packed tar is unpacked for them, 3 s for 60,000.
     """
     check_exists(path)
-    tree, heads = Tree(str(path)), Heads()
+    tree, bytes_left = Tree(str(path)), HEADS_BYTES
+    sizes: list[tuple[int, int]] = []
     batches: dict[OfficialKind, set[str]] = {}
     for member in read_members(path):
         if kind := official_kind(member.name):
-            batches.setdefault(kind, set()).add(member.name.rsplit("/", 1)[-1])
-        elif tree.take(member.name):
-            heads.look_at(member)
+            batches.setdefault(kind, set()).add(base_name(member.name))
+        elif tree.take(member.name) and len(sizes) < HEADS_READ and bytes_left > 0:
+            # Damaged ones are told when all are decoded.
+            with contextlib.suppress(PictureError, UnreadableFileError):
+                content = member.read()
+                bytes_left -= len(content)
+                sizes.append(size_of_picture(content))
     _check_one_layout(path, batches, tree)
     for kind, names in batches.items():
         check_complete(str(path), kind, names)
         return Seen(kind, CLASSES, TRAIN_IMAGES, TEST_IMAGES)
     classes, counts = tree.classes(), tree.counts()
     train, test = (tuple(counts[split][name] for name in classes) for split in SPLITS)
-    extremes = smallest_and_largest(heads.sizes) if heads.sizes else None
-    return Seen("images", classes, train, test, tree.notes(), extremes, len(heads.sizes))
+    extremes = smallest_and_largest(sizes) if sizes else None
+    opened = None if len(sizes) == len(tree.places) else len(sizes)
+    return Seen("images", classes, train, test, tree.notes(), extremes, opened)
 
 
-class Heads:
-    """The sizes of the first images, as their heads have them."""
-
-    def __init__(self) -> None:
-        self.sizes: list[tuple[int, int]] = []
-        self._bytes_left = HEADS_BYTES
-
-    def look_at(self, member: Member) -> None:
-        """Reads one more, unless it is enough; damaged ones are told when all are decoded."""
-        if len(self.sizes) < HEADS_READ and self._bytes_left > 0:
-            with contextlib.suppress(PictureError, UnreadableFileError):
-                content = member.read()
-                self._bytes_left -= len(content)
-                self.sizes.append(size_of_picture(content))
-
-
-def decode(path: Path, checksums: OfficialChecksums | None = None) -> Decoded:
+def decode(path: Path, checksums: Checksums = CHECKSUMS) -> Decoded:
     """Reads a whole dataset into memory in one pass over the source.
 
     Raises DataError as archives.py, official.py and image_files.py say, and where the layout is
@@ -145,17 +133,17 @@ def decode(path: Path, checksums: OfficialChecksums | None = None) -> Decoded:
     check_exists(path)
     tree = Tree(str(path))
     images = ImageFiles(str(path), tree)
-    batches: dict[OfficialKind, OfficialFiles] = {}
+    batches: dict[OfficialKind, dict[str, Images]] = {}
     for member in read_members(path):
         if kind := official_kind(member.name):
-            if kind not in batches:
-                batches[kind] = OfficialFiles(str(path), kind, checksums or OfficialChecksums())
-            batches[kind].add(member)
+            base = base_name(member.name)
+            batch = read_batch(str(path), kind, member, checksums[kind][base])
+            batches.setdefault(kind, {})[base] = batch
         else:
             images.add(member)
     _check_one_layout(path, batches, tree)
-    for official in batches.values():
-        return official.finish()
+    for kind, images_of in batches.items():
+        return put_together(str(path), kind, images_of)
     return images.finish()
 
 
@@ -167,11 +155,7 @@ def _check_one_layout(path: Path, batches: Iterable[Kind], tree: Tree) -> None:
     if len(found) > 1:
         raise DataError(f"{path} holds both {found[0]} and {found[1]}; give one of them alone.")
     if not found and not tree.has_classes:
-        raise _neither(path)
-
-
-def _neither(path: Path) -> DataError:
-    return DataError(f"data.path is {path}, in which no dataset was recognised. {LAYOUTS}")
+        raise DataError(f"data.path is {path}, in which no dataset was recognised. {LAYOUTS}")
 
 
 def _digest(value: object) -> str:

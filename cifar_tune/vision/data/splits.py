@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +25,7 @@ class Sizes(NamedTuple):
     confirm: int
 
 
-@dataclass(frozen=True)
-class SplitIndices:
+class SplitIndices(NamedTuple):
     """Positions in the dataset's training set, [n] int64 each and without a common member."""
 
     train: Int64Array
@@ -86,7 +84,7 @@ def lacking_classes(counts: Sequence[int], config: DataConfig) -> dict[str, list
     labels = np.repeat(np.arange(len(counts)), counts)
     split = split_indices(labels, len(counts), config)
     lacking = {}
-    for name, part in vars(split).items():
+    for name, part in split._asdict().items():
         missing = np.flatnonzero(np.bincount(labels[part], minlength=len(counts)) == 0)
         if len(part) and len(missing):
             lacking[name] = missing.tolist()

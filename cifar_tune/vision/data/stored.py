@@ -5,22 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.data.dataset import (
-    Dataset,
-    Decoded,
-    Images,
-    Kind,
-    Sizes,
-    Statistics,
-    Uint8Array,
-)
+from cifar_tune.vision.data.dataset import Dataset, Decoded, Images, Statistics, Uint8Array
 from cifar_tune.vision.data.pictures import VERSION
 
 FORMAT = 1  # raise it when the files change their meaning; older entries are then decoded anew
@@ -36,39 +28,16 @@ class OutdatedEntryError(DamagedEntryError):
     """What is stored was decoded by a version that read image files in another way."""
 
 
-class Meta(BaseModel):
-    """What meta.json says of a stored dataset; `decoder` and `sizes` came later than the rest."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: int
-    kind: Kind
-    source: str
-    listing: str
-    classes: tuple[str, ...]
-    mean: Statistics
-    std: Statistics
-    notes: tuple[str, ...]
-    shapes: dict[str, tuple[int, ...]]
-    digests: dict[str, str]
-    fingerprint: str
-    decoder: int = 1
-    sizes: Sizes | None = None
-
-
-def write_dataset(decoded: Decoded, source: str, listing: str, folder: Path) -> Meta:
-    """Writes the arrays, then meta.json: a folder without it is never taken for whole.
-
-    `listing` is the source's names and sizes as a digest (sources.Identity).
-    """
+def write_dataset(decoded: Decoded, source: str, listing: str, folder: Path) -> Dataset:
+    """Writes the arrays, then meta.json: a folder without it is never taken for whole."""
     train, test = decoded.train, decoded.test
     in_order = (train.images, train.labels, test.images, test.labels)
     arrays: dict[str, NDArray[Any]] = dict(zip(ARRAYS, in_order, strict=True))
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
-    mean, std = channel_statistics(decoded.train.images)
+    mean, std = channel_statistics(train.images)
     digests = {name: _digest(array) for name, array in arrays.items()}
-    meta = Meta(
+    dataset = Dataset(
         format=FORMAT,
         kind=decoded.kind,
         source=source,
@@ -82,79 +51,53 @@ def write_dataset(decoded: Decoded, source: str, listing: str, folder: Path) -> 
         fingerprint=_fingerprint(decoded.classes, digests),
         decoder=VERSION,
         sizes=decoded.sizes,
+        folder=folder,
     )
-    (folder / META_NAME).write_text(meta.model_dump_json(indent=1), encoding="utf-8")
-    return meta
-
-
-def read_meta(folder: Path) -> Meta:
-    """Reads meta.json alone.
-
-    Raises DamagedEntryError where it is not there or not ours, OutdatedEntryError where image files
-    would be decoded in another way today.
-    """
-    try:
-        meta = Meta.model_validate_json((folder / META_NAME).read_bytes())
-    except (OSError, ValidationError) as error:
-        raise DamagedEntryError(f"{META_NAME} can't be read") from error
-    if meta.format != FORMAT or set(meta.digests) != set(ARRAYS) or set(meta.shapes) != set(ARRAYS):
-        raise DamagedEntryError(f"{META_NAME} is of another format")
-    if meta.fingerprint != _fingerprint(meta.classes, meta.digests):
-        raise DamagedEntryError(f"{META_NAME} does not fit its own fingerprint")
-    if meta.kind == "images" and meta.decoder != VERSION:
-        raise OutdatedEntryError("another version read image files in another way")
-    return meta
-
-
-def read_dataset(folder: Path) -> Dataset:
-    """Describes a stored dataset after checking every byte of it.
-
-    Raises DamagedEntryError.
-    """
-    meta = read_meta(folder)
-    for name in ARRAYS:
-        _open_array(folder, name, meta)
-    return describe_dataset(folder)
+    (folder / META_NAME).write_text(dataset.model_dump_json(indent=1), encoding="utf-8")
+    return dataset
 
 
 def describe_dataset(folder: Path) -> Dataset:
     """Describes a stored dataset by its meta.json alone; `open_images` checks what it opens.
 
-    Raises DamagedEntryError.
+    Raises DamagedEntryError where it is not there or not ours, OutdatedEntryError where image files
+    would be decoded in another way today.
     """
-    meta = read_meta(folder)
-    return Dataset(
-        kind=meta.kind,
-        source=meta.source,
-        fingerprint=meta.fingerprint,
-        classes=meta.classes,
-        mean=meta.mean,
-        std=meta.std,
-        folder=folder,
-        train_size=meta.shapes["train_labels"][0],
-        test_size=meta.shapes["test_labels"][0],
-        notes=meta.notes,
-        sizes=meta.sizes,
-    )
+    try:
+        stored = Dataset.model_validate_json((folder / META_NAME).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise DamagedEntryError(f"{META_NAME} can't be read") from error
+    if stored.format != FORMAT or not set(stored.digests) == set(stored.shapes) == set(ARRAYS):
+        raise DamagedEntryError(f"{META_NAME} is of another format")
+    if stored.fingerprint != _fingerprint(stored.classes, stored.digests):
+        raise DamagedEntryError(f"{META_NAME} does not fit its own fingerprint")
+    if stored.kind == "images" and stored.decoder != VERSION:
+        raise OutdatedEntryError("another version read image files in another way")
+    return stored.model_copy(update={"folder": folder})
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Describes a stored dataset after checking every byte of it. Raises as `describe_dataset`."""
+    dataset = describe_dataset(folder)
+    for name in ARRAYS:
+        _open_array(dataset, name)
+    return dataset
 
 
 def class_counts(dataset: Dataset, split: str) -> tuple[int, ...]:
     """Images of each class in one split. Raises DamagedEntryError."""
-    labels = _open_array(dataset.folder, f"{split}_labels", read_meta(dataset.folder))
+    labels = _open_array(dataset, f"{split}_labels")
     return tuple(np.bincount(labels, minlength=len(dataset.classes)).tolist())
 
 
 def open_images(dataset: Dataset, split: str) -> Images:
     """Maps one split of a prepared dataset, "train" or "test", into memory, read-only and checked.
 
-    Raises DataError where it was damaged or deleted since it was prepared.
+    Raises DataError where it was damaged, deleted or replaced since it was prepared.
     """
     try:
-        meta = read_meta(dataset.folder)
-        if meta.fingerprint != dataset.fingerprint:
-            raise DamagedEntryError("it holds another dataset now")
-        images = cast(Uint8Array, _open_array(dataset.folder, f"{split}_images", meta))
-        return Images(images, _open_array(dataset.folder, f"{split}_labels", meta))
+        images = _open_array(dataset, f"{split}_images")
+        return Images(images, _open_array(dataset, f"{split}_labels"))
     except DamagedEntryError as error:
         raise DataError(
             f"the decoded dataset in {dataset.folder} is damaged ({error}); start again, "
@@ -173,26 +116,21 @@ def channel_statistics(images: Uint8Array) -> tuple[Statistics, Statistics]:
     values = np.arange(256) / 255
     mean = (counts * values).sum(axis=1) / len(pixels)
     variance = (counts * (values - mean[:, None]) ** 2).sum(axis=1) / len(pixels)
-    return _three(mean), _three(np.sqrt(variance))
+    return tuple(mean.tolist()), tuple(np.sqrt(variance).tolist())
 
 
-def _three(values: NDArray[np.float64]) -> Statistics:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
-
-
-def _open_array(folder: Path, name: str, meta: Meta) -> NDArray[Any]:
-    file = folder / f"{name}.npy"
+def _open_array(dataset: Dataset, name: str) -> NDArray[Any]:
+    file = dataset.folder / f"{name}.npy"
     try:
         array = np.lib.format.open_memmap(file, mode="r")  # .npy only, never a pickle
     except (OSError, ValueError) as error:
         raise DamagedEntryError(f"{file.name} can't be read") from error
     dtype = np.uint8 if name.endswith("images") else np.int64
-    if array.shape != meta.shapes[name] or array.dtype != dtype:
+    if array.shape != dataset.shapes[name] or array.dtype != dtype:
         raise DamagedEntryError(f"{file.name} has another shape")
-    if _digest(array) != meta.digests[name]:
+    if _digest(array) != dataset.digests[name]:
         raise DamagedEntryError(f"{file.name} does not have its checksum")
-    return cast(NDArray[Any], array.view(np.ndarray))  # a copy of a part is then a plain array
+    return array.view(np.ndarray)  # a copy of a part is then a plain array
 
 
 def _digest(array: NDArray[Any]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from cifar_tune.errors import PlanError
@@ -25,11 +26,8 @@ def check_model_name(name: str) -> None:
     Raises:
         PlanError: no such model, or no such module.
     """
-    if name in MODEL_NAMES:
-        return
-    if ":" not in name:
-        raise PlanError(_unknown(name))
-    _own(name).check_module()
+    if name not in MODEL_NAMES:
+        _own(name).check_module()
 
 
 def build_model(config: ModelConfig, num_classes: int) -> nn.Module:
@@ -61,9 +59,19 @@ def build_model(config: ModelConfig, num_classes: int) -> nn.Module:
         from cifar_tune.vision.models.resnet18 import cifar_resnet18
 
         return cifar_resnet18(num_classes)
-    if ":" not in config.name:
-        raise PlanError(_unknown(config.name))
     return _build_users_own(_own(config.name), config, num_classes)
+
+
+@contextmanager
+def weightless(config: ModelConfig) -> Iterator[None]:
+    """Where a network is built only to be counted or filled, and no random number is used up.
+
+    On "meta" ours take no time either; the user's own may need real tensors.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]), torch.device("cpu" if ":" in config.name else "meta"):
+        yield
 
 
 def guarded_calls(config: ModelConfig) -> AbstractContextManager[None]:
@@ -76,13 +84,19 @@ def guarded_calls(config: ModelConfig) -> AbstractContextManager[None]:
 
 
 def _own(name: str) -> OwnCode:
-    return OwnCode(
+    own = OwnCode(
         kind="model",
         field="model.name",
         name=name,
         function="build",
         parameters=("config", "num_classes"),
     )
+    if ":" not in name:
+        raise PlanError(
+            f"model.name is {name!r}; it must be one of {', '.join(MODEL_NAMES)}, or your own as"
+            f" package.module:build{own.meant() or nearest(name, MODEL_NAMES)}"
+        )
+    return own
 
 
 def _build_users_own(own: OwnCode, config: ModelConfig, num_classes: int) -> nn.Module:
@@ -93,9 +107,8 @@ def _build_users_own(own: OwnCode, config: ModelConfig, num_classes: int) -> nn.
     with current_directory_importable(), own.guarded("building it"):
         model = build(config, num_classes)
     if not isinstance(model, nn.Module):
-        raise own.error(
-            f", which returned {type(model).__name__}; it must return a torch.nn.Module"
-        )
+        returned = type(model).__name__
+        raise own.error(f", which returned {returned}; it must return a torch.nn.Module")
     _check_output(own, model, num_classes)
     return model
 
@@ -115,11 +128,3 @@ def _check_output(own: OwnCode, model: nn.Module, num_classes: int) -> None:
             f", which made {shape} of images [2, 3, 32, 32]; it must return logits"
             f" [batch, {num_classes}]"
         )
-
-
-def _unknown(name: str) -> str:
-    hint = _own(name).meant() or nearest(name, MODEL_NAMES)
-    return (
-        f"model.name is {name!r}; it must be one of {', '.join(MODEL_NAMES)}, or your own as"
-        f" package.module:build{hint}"
-    )

@@ -36,13 +36,11 @@ class SpeedNet(nn.Module):
         self.head = nn.Linear(4 * width, num_classes, bias=False)
 
     def init_from_images(self, images: Tensor) -> None:
-        """Set the first layer's weights, which no step changes, from training images.
+        """Set the first layer's weights, which no step changes, from normalised training images.
 
         Its outputs are the patches' principal components, each with about variance 1, and the same
         negated, so that the activation loses nothing (Page, "How to train your ResNet 8", 2019).
-
-        Args:
-            images: normalised, float [n, 3, 32, 32].
+        Images are float [n, 3, 32, 32].
         """
         covariance = patch_covariance(images)
         variances, directions = torch.linalg.eigh(covariance)  # a direction in each column

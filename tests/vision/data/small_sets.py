@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cifar_tune.vision.data.official import OfficialChecksums
+from cifar_tune.vision.data.official import Checksums
 
 NAMES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5")
 BATCHES = (*NAMES, "test_batch")
@@ -77,7 +77,7 @@ def binary_members() -> dict[str, bytes]:
     }
 
 
-def checksums_of(members: dict[str, bytes]) -> OfficialChecksums:
+def checksums_of(members: dict[str, bytes]) -> Checksums:
     """Checksums under which these members are the official ones."""
-    sums = {name: ("sha256", hashlib.sha256(data).hexdigest()) for name, data in members.items()}
-    return OfficialChecksums(python=sums, binary=sums)
+    sums = {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
+    return {"cifar10-python": sums, "cifar10-binary": sums}

@@ -22,7 +22,7 @@ from small_sets import (
 )
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.data.official import BINARY_CHECKSUMS, CLASSES, PYTHON_CHECKSUMS
+from cifar_tune.vision.data.official import CHECKSUMS, CLASSES
 from cifar_tune.vision.data.sources import decode, look_at
 
 FORMS: dict[str, tuple[str, Callable[[], dict[str, bytes]]]] = {
@@ -79,11 +79,11 @@ def test_one_flipped_bit_is_refused_with_both_checksums(kind: str, tmp_path: Pat
 
 def test_by_default_only_the_published_files_are_taken(tmp_path: Path) -> None:
     write_tree(tmp_path, python_members())
-    with pytest.raises(DataError, match=PYTHON_CHECKSUMS["data_batch_1"][1]):
+    with pytest.raises(DataError, match=CHECKSUMS["cifar10-python"]["data_batch_1"]):
         decode(tmp_path)
     (tmp_path / "bin").mkdir()
     write_tree(tmp_path / "bin", binary_members())
-    with pytest.raises(DataError, match=BINARY_CHECKSUMS["data_batch_1.bin"][1]):
+    with pytest.raises(DataError, match=CHECKSUMS["cifar10-binary"]["data_batch_1.bin"]):
         decode(tmp_path / "bin")
 
 

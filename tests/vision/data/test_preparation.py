@@ -12,7 +12,7 @@ from small_sets import checksums_of, encoded, image_members, picture, python_mem
 
 from cifar_tune.errors import DataError
 from cifar_tune.vision.config import DataConfig
-from cifar_tune.vision.data import check, describe, prepare, prepare_drawn
+from cifar_tune.vision.data import describe, prepare, prepare_drawn
 from cifar_tune.vision.data.fetch import downloaded_path
 from cifar_tune.vision.data.sources import decode
 
@@ -78,21 +78,23 @@ def test_what_is_found_is_said_in_a_line_and_nothing_is_touched(
     )
     config = DataConfig(path=str(image_tree))
     assert describe(config).sentences == (line, "Images of 32 x 32 pixels.")
-    assert check(config) == f"{line} Images of 32 x 32 pixels."
     assert not list(private_cache.glob("entries/*"))
-    assert check(DataConfig()).startswith("CIFAR-10 will be downloaded from https://www.cs.toronto")
-    assert ", or else the built-in drawn set: 10 classes" in check(DataConfig(fallback="drawn"))
+    line = describe(DataConfig()).sentences[0]
+    assert line.startswith("CIFAR-10 will be downloaded from https://www.cs.toronto")
+    line = describe(DataConfig(fallback="drawn")).sentences[0]
+    assert ", or else the built-in drawn set: 10 classes" in line
     downloaded = downloaded_path()
     downloaded.parent.mkdir(parents=True)
     downloaded.write_bytes(b"")
-    assert check(DataConfig()).startswith(f"{downloaded} holds CIFAR-10: 10 classes (airplane, ")
-    assert "50,000 training images (5,000 of each class)" in check(DataConfig())
-    assert "5,000 are for validation, 5,000 for confirmation, 40,000 are" in check(DataConfig())
+    line = describe(DataConfig()).sentences[0]
+    assert line.startswith(f"{downloaded} holds CIFAR-10: 10 classes (airplane, ")
+    assert "50,000 training images (5,000 of each class)" in line
+    assert "5,000 are for validation, 5,000 for confirmation, 40,000 are" in line
 
 
 def test_what_is_found_tells_the_classes_and_settles_the_sizes(image_tree: Path) -> None:
     found = describe(DataConfig(path=str(image_tree), val_size=0.25, confirm_size=0))
-    assert (found.num_classes, found.classes, found.train_size) == (2, ("cat", "dog"), 9)
+    assert (found.classes, found.train_size) == (("cat", "dog"), 9)
     assert (found.config.val_size, found.config.confirm_size) == (3, 0)
 
 
@@ -148,14 +150,18 @@ def test_check_refuses_what_the_start_would_refuse(
     members, said = small_sets()[name]
     config = DataConfig(path=str(write_tree(tmp_path / "set", members)))
     with pytest.raises(DataError, match=said):
-        check(config)
+        describe(config)
     with pytest.raises(DataError, match=f"{said}|has sha"):
         prepare(config, notes.append)
 
 
 def test_check_refuses_splits_that_are_too_large(image_tree: Path, notes: list[str]) -> None:
     config = DataConfig(path=str(image_tree), val_size=5000)
-    for call in (check, lambda config: prepare(config, notes.append), check):  # and from the cache
+    for call in (
+        describe,
+        lambda config: prepare(config, notes.append),
+        describe,
+    ):  # and from the cache
         with pytest.raises(DataError, match=r"is 5000 \+ 2, which leaves -4990 of 12 training"):
             call(config)
 
@@ -175,9 +181,9 @@ def test_a_class_too_small_for_its_split_is_a_note(tmp_path: Path) -> None:
 def test_a_path_that_is_no_utf_8_is_refused(image_tree: Path) -> None:
     moved = image_tree.rename(image_tree.with_name("caf\udce9"))
     with pytest.raises(DataError, match=r"caf\\xe9, no name in UTF-8; rename it"):
-        check(DataConfig(path=str(moved)))
+        describe(DataConfig(path=str(moved)))
 
 
 def test_what_is_missing_is_refused(image_tree: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
-        check(DataConfig(path=str(image_tree / "gone")))
+        describe(DataConfig(path=str(image_tree / "gone")))

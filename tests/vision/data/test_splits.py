@@ -150,8 +150,8 @@ def test_a_part_of_the_images_becomes_their_number_and_stays_the_same_split(
     assert (settled.val_size, settled.confirm_size) == (150, 60)
     assert settle(settled, 600, 10) == settled
     for one, other in zip(
-        vars(split_indices(LABELS, 10, config)).values(),
-        vars(split_indices(LABELS, 10, settled)).values(),
+        split_indices(LABELS, 10, config),
+        split_indices(LABELS, 10, settled),
         strict=True,
     ):
         assert np.array_equal(one, other)
