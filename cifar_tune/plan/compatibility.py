@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 from cifar_tune.errors import PlanError
@@ -21,15 +20,8 @@ CMAES_KINDS = ("uniform", "loguniform", "int", "logint", "pow2")
 CMAES_FIELDS = 2
 
 
-@dataclass(frozen=True)
-class Pairing:
-    """The schedulers that a searcher goes with, and why not with each of the others."""
-
-    sensible: tuple[str, ...]
-    refused: Mapping[str, str]
-
-
 _EARLY = ("asha", "halving", "hyperband", "median")
+SCHEDULERS = ("none", *_EARLY, "pbt")
 _CHANGES = (
     "pbt changes values on the way, so that results do not belong to the values that {searcher}"
     " suggested"
@@ -48,27 +40,22 @@ _FIRST_RUNG = (
 )
 _LISTED = "pbt changes values on the way, so that the points of the grid are not what is run"
 
-_DRAWN = Pairing(("none", *_EARLY, "pbt"), {})
-_LEARNING = Pairing(("none", *_EARLY), {"pbt": _CHANGES})
-_COMPLETE_ONLY = Pairing(("none",), {**dict.fromkeys(_EARLY, _UNFINISHED), "pbt": _CHANGES})
-PAIRINGS = {
-    "grid": Pairing(("none", *_EARLY), {"pbt": _LISTED}),
-    "random": _DRAWN,
-    "sobol": _DRAWN,
-    "tpe": _LEARNING,
+_COMPLETE_ONLY = {**dict.fromkeys(_EARLY, _UNFINISHED), "pbt": _CHANGES}
+# Why a searcher does not go with a scheduler; it goes with all others.
+REFUSED: dict[str, Mapping[str, str]] = {
+    "grid": {"pbt": _LISTED},
+    "random": {},
+    "sobol": {},
+    "tpe": {"pbt": _CHANGES},
     "gp": _COMPLETE_ONLY,
     "cmaes": _COMPLETE_ONLY,
-    "bohb": Pairing(
-        ("hyperband",),
-        {
-            **dict.fromkeys(("none", "median"), _NO_RUNGS),
-            **dict.fromkeys(("asha", "halving"), _FIRST_RUNG),
-            "pbt": _CHANGES,
-        },
-    ),
-    OWN: _LEARNING,
+    "bohb": {
+        **dict.fromkeys(("none", "median"), _NO_RUNGS),
+        **dict.fromkeys(("asha", "halving"), _FIRST_RUNG),
+        "pbt": _CHANGES,
+    },
+    OWN: {"pbt": _CHANGES},
 }
-SENSIBLE: dict[str, tuple[str, ...]] = {name: pair.sensible for name, pair in PAIRINGS.items()}
 _INSTEAD = ("tpe", "random")  # searchers to propose, the first that fits
 
 
@@ -136,14 +123,15 @@ def _check_pairing(search: SearchConfig) -> None:
             " trials waited for: such a search can be read, but can't go on; start a new one with"
             " --searcher bohb --scheduler hyperband, whose search.start_from may name its folder"
         )
-    pairing = PAIRINGS[OWN if ":" in searcher else searcher]
-    if scheduler in pairing.sensible:
+    refused = REFUSED[OWN if ":" in searcher else searcher]
+    if scheduler not in refused:
         return
-    reason = pairing.refused[scheduler].format(searcher=searcher, scheduler=scheduler)
-    instead = next(name for name in _INSTEAD if scheduler in SENSIBLE[name])
+    reason = refused[scheduler].format(searcher=searcher, scheduler=scheduler)
+    sensible = [name for name in SCHEDULERS if name not in refused]
+    instead = next(name for name in _INSTEAD if scheduler not in REFUSED[name])
     raise PlanError(
         f"search.searcher is {searcher!r} with search.scheduler {scheduler!r}: {reason}; give"
-        f" --scheduler {_listed(pairing.sensible)}, or --searcher {instead}"
+        f" --scheduler {_listed(sensible)}, or --searcher {instead}"
     )
 
 
@@ -198,33 +186,28 @@ def _check_numeric(modelled: Iterable[Dimension]) -> None:
 
 
 def _check_scheduler(plan: Plan) -> list[str]:
-    scheduler = plan.search.scheduler
-    if scheduler in _EARLY:
-        _check_grace_period(plan)
-    if scheduler == "median":
-        return [_describe_median(plan)]
+    scheduler, grace, epochs = (
+        plan.search.scheduler,
+        plan.search.grace_period,
+        plan.train.max_epochs,
+    )
     if scheduler == "pbt":
         return _check_population(plan)
-    return []
-
-
-def _check_grace_period(plan: Plan) -> None:
-    grace, epochs = plan.search.grace_period, plan.train.max_epochs
-    if grace > epochs:
+    if scheduler in _EARLY and grace > epochs:
         raise PlanError(
             f"search.grace_period is {grace}, above train.max_epochs, which is {epochs}; lower it,"
             " train longer, or use --scheduler none"
         )
-
-
-def _describe_median(plan: Plan) -> str:
-    grace, epochs = plan.search.grace_period, plan.train.max_epochs
+    if scheduler != "median":
+        return []
     if grace == epochs:
-        return f"median judges from epoch {grace} on, which is the last: no trial is stopped early"
-    return (
+        return [
+            f"median judges from epoch {grace} on, which is the last: no trial is stopped early"
+        ]
+    return [
         f"median: from epoch {grace} on, a trial that is worse than the median of the others is"
         " stopped"
-    )
+    ]
 
 
 def _check_population(plan: Plan) -> list[str]:

@@ -179,6 +179,11 @@ def current_directory_importable() -> Iterator[None]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint at the known word that is most like this one, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    """A hint at the known word that is most like this one, or nothing.
+
+    For a dotted name that is like no other, one that differs only in its section.
+    """
+    names, last = list(known), word.rpartition(".")[2]
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    near = near or [name for name in names if name.rpartition(".")[2] == last]
     return f"; did you mean {near[0]}?" if near else ""
