@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, NoReturn
 
 from cifar_tune import __version__
@@ -21,12 +21,6 @@ from cifar_tune.process import check_given, check_shown, end_on_signals, outlast
 if TYPE_CHECKING:
     from cifar_tune.plan.config import Plan
     from cifar_tune.plan.machine import Machine
-
-
-TASK_COMMANDS = {
-    "predict": "cifar_tune.vision.predict:main",
-    "data": "cifar_tune.vision.data.command:main",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +36,10 @@ def _run(words: list[str]) -> int:
         raise PlanError(f"{command} is no command; they are {', '.join(COMMANDS)}{hint}")
     if command != "predict":  # which only shows, and shows any name
         check_given(words)
-    return COMMANDS[command](words)
+    run = COMMANDS[command]
+    if isinstance(run, str):
+        run = resolve_name(run)
+    return run(words)
 
 
 def command_line(words: Sequence[str] = ()) -> NoReturn:
@@ -92,24 +89,24 @@ def resume(words: Sequence[str]) -> int:
     parser = _folder_parser("resume", "Go on with a search that was stopped or killed.")
     parser.add_argument("--dry-run", action="store_true", help="print what would go on, and stop")
     arguments = parser.parse_args(words)
-    folder, changes = _recorded(arguments)
+    folder, machine, changes = _recorded(arguments)
 
     from cifar_tune.session.resume import judge_search, resume_search
 
     if arguments.dry_run:
-        judge_search(folder, _machine(), say, changes=changes)
+        judge_search(folder, machine, say, changes=changes)
         return 0
-    return resume_search(folder, _machine(), say, changes=changes)
+    return resume_search(folder, machine, say, changes=changes)
 
 
 def retry_failed(words: Sequence[str]) -> int:
     """`cifar-tune retry-failed DIR`: try the failed trials of a search again, and no others."""
     parser = _folder_parser("retry-failed", "Try the failed trials of a search again.")
-    folder, changes = _recorded(parser.parse_args(words))
+    folder, machine, changes = _recorded(parser.parse_args(words))
 
     from cifar_tune.session.resume import retry_failed
 
-    return retry_failed(folder, _machine(), say, changes=changes)
+    return retry_failed(folder, machine, say, changes=changes)
 
 
 def confirm(words: Sequence[str]) -> int:
@@ -129,12 +126,12 @@ def confirm(words: Sequence[str]) -> int:
         help="look at the test split once more, which is recorded",
     )
     arguments = parser.parse_args(words)
-    folder, changes = _recorded(arguments)
+    folder, machine, changes = _recorded(arguments)
 
     from cifar_tune.session.resume import confirm_search
 
     again = arguments.open_test_again
-    return confirm_search(folder, _machine(), say, changes=changes, again=again)
+    return confirm_search(folder, machine, say, changes=changes, again=again)
 
 
 def extend(words: Sequence[str]) -> int:
@@ -147,33 +144,21 @@ def extend(words: Sequence[str]) -> int:
     )
     add_flags(parser, ("--num-samples", "--max-epochs"))
     add_set(parser)
-    folder, wanted = _recorded(parser.parse_args(words))
+    folder, machine, wanted = _recorded(parser.parse_args(words))
 
     from cifar_tune.session.resume import extend_search
 
-    return extend_search(folder, _machine(), say, wanted=wanted)
+    return extend_search(folder, machine, say, wanted=wanted)
 
 
-def _recorded(arguments: argparse.Namespace) -> tuple[Path, Plan]:
-    """The folder that is named, and its recorded plan with the flags of this start."""
+def _recorded(arguments: argparse.Namespace) -> tuple[Path, Machine, Plan]:
+    """The folder that is named, this machine, the recorded plan with the flags of this start."""
     from cifar_tune.plan.flags import change_plan
+    from cifar_tune.plan.machine import read_machine
     from cifar_tune.record.results import Results
 
     folder = as_path(arguments.folder).absolute()
-    return folder, change_plan(Results.read(folder).plan, arguments)
-
-
-def _machine() -> Machine:
-    from cifar_tune.plan.machine import read_machine
-
-    return read_machine()
-
-
-def train(words: Sequence[str]) -> int:
-    """`cifar-tune train`: one training, without Ray."""
-    from cifar_tune.train.__main__ import main as train_main
-
-    return train_main(words)
+    return folder, read_machine(), change_plan(Results.read(folder).plan, arguments)
 
 
 def report(words: Sequence[str]) -> int:
@@ -205,27 +190,17 @@ def report(words: Sequence[str]) -> int:
     return 0
 
 
-def _of_task(name: str) -> Callable[[Sequence[str]], int]:
-    """A command that belongs to the built-in task, which nothing imports: it is found by name."""
-
-    def command(words: Sequence[str]) -> int:
-        module, _, function = TASK_COMMANDS[name].partition(":")
-        run: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function)
-        return run(words)
-
-    return command
-
-
-COMMANDS = {
+# Those that stand elsewhere are found by name: each imports what no other command needs.
+COMMANDS: dict[str, Callable[[Sequence[str]], int] | str] = {
     "tune": tune,
     "resume": resume,
     "extend": extend,
     "retry-failed": retry_failed,
     "confirm": confirm,
-    "train": train,
+    "train": "cifar_tune.train.__main__:main",
     "report": report,
-    "predict": _of_task("predict"),
-    "data": _of_task("data"),
+    "predict": "cifar_tune.vision.predict:main",
+    "data": "cifar_tune.vision.data.command:main",
 }
 
 

@@ -22,7 +22,7 @@ from cifar_tune.plan.machine import (
 )
 from cifar_tune.plan.place import nearest_folder
 from cifar_tune.plan.points import count_points, grid_points, possible_values
-from cifar_tune.plan.rungs import expected_epochs, rung_epochs, rungs_below
+from cifar_tune.plan.rungs import rung_epochs, rungs_below
 from cifar_tune.plan.section import OWN_NAME
 from cifar_tune.plan.space import SpaceError
 from cifar_tune.plan.task import task_of
@@ -30,14 +30,10 @@ from cifar_tune.plan.task import task_of
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What a plan will do, as far as it can be known before the start."""
+    """A plan in which all is settled, and what is there to carry it out."""
 
     plan: Plan
     share: Share
-    trials: int
-    rungs: tuple[int, ...]
-    most_epochs: int
-    expected_epochs: int
     free_bytes: int
     gpu_bytes: int
     notes: tuple[str, ...]
@@ -66,15 +62,9 @@ def check(plan: Plan, nodes: Sequence[Machine]) -> Forecast:
         notes.append("train.sync_batchnorm changes nothing: each trial has one worker")
     if plan.tracking.watch and plan.tracking.wandb is None:
         notes.append("tracking.watch needs --wandb PROJECT: no gradients are recorded")
-    epochs, count = plan.train.max_epochs, number_of_trials(plan)
-    rungs = rung_epochs(plan)
     return Forecast(
         plan=settled,
         share=given,
-        trials=count,
-        rungs=rungs,
-        most_epochs=count * epochs,
-        expected_epochs=expected_epochs(plan, count),
         gpu_bytes=least(nodes).gpu_bytes,
         free_bytes=shutil.disk_usage(nearest_folder(Path(plan.out))).free,
         notes=(*notes, *given.notes),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from cifar_tune.errors import PlanError
@@ -245,16 +245,13 @@ def find_task(name: str) -> Task:
     Raises:
         PlanError: there is no such task, or it is none.
     """
-    place = TASKS.get(name, name)
-    if ":" not in place:
+    if name in TASKS:
+        return resolve_name(TASKS[name])  # type: ignore[no-any-return]
+    if ":" not in name:
         raise PlanError(
             f"task is {name!r}; it must be {' or '.join(TASKS)}, or your own as"
             f" package.module:Task{nearest(name, TASKS)}"
         )
-    if name in TASKS:
-        module, _, attribute = place.partition(":")
-        task: Task = getattr(importlib.import_module(module), attribute)
-        return task
     own = OwnCode(kind="task", field="task", name=name, function="Task", parameters=())
     make = own.load()
     with own.guarded("making it"):

@@ -125,7 +125,7 @@ class Results:
         for trial in self.trials.values():
             if trial.status == "completed" and trial.epochs < self.plan.train.max_epochs:
                 trial.status, trial.completed_epochs = "pending", trial.epochs
-        self._leaders.find(self.trials.values(), self.plan)
+        self._leaders.update(self.trials.values(), self.plan)
 
     def _on_trial_created(self, event: Event) -> None:
         fields = {key: event[key] for key in ("trial_id", "index", "seed", "values")}
@@ -159,7 +159,7 @@ class Results:
             trial.status = "diverged"
         self.epochs_run += 1
         self._touch(event, trial)
-        self._leaders.update(trial, self.trials.values(), self.plan)
+        self._leaders.update(self.trials.values(), self.plan, trial)
 
     def _on_checkpoints_dropped(self, event: Event) -> None:
         for epoch in event["epochs"]:
@@ -181,7 +181,7 @@ class Results:
         if event["status"] == "failed":
             trial.failures.append(event.get("kind", CODE))
         self._touch(event, trial)
-        self._leaders.update(trial, self.trials.values(), self.plan)
+        self._leaders.update(self.trials.values(), self.plan, trial)
 
     def _on_trial_retried(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]
@@ -191,7 +191,7 @@ class Results:
         trial.status, trial.reason = "pending", ""
         self.finished = False
         self._touch(event, trial)
-        self._leaders.find(self.trials.values(), self.plan)
+        self._leaders.update(self.trials.values(), self.plan)
 
     def _on_exchanged(self, event: Event) -> None:
         epoch = event["epoch"]
@@ -263,7 +263,7 @@ class Results:
 
     def best(self) -> Trial | None:
         """The winner so far, or none."""
-        return self._leaders.best
+        return self._leaders.of_all.trial
 
     def winner(self) -> dict[str, Any] | None:
         """The best trial as `summary.json` tells it."""
@@ -280,7 +280,7 @@ class Results:
 
     def best_ended(self) -> Trial | None:
         """The leader among the trials that ended: nothing can take its place but a better one."""
-        return self._leaders.best_ended
+        return self._leaders.ended.trial
 
     @property
     def offered_seconds(self) -> float:
