@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from cifar_tune.errors import PlanError, StorageError
 
@@ -114,7 +114,8 @@ def is_whole(location: str) -> bool:
     """
     if is_uri(location):
         try:
-            return bool(_info(location).is_file)
+            filesystem, path = _filesystem(location)
+            return bool(filesystem.get_file_info(path).is_file)
         except FAULTS as error:
             raise StorageError(
                 f"{location} can't be looked for: {error}; bring its storage back, then go on"
@@ -147,11 +148,9 @@ def at_hand(location: str) -> Iterator[Path]:
     if not is_uri(location):
         yield Path(location)
         return
-    filesystem, path = _filesystem(location)
     with tempfile.TemporaryDirectory(prefix="cifar_tune_") as folder:
-        copy = Path(folder, Path(path).name)
-        with filesystem.open_input_stream(path) as source, copy.open("wb") as target:
-            _pour(source, target)
+        copy = Path(folder, name_of(location))
+        _copy(location, str(copy))
         yield copy
 
 
@@ -162,11 +161,9 @@ def copy(source: str, target: str) -> None:
         OSError: it can't be read or written.
     """
     if is_uri(source) or is_uri(target):
-        origin, path = _filesystem(source)
-        goal, new = _filesystem(target)
-        goal.create_dir(_filesystem(parent(target))[1], recursive=True)
-        with origin.open_input_stream(path) as read, goal.open_output_stream(new) as written:
-            _pour(read, written)
+        filesystem, folder = _filesystem(parent(target))
+        filesystem.create_dir(folder, recursive=True)
+        _copy(source, target)
         return
     Path(target).parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -253,11 +250,6 @@ def read_probe(location: str) -> bytes:
         return bytes(file.read())
 
 
-def _info(location: str) -> Any:
-    filesystem, path = _filesystem(location)
-    return filesystem.get_file_info(path)
-
-
 def _filesystem(location: str) -> tuple[Any, str]:
     """pyarrow's file system and the path in it, as Ray takes them from a `storage_path`."""
     from pyarrow.fs import FileSystem, LocalFileSystem
@@ -268,8 +260,11 @@ def _filesystem(location: str) -> tuple[Any, str]:
     return filesystem, path
 
 
-def _pour(source: IO[bytes], target: IO[bytes]) -> None:
-    shutil.copyfileobj(source, target, 1 << 20)
+def _copy(source: str, target: str) -> None:
+    from pyarrow.fs import copy_files
+
+    (origin, path), (goal, new) = _filesystem(source), _filesystem(target)
+    copy_files(path, new, origin, goal)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
