@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_tune.plan.config import Plan
-from cifar_tune.plan.machine import trials_per_gpu
+from cifar_tune.plan.machine import counted, trials_per_gpu
 from cifar_tune.plan.preflight import Forecast
 from cifar_tune.plan.rungs import expected_epochs, rung_epochs, rung_table
 from cifar_tune.plan.task import Exports, task_of
@@ -29,7 +29,7 @@ def describe(forecast: Forecast, data: Sequence[str], folder: Path, *, disk: boo
         f"search      {plan.search.searcher} with {plan.search.scheduler}, {trials} trials of at"
         f" most {epochs} epochs, by {plan.search.metric}",
         f"over        {', '.join(plan.search.space)}",
-        f"at once     {_counted(given.slots, 'trial')}, each {_counted(given.cpus, 'CPU')}"
+        f"at once     {counted(given.slots, 'trial')}, each {counted(given.cpus, 'CPU')}"
         + (f" and {given.gpus:g} GPU{'s' if given.gpus > 1 else ''}" if given.gpus else "")
         + (f" in {given.workers} workers" if given.workers > 1 else "")
         + f", precision {plan.train.precision}"
@@ -66,12 +66,12 @@ def _finals(plan: Plan) -> str:
     finals, epochs = plan.finals, plan.train.max_epochs
     if not finals.seeds:
         return "none; the winner is scored on the test split once"
-    last = f"{_counted(finals.seeds, 'seed')} of the best on all training data"
+    last = f"{counted(finals.seeds, 'seed')} of the best on all training data"
     if not compares(plan):
         return f"{last}, {finals.seeds * epochs} epochs"
     trainings = (finals.candidates + 1) * finals.seeds
     return (
-        f"the best {finals.candidates} with {_counted(finals.seeds, 'fresh seed')} each, then"
+        f"the best {finals.candidates} with {counted(finals.seeds, 'fresh seed')} each, then"
         f" {last}: at most {trainings * epochs} epochs more"
     )
 
@@ -79,10 +79,6 @@ def _finals(plan: Plan) -> str:
 def compares(plan: Plan) -> bool:
     """Whether the finals compare candidates: that takes two."""
     return plan.finals.candidates > 1 and task_of(plan).holds_out(plan)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _checkpoint_need(forecast: Forecast) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cifar_tune.errors import PlanError, ResourceError
 from cifar_tune.plan.config import ResourcesConfig, TrainConfig
@@ -27,27 +27,19 @@ class Machine:
     """
 
     cpus: int
-    gpus: int
-    gpu_name: str | None
     cpu_name: str
     cpu_bf16: bool
-    gpu_bf16: bool
+    gpus: int = 0
+    gpu_name: str | None = None
+    gpu_bf16: bool = False
     gpu_bytes: int = 0
 
 
 def read_machine() -> Machine:
     """Read the machine. Torch is imported only where a GPU's device file exists."""
-    gpus, gpu_name, gpu_bf16, gpu_bytes = _gpus()
-    flags, cpu_name = _cpu_flags()
-    return Machine(
-        cpus=_usable_cpus(),
-        gpus=gpus,
-        gpu_name=gpu_name,
-        cpu_name=cpu_name,
-        cpu_bf16=bool(flags & FAST_BF16_FLAGS),
-        gpu_bf16=gpu_bf16,
-        gpu_bytes=gpu_bytes,
-    )
+    name, flags = _cpu()
+    bf16 = bool(flags & FAST_BF16_FLAGS)
+    return Machine(cpus=_usable_cpus(), cpu_name=name, cpu_bf16=bf16, **_gpus())
 
 
 def settle(train: Train, machine: Machine, *, cpus: int, gpu: bool) -> Train:
@@ -119,35 +111,33 @@ def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     return max(1, int(quota) // int(period))
 
 
-def _cpu_flags() -> tuple[set[str], str]:
-    flags: set[str] = set()
-    name = platform.processor() or platform.machine()
+def _cpu() -> tuple[str, set[str]]:
+    """Name and flags of the CPU, as Linux tells them of its last core."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return flags, name
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            flags = set(value.split())
-        if key.strip() == "model name":
-            name = value.strip()
-    return flags, name
+        lines = []
+    pairs = (line.partition(":") for line in lines)
+    told = {key.strip(): value.strip() for key, _, value in pairs}
+    name = told.get("model name") or platform.processor() or platform.machine()
+    return name, set((told.get("flags") or told.get("Features", "")).split())
 
 
-def _gpus() -> tuple[int, str | None, bool, int]:
-    devices = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dxg")]
-    if not devices:
-        return 0, None, False, 0
+def _gpus() -> dict[str, Any]:
+    """What a `Machine` has of GPUs; nothing where there is none."""
+    if not [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dxg")]:
+        return {}
     import torch
 
-    count = torch.cuda.device_count()
-    if not count:
-        return 0, None, False, 0
-    # Compute capability 8.0 (A100) is the first with bfloat16 in its tensor cores.
-    capability = torch.cuda.get_device_capability(0)
-    memory = torch.cuda.get_device_properties(0).total_memory
-    return count, torch.cuda.get_device_name(0), capability >= (8, 0), memory
+    if not torch.cuda.device_count():
+        return {}
+    return {
+        "gpus": torch.cuda.device_count(),
+        "gpu_name": torch.cuda.get_device_name(0),
+        # Compute capability 8.0 (A100) is the first with bfloat16 in its tensor cores.
+        "gpu_bf16": torch.cuda.get_device_capability(0) >= (8, 0),
+        "gpu_bytes": torch.cuda.get_device_properties(0).total_memory,
+    }
 
 
 HERE, CLUSTER = "this machine", "the cluster"
@@ -185,9 +175,10 @@ def share_on(config: ResourcesConfig, nodes: Sequence[Machine], where: str = HER
     share = Share(cpus=cpus, gpus=gpus, slots=0, workers=workers, notes=_notes(gpus))
     slots = slots_on(config, nodes, share)
     if not slots:
+        of = f" of {workers} workers" if workers > 1 else ""
         raise ResourceError(
-            f"{where} has no node with {cpus} CPUs and {gpus:g} GPUs for a trial{_of(workers)};"
-            " pass less with --cpus-per-trial, --gpus-per-trial or --workers-per-trial"
+            f"{where} has no node with {cpus} CPUs and {gpus:g} GPUs for a trial{of}; pass"
+            " less with --cpus-per-trial, --gpus-per-trial or --workers-per-trial"
         )
     return replace(share, slots=slots)
 
@@ -215,8 +206,8 @@ def _gpus_per_trial(config: ResourcesConfig, available: int, where: str) -> floa
     if wanted > available:
         instead = "--gpus-per-trial 0" if not available else f"--gpus-per-trial {available} or less"
         raise ResourceError(
-            f"--gpus-per-trial is {wanted:g}, and {where} has {available} GPU"
-            f"{'' if available == 1 else 's'}; pass {instead}"
+            f"--gpus-per-trial is {wanted:g}, and {where} has {counted(available, 'GPU')}; pass"
+            f" {instead}"
         )
     return wanted
 
@@ -242,8 +233,7 @@ def _cpus_per_trial(
     if wanted == "auto" and not gpus and workers > available:
         raise ResourceError(
             f"--workers-per-trial is {workers}, each with a CPU of one node, and {where} has"
-            f" {available} CPU{'' if available == 1 else 's'}; pass --workers-per-trial {available}"
-            " or less"
+            f" {counted(available, 'CPU')}; pass --workers-per-trial {available} or less"
         )
     if wanted == "auto":
         if not gpus:
@@ -259,8 +249,8 @@ def _cpus_per_trial(
         )
     if wanted > available:
         raise ResourceError(
-            f"--cpus-per-trial is {wanted}, and {where} has {available} CPU"
-            f"{'' if available == 1 else 's'}; pass --cpus-per-trial {available} or less"
+            f"--cpus-per-trial is {wanted}, and {where} has {counted(available, 'CPU')}; pass"
+            f" --cpus-per-trial {available} or less"
         )
     return wanted
 
@@ -272,8 +262,9 @@ def _slots_on(node: Machine, cpus: int, gpus: float) -> int:
     return min(by_cpu, int(node.gpus // gpus) if gpus > 1 else node.gpus * trials_per_gpu(gpus))
 
 
-def _of(workers: int) -> str:
-    return f" of {workers} workers" if workers > 1 else ""
+def counted(count: int, noun: str) -> str:
+    """A number of things in words: 1 CPU, 2 CPUs."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def trials_per_gpu(gpus: float) -> int:

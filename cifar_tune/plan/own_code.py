@@ -56,7 +56,14 @@ class OwnCode:
         Raises:
             PlanError: no such module or attribute, or nothing that is called like this.
         """
-        attribute, call = self._attribute(), f"{self.function}({', '.join(self.parameters)})"
+        module_name, name = self._split()
+        with self._importing(module_name):
+            module = importlib.import_module(module_name)
+            attribute = getattr(module, name, self)  # a module's __getattr__ is the user's too
+        if attribute is self:
+            public = [word for word in vars(module) if not word.startswith("_")]
+            raise self.error(f"; {module_name} has no {name}{nearest(name, public)}")
+        call = f"{self.function}({', '.join(self.parameters)})"
         if not callable(attribute):
             raise self.error(
                 f", which is {type(attribute).__name__}; it must be a function or a class that is"
@@ -99,15 +106,6 @@ class OwnCode:
     def error(self, fault: str) -> PlanError:
         """An error that begins with the field and its value."""
         return PlanError(f"{self.field} is {self.name!r}{fault}")
-
-    def _attribute(self) -> Any:
-        module_name, name = self._split()
-        with self._importing(module_name):
-            module = importlib.import_module(module_name)
-            if hasattr(module, name):
-                return getattr(module, name)
-        public = [word for word in vars(module) if not word.startswith("_")]
-        raise self.error(f"; {module_name} has no {name}{nearest(name, public)}")
 
     @contextmanager
     def _importing(self, module_name: str) -> Iterator[None]:

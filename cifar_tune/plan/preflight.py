@@ -55,8 +55,10 @@ def check(plan: Plan, nodes: Sequence[Machine]) -> Forecast:
     notes = check_search(plan)
     given = share_on(plan.resources, nodes, HERE if plan.resources.address is None else CLUSTER)
     settled = _settled(plan, least(nodes), given)
-    _check_precision(settled)
-    _check_compile(settled)
+    if "16" in possible_values(settled, "train.precision") and not settled.on_gpu:
+        raise PlanError("train.precision is 16, which needs a GPU; give bf16, 32 or auto")
+    if True in possible_values(settled, "train.compile"):
+        check_compiler(gpu=settled.on_gpu)
     notes += task_of(plan).check(settled, workers=given.workers)
     if plan.train.sync_batchnorm and given.workers == 1:
         notes.append("train.sync_batchnorm changes nothing: each trial has one worker")
@@ -140,16 +142,6 @@ def has_own_code(plan: Plan) -> bool:
     listed = [value for dimension in plan.search.parsed_space for value in dimension.values]
     own = (word for word in [plan.task, *words, *listed] if isinstance(word, str))
     return any(OWN_NAME.fullmatch(word) for word in own)
-
-
-def _check_precision(plan: Plan) -> None:
-    if "16" in possible_values(plan, "train.precision") and not plan.on_gpu:
-        raise PlanError("train.precision is 16, which needs a GPU; give bf16, 32 or auto")
-
-
-def _check_compile(plan: Plan) -> None:
-    if True in possible_values(plan, "train.compile"):
-        check_compiler(gpu=plan.on_gpu)
 
 
 def check_waiting(plan: Plan) -> None:

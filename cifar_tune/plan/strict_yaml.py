@@ -129,9 +129,6 @@ class _Reader:
             raise PlanError(
                 f"{self.where}:{line}: tag {node.tag[:MAX_TOLD]}; plans hold plain values only"
             )
-        return self._scalar(node, line)
-
-    def _scalar(self, node: yaml.Node, line: int) -> Any:
         try:
             return self.constructor.construct_object(node)
         except (ValueError, yaml.YAMLError) as error:

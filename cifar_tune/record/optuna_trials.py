@@ -59,13 +59,13 @@ class Parameter:
 def parameters_of(space: Space) -> tuple[Parameter, ...]:
     """The parameters of a space, parents before children."""
     return tuple(
-        Parameter(dimension=dimension, name=_name(dimension), distribution=_distribution(dimension))
-        for dimension in space
+        Parameter(
+            dimension=one,
+            name=f"log2({one.field})" if one.kind == "pow2" else one.field,
+            distribution=_distribution(one),
+        )
+        for one in space
     )
-
-
-def _name(dimension: Dimension) -> str:
-    return f"log2({dimension.field})" if dimension.kind == "pow2" else dimension.field
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:

@@ -12,7 +12,7 @@ from cifar_tune.plan.config import Plan, SearchConfig
 from cifar_tune.plan.points import lies_in
 from cifar_tune.plan.space import Value
 from cifar_tune.plan.task import task_of
-from cifar_tune.record.ranking import best_epoch, pick_best
+from cifar_tune.record.ranking import best_epoch, ranked
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import ENDED, Trial
 
@@ -63,10 +63,9 @@ def read_start_from(plan: Plan) -> StartFrom | None:
     source = _read_search(Path(given))
     _check_same_aim(source, plan)
     fitting = _fitting_trials(source, plan.search)
-    points = _best_points(fitting, plan)
     return StartFrom(
         source=given,
-        points=tuple(points[: plan.search.num_samples]),
+        points=tuple(_best_points(fitting, plan)),
         trials=tuple(
             trial_record(trial, plan.search.metric) for trial in fitting if _teaches(trial)
         ),
@@ -120,11 +119,12 @@ def _fitting_trials(source: Results, search: SearchConfig) -> list[Trial]:
 
 def _best_points(trials: Iterable[Trial], plan: Plan) -> list[dict[str, Value]]:
     """The values of the best few trials, each point once, the best first."""
-    left, points, search = list(trials), list[dict[str, Value]](), plan.search
-    while len(points) < MOST_POINTS and (best := pick_best(left, plan)) is not None:
-        left.remove(best)
-        values = best.values_at(best_epoch(best, search))
-        if values not in points and lies_in(search.parsed_space, values):
+    points = list[dict[str, Value]]()
+    for trial in ranked(trials, plan):
+        if len(points) == min(MOST_POINTS, plan.search.num_samples):
+            break
+        values = trial.values_at(best_epoch(trial, plan.search))
+        if values not in points and lies_in(plan.search.parsed_space, values):
             points.append(values)
     return points
 
