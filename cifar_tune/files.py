@@ -140,11 +140,7 @@ def is_packed(archive: zipfile.ZipFile) -> bool:
 
 @contextmanager
 def at_hand(location: str) -> Iterator[Path]:
-    """A path to the file: its own, or that of a copy, which is deleted afterwards.
-
-    Raises:
-        OSError: it can't be read.
-    """
+    """A path to the file: its own, or that of a copy, which is deleted afterwards."""
     if not is_uri(location):
         yield Path(location)
         return
@@ -155,11 +151,7 @@ def at_hand(location: str) -> Iterator[Path]:
 
 
 def copy(source: str, target: str) -> None:
-    """Copy a file within one file system; by a hard link where that is possible.
-
-    Raises:
-        OSError: it can't be read or written.
-    """
+    """Copy a file within one file system; by a hard link where that is possible."""
     if is_uri(source) or is_uri(target):
         filesystem, folder = _filesystem(parent(target))
         filesystem.create_dir(folder, recursive=True)
@@ -213,11 +205,7 @@ def _listed(folder: str) -> list[tuple[str, bool]]:
 
 
 def check_uri(location: str, setting: str) -> None:
-    """Check that a URI is one of a file system that can be opened here.
-
-    Raises:
-        PlanError: it is not.
-    """
+    """A PlanError unless a URI is one of a file system that can be opened here."""
     try:
         _filesystem(location)
     except FAULTS as error:
@@ -228,11 +216,7 @@ def check_uri(location: str, setting: str) -> None:
 
 
 def write_probe(location: str, content: bytes) -> None:
-    """Write a small file, with the folders that lead to it.
-
-    Raises:
-        OSError: it can't be written.
-    """
+    """Write a small file, with the folders that lead to it; an OSError if that can't be."""
     filesystem, path = _filesystem(location)
     filesystem.create_dir(_filesystem(parent(location))[1], recursive=True)
     with filesystem.open_output_stream(path) as file:
@@ -240,11 +224,7 @@ def write_probe(location: str, content: bytes) -> None:
 
 
 def read_probe(location: str) -> bytes:
-    """What `write_probe` wrote.
-
-    Raises:
-        OSError: it can't be read.
-    """
+    """What `write_probe` wrote; an OSError if it can't be read."""
     filesystem, path = _filesystem(location)
     with filesystem.open_input_stream(path) as file:
         return bytes(file.read())

@@ -30,11 +30,7 @@ def current_directory() -> str | None:
 
 
 def check_given(words: Sequence[str]) -> None:
-    """Check what every command is given: words that are text, and a directory that is there.
-
-    Raises:
-        PlanError: it can't be recorded or shown.
-    """
+    """A PlanError if words are no text, or the directory is gone: neither can be recorded."""
     here = current_directory()
     if here is None:
         raise PlanError("the current directory was deleted; change to one that is there")
@@ -117,11 +113,7 @@ def outlast_streams() -> None:
 
 
 def check_shown() -> None:
-    """For commands that do nothing but show.
-
-    Raises:
-        StorageError: not all was shown, and not because the reader had seen enough.
-    """
+    """A StorageError if not all was shown, and not because the reader had seen enough."""
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     sys.stdout.flush()
     if isinstance(raw, _Outlasting) and raw.fault and raw.fault.errno != errno.EPIPE:

@@ -70,27 +70,14 @@ def reports_to_learn(search: SearchConfig) -> int:
 
 
 def load_factory(name: str) -> Callable[[Plan], Any]:
-    """The user's own `package.module:factory`, which makes a `Suggester` of a plan.
-
-    Raises:
-        PlanError: it can't be imported, or not be called with a plan.
-    """
+    """The user's own `package.module:factory`; a PlanError if it can't be called with a plan."""
     return own_searcher(name).load()
 
 
 def guarded_searcher(
     name: str, doing: str, *passing: type[Exception]
 ) -> AbstractContextManager[None]:
-    """Where a searcher is called: the user's own may raise anything, or try to leave.
-
-    Args:
-        name: `search.searcher`; ours are trusted.
-        doing: what it does, as `making it`.
-        passing: errors that are raised as they are.
-
-    Raises:
-        PlanError: it did; with file and line.
-    """
+    """Where a searcher is called, ours or the user's own: as `OwnCode.guarded`."""
     return own_searcher(name).guarded(doing, *passing) if ":" in name else nullcontext()
 
 
@@ -103,14 +90,7 @@ def own_searcher(name: str) -> OwnCode:
 
 
 def check_pair(plan: Plan) -> list[str]:
-    """Check searcher and scheduler against each other and against the rest of the plan.
-
-    Returns:
-        Notes on what they will do.
-
-    Raises:
-        PlanError: with the reason, and what to give instead.
-    """
+    """Notes on what searcher and scheduler will do; a PlanError if they do not fit."""
     _check_pairing(plan.search)
     return [*_check_searcher(plan.search), *_check_scheduler(plan)]
 

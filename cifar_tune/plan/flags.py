@@ -103,23 +103,16 @@ def resume_flags() -> list[str]:
 
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
-    """The plan that parsed flags ask for.
-
-    Raises:
-        PlanError: as `load_plan`, naming the flag.
-    """
+    """The plan that parsed flags ask for; a PlanError names the flag."""
     given = overrides_of(arguments)
     return load_plan(arguments.config, [*arguments.set, *given], names=given)
 
 
 def change_plan(plan: Plan, arguments: argparse.Namespace) -> Plan:
-    """A recorded plan with flags of this start.
+    """A recorded plan with flags of this start; a PlanError names the flag.
 
     A time budget, `--fail-fast` and `--quiet` count for one start only. `--num-samples +20` and
     `--final-seeds +5` mean so many more than recorded.
-
-    Raises:
-        PlanError: as `load_plan`, naming the flag.
     """
     raw = plan.model_dump(mode="json")
     raw["search"].update(time_budget=None, fail_fast=False)

@@ -124,11 +124,7 @@ def _kind_of(raw: dict[str, Any], place: _Origins, given: Iterable[tuple[str, st
 
 
 def find_config(name: str | Path) -> Path:
-    """The file of a config: the path itself, or a config of the package by its bare name.
-
-    Raises:
-        PlanError: neither exists.
-    """
+    """The file of a config, by its path or by its bare name in the package; else a PlanError."""
     path = as_path(name)
     try:
         if path.is_file():

@@ -45,11 +45,7 @@ def read_machine() -> Machine:
 def settle(train: Train, machine: Machine, *, cpus: int, gpu: bool) -> Train:
     """Replace every `auto` by what this machine's flags say, so that a run can be repeated.
 
-    Args:
-        train: the section to settle.
-        machine: where it will run.
-        cpus: CPUs of one training.
-        gpu: whether it trains on a GPU.
+    `cpus` are those of one training.
     """
     precision = train.precision
     if precision == "auto":
@@ -72,11 +68,7 @@ def least(nodes: Sequence[Machine]) -> Machine:
 
 
 def check_compiler(*, gpu: bool) -> None:
-    """Check that torch.compile finds the compiler that it calls, by its own rules.
-
-    Raises:
-        PlanError: it is not there.
-    """
+    """A PlanError unless torch.compile finds the compiler that it calls, by its own rules."""
     # For a CPU torch calls one for C++; for a GPU Triton compiles, and its launcher is in C.
     variable, names = ("CC", ("gcc", "clang")) if gpu else ("CXX", ("g++",))
     if not gpu and sys.platform == "darwin":
@@ -158,12 +150,9 @@ class Share:
 
 
 def share_on(config: ResourcesConfig, nodes: Sequence[Machine], where: str = HERE) -> Share:
-    """Divide nodes among trials.
+    """Divide nodes, on which trials can run, among them; one trial never spans two.
 
-    Args:
-        config: what is asked for.
-        nodes: the machines on which trials can run; one trial never spans two.
-        where: what to call them in errors.
+    `where` is what the nodes are called in errors.
 
     Raises:
         ResourceError: a request that can never be met, with what there is and what to pass.

@@ -37,12 +37,9 @@ class OwnCode:
     parameters: tuple[str, ...]
 
     def check_module(self) -> None:
-        """Refuse a name whose module can't be found, without importing the module.
+        """A PlanError if the module of this name can't be found; it is not imported.
 
         This runs `package/__init__.py`, as Python must to look inside a package, and no more.
-
-        Raises:
-            PlanError: no such module.
         """
         module_name, _ = self._split()
         with self._importing(module_name):
@@ -51,11 +48,7 @@ class OwnCode:
             raise self._not_importable(module_name, "")
 
     def load(self) -> Callable[..., Any]:
-        """Import the module and take the attribute, which must be called with the parameters.
-
-        Raises:
-            PlanError: no such module or attribute, or nothing that is called like this.
-        """
+        """Import what the name says; a PlanError if that is not called with the parameters."""
         module_name, name = self._split()
         with self._importing(module_name):
             module = importlib.import_module(module_name)
@@ -81,7 +74,7 @@ class OwnCode:
 
     @contextmanager
     def guarded(self, doing: str, *passing: type[Exception]) -> Iterator[None]:
-        """Run code of this name; what it raises, or how it tries to leave, is told in one line.
+        """Run code of this name; what it raises, or how it tries to leave, is told as a PlanError.
 
         Our surroundings are as before afterwards; what it prints goes to standard error, for ours
         may be read by a program.
@@ -89,9 +82,6 @@ class OwnCode:
         Args:
             doing: what it does, as `building it`.
             passing: errors that are raised as they are; ours always are.
-
-        Raises:
-            PlanError: with file and line.
         """
         try:
             with redirect_stdout(sys.stderr), guarded(self.name.partition(":")[0]):

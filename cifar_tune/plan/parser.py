@@ -17,11 +17,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """As the base class; no word is left over.
-
-        Raises:
-            PlanError: a flag that is not there, or anything else that can't be read.
-        """
+        """As the base class, but no word is left over: a PlanError names what can't be read."""
         args = sys.argv[1:] if args is None else args
         for word in args:
             if word == "--":

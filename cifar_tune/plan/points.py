@@ -21,13 +21,8 @@ def draw_random(
     """Configuration `index` (from 0) of a random search: the same for ever, whatever ran before.
 
     Each field has a random stream of its own, so that adding a field leaves the others as they
-    were. `grid` dimensions are not drawn: the indices walk round their product.
-
-    Args:
-        space: the dimensions, parents before children.
-        seed: of the search.
-        index: of the configuration.
-        fixed: values that are given, as `check_point` lets them pass; the others are drawn.
+    were. `grid` dimensions are not drawn: the indices walk round their product. What is `fixed`,
+    as `check_point` lets it pass, is not drawn either.
     """
 
     def draw(dimension: Dimension) -> Value:
@@ -63,10 +58,9 @@ def _nth_cell(grid: Sequence[Dimension], index: int) -> dict[str, Value]:
 
 
 def grid_points(space: Space) -> list[dict[str, Value]]:
-    """All combinations of a space of listed values, in order, those equal under `when` once.
+    """All combinations of listed values, in order, those equal under `when` once.
 
-    Raises:
-        SpaceError: a dimension is a range, or there are more than `MAX_GRID_POINTS` points.
+    A SpaceError if a dimension is a range, or there are more than `MAX_GRID_POINTS`.
     """
     for dimension in space:
         if not dimension.values:
@@ -99,12 +93,10 @@ def _distinct_cells(space: Space) -> Iterator[dict[str, Value]]:
 
 
 def count_points(space: Space) -> int | None:
-    """How many configurations a space has, those equal under `when` counted once.
+    """How many configurations a space has; none where a range of fractions makes it endless.
 
-    Exact, and none of them is listed: only values that conditions tell apart are looked at.
-
-    Returns:
-        The number, or none where a range of fractions makes it endless.
+    Those equal under `when` count once. None of them is listed: only values that conditions tell
+    apart are looked at.
     """
     if any(dimension.size is None for dimension in space):
         return None
@@ -131,12 +123,7 @@ def _count(space: Space, config: Mapping[str, Value]) -> int:
 
 
 def check_point(space: Space, point: Mapping[str, Any]) -> None:
-    """Check that a known good point, or a part of one, lies in a space.
-
-    Raises:
-        SpaceError: a field is not searched, a value can't be given, or a condition does not hold
-            or can't be decided.
-    """
+    """A SpaceError unless a known good point, or a part of one, lies in a space."""
     dimensions = {dimension.field: dimension for dimension in space}
     for field, value in point.items():
         if field not in dimensions:

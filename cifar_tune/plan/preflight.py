@@ -40,14 +40,10 @@ class Forecast:
 
 
 def check(plan: Plan, nodes: Sequence[Machine]) -> Forecast:
-    """Check a loaded plan against itself and the nodes, and settle what it leaves open.
+    """Check a loaded plan against itself and the nodes for trials; settle what it leaves open.
 
     Results folder and data have checks of their own (`session.folder`, `Task.find`); the order is
     plan, resources, results folder, data.
-
-    Args:
-        plan: as `load_plan` gives it.
-        nodes: the machines on which trials can run: this one, or those of a cluster.
 
     Raises:
         PlanError, ResourceError: with value, rule and remedy.
@@ -103,11 +99,7 @@ def number_of_trials(plan: Plan) -> int:
 
 
 def check_search(plan: Plan) -> list[str]:
-    """Check what has nothing to do with resources; notes on it.
-
-    Raises:
-        PlanError: with value, rule and remedy.
-    """
+    """Check what has nothing to do with resources, else a PlanError; notes on it."""
     search, epochs = plan.search, plan.train.max_epochs
     notes = check_pair(plan)
     try:
@@ -145,11 +137,7 @@ def has_own_code(plan: Plan) -> bool:
 
 
 def check_waiting(plan: Plan) -> None:
-    """Refuse to wait for what can't come.
-
-    Raises:
-        ResourceError: this machine's own CPUs and GPUs do not get more.
-    """
+    """A ResourceError without a cluster: a machine does not get more CPUs or GPUs."""
     if plan.resources.address is None:
         raise ResourceError(
             "--wait-for-resources waits until a cluster has room, and there is no --address; leave"
@@ -158,11 +146,7 @@ def check_waiting(plan: Plan) -> None:
 
 
 def check_number_of_points(plan: Plan, trials: int) -> None:
-    """Refuse a list of more points than there will be trials.
-
-    Raises:
-        PlanError: with both numbers.
-    """
+    """A PlanError where a list has more points than there will be trials."""
     given = plan.search.start_from
     if isinstance(given, list) and len(given) > trials:
         raise PlanError(

@@ -115,11 +115,7 @@ def _stands_for(value: object, listed: Value) -> bool:
 
 
 def parse_space(raw: Mapping[str, Any]) -> Space:
-    """Check a whole space; dimensions come back in an order in which conditions can be decided.
-
-    Raises:
-        SpaceError: with the entry's name, its value, the rule and a remedy.
-    """
+    """A checked space, else a SpaceError; what others have in their conditions comes first."""
     parsed = {field: _parse_dimension(field, entry) for field, entry in raw.items()}
     return _ordered({name: _with_possible(item, parsed) for name, item in parsed.items()})
 

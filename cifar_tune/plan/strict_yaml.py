@@ -64,11 +64,7 @@ def dump(value: Any) -> str:
 
 
 def parse_yaml(text: str, where: str) -> tuple[Any, Lines]:
-    """Parse one YAML document.
-
-    Args:
-        text: the document.
-        where: what to call it in errors: a file's path, or a flag.
+    """Parse one YAML document, which errors call `where`: a file's path, or a flag.
 
     Returns:
         The value (dicts, lists, str, int, float, bool, None) and, for each path into it, the line
@@ -88,11 +84,7 @@ def parse_yaml(text: str, where: str) -> tuple[Any, Lines]:
 
 
 def read_yaml(path: Path) -> tuple[Any, Lines]:
-    """`parse_yaml` of a file.
-
-    Raises:
-        PlanError: as `parse_yaml`, or the file can't be read.
-    """
+    """`parse_yaml` of a file, which a PlanError names also where it can't be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

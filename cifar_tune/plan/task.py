@@ -240,11 +240,7 @@ class Scores(Protocol):
 
 @cache
 def find_task(name: str) -> Task:
-    """The task that a plan names.
-
-    Raises:
-        PlanError: there is no such task, or it is none.
-    """
+    """The task that a plan names; a PlanError if there is none."""
     if name in TASKS:
         return resolve_name(TASKS[name])  # type: ignore[no-any-return]
     if ":" not in name:

@@ -127,11 +127,7 @@ def check_place(folder: Path, recorded: str, starts: Iterable[Start]) -> None:
 
 
 def check_version(folder: Path, event: Event) -> None:
-    """Refuse a journal of a later version.
-
-    Raises:
-        JournalError: with both versions.
-    """
+    """A JournalError if a journal is of a later version, with both versions."""
     if event["version"] > VERSION:
         raise JournalError(
             f"{folder} was written by a later cifar_tune (journal version {event['version']}, this"

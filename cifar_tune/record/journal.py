@@ -215,11 +215,7 @@ def storage_error(folder: Path, fault: OSError | str) -> StorageError:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep searches out of a results folder for a while.
-
-    Raises:
-        ResultsError: one is running there.
-    """
+    """Keep searches out of a results folder for a while; a ResultsError if one is running."""
     lock = _take_lock(folder)
     try:
         yield
@@ -262,11 +258,7 @@ def _try_to_lock(lock: int) -> bool:
 
 
 def _open_plain(path: Path, flags: int) -> int:
-    """Open a file to write; what a link in a stranger's folder leads to stays as it is.
-
-    Raises:
-        ResultsError: it is a link, or no plain file, or can't be opened.
-    """
+    """Open a file to write; what a link in a stranger's folder leads to stays as it is."""
     try:
         opened = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     except OSError as error:

@@ -33,11 +33,7 @@ class Recorder(PicklesAsNothing):
         self.results = Results(folder=folder) if new else Results.from_records(folder, records)
 
     def write(self, event: str, **values: Any) -> None:
-        """Append one event; it is on the disk when this returns.
-
-        Raises:
-            StorageError: as `Journal.append`.
-        """
+        """Append one event, as `Journal.append`; it is on the disk when this returns."""
         written = self.journal.append(event, **values)
         self.results.apply(written)
         for observer in list(self.observers):
