@@ -152,10 +152,9 @@ class _Outlasting(io.FileIO):
                 select.select([], [self], [])  # whoever shares it has set it not to wait
             except OSError as fault:
                 self.fault = fault
-                self._tell(fault)
+                if self.fileno() == OUTPUT:
+                    why = os.strerror(fault.errno or 0)
+                    sys.stderr.write(
+                        f"Standard output is closed ({why}): no more is shown there.\n"
+                    )
         return view.nbytes
-
-    def _tell(self, fault: OSError) -> None:
-        if self.fileno() == OUTPUT:
-            reason = os.strerror(fault.errno or 0)
-            sys.stderr.write(f"Standard output is closed ({reason}): no more is shown there.\n")

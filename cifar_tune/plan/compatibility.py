@@ -10,7 +10,6 @@ from cifar_tune.errors import PlanError
 from cifar_tune.plan.config import Plan, SearchConfig
 from cifar_tune.plan.own_code import OwnCode
 from cifar_tune.plan.rungs import exchange_epochs
-from cifar_tune.plan.space import Dimension
 from cifar_tune.plan.task import task_of
 
 OWN = "package.module:factory"  # stands for every searcher of the user's own
@@ -143,26 +142,22 @@ def _check_searcher(search: SearchConfig) -> list[str]:
 def _check_fields(search: SearchConfig) -> list[str]:
     """Optuna's gp and cmaes only model what every trial has, cmaes moreover only numbers."""
     space, searcher = search.parsed_space, search.searcher
-    if searcher == "gp":
-        modelled = [dimension for dimension in space if not dimension.when]
-    elif searcher == "cmaes":
-        modelled = [item for item in space if item.kind in CMAES_KINDS and not item.when]
-        _check_numeric(modelled)
-    else:
+    if searcher not in ("gp", "cmaes"):
         return []
-    others = [dimension.field for dimension in space if dimension not in modelled]
-    reason = "has a condition" if searcher == "gp" else "is a list or has a condition"
-    return [f"{searcher} draws at random what {reason}: {', '.join(others)}"] if others else []
-
-
-def _check_numeric(modelled: Iterable[Dimension]) -> None:
-    fields = [dimension.field for dimension in modelled]
-    if len(fields) < CMAES_FIELDS:
+    modelled = [
+        dimension.field
+        for dimension in space
+        if not dimension.when and (searcher == "gp" or dimension.kind in CMAES_KINDS)
+    ]
+    if searcher == "cmaes" and len(modelled) < CMAES_FIELDS:
         raise PlanError(
             f"search.searcher is 'cmaes', which needs at least {CMAES_FIELDS} fields that are"
             f" {_listed(CMAES_KINDS)} and have no `when`; search.space has"
-            f" {', '.join(fields) or 'none'}: search more of them, or give --searcher tpe"
+            f" {', '.join(modelled) or 'none'}: search more of them, or give --searcher tpe"
         )
+    others = [dimension.field for dimension in space if dimension.field not in modelled]
+    reason = "has a condition" if searcher == "gp" else "is a list or has a condition"
+    return [f"{searcher} draws at random what {reason}: {', '.join(others)}"] if others else []
 
 
 def _check_scheduler(plan: Plan) -> list[str]:

@@ -138,23 +138,17 @@ def check_point(space: Space, point: Mapping[str, Any]) -> None:
                 " space so that it holds this value",
             )  # fmt: skip
         for name, allowed in dimension.when:
-            _check_decided(field, name, allowed, point)
-
-
-def _check_decided(
-    field: str, name: str, allowed: tuple[Value, ...], point: Mapping[str, Value]
-) -> None:
-    wanted = " or ".join(str(value) for value in allowed)
-    if name not in point:
-        raise SpaceError(
-            field, f"applies when {name} is {wanted}, and the point has no {name}; give it too:"
-            f" {name}: {allowed[0]}",
-        )  # fmt: skip
-    if point[name] not in allowed:
-        raise SpaceError(
-            field, f"applies when {name} is {wanted}, and the point has {name}: {point[name]};"
-            f" leave {field} out of the point",
-        )  # fmt: skip
+            wanted = " or ".join(map(str, allowed))
+            if name not in point:
+                raise SpaceError(
+                    field, f"applies when {name} is {wanted}, and the point has no {name}; give it"
+                    f" too: {name}: {allowed[0]}",
+                )  # fmt: skip
+            if point[name] not in allowed:
+                raise SpaceError(
+                    field, f"applies when {name} is {wanted}, and the point has {name}:"
+                    f" {point[name]}; leave {field} out of the point",
+                )  # fmt: skip
 
 
 def lies_in(space: Space, config: Mapping[str, Value]) -> bool:

@@ -106,7 +106,12 @@ def check_search(plan: Plan) -> list[str]:
         count = number_of_trials(plan)
     except SpaceError as error:
         raise PlanError(str(error)) from None
-    check_number_of_points(plan, count)
+    given = search.start_from
+    if isinstance(given, list) and len(given) > count:
+        raise PlanError(
+            f"search.start_from has {len(given)} points, and there will be {count} trials; raise"
+            " --num-samples, or leave points out"
+        )
     if search.searcher == "grid":
         points = len(grid_points(search.parsed_space))
         notes.append(f"grid search: {count} of {points} grid points, in their order")
@@ -142,14 +147,4 @@ def check_waiting(plan: Plan) -> None:
         raise ResourceError(
             "--wait-for-resources waits until a cluster has room, and there is no --address; leave"
             " it out on a single machine"
-        )
-
-
-def check_number_of_points(plan: Plan, trials: int) -> None:
-    """A PlanError where a list has more points than there will be trials."""
-    given = plan.search.start_from
-    if isinstance(given, list) and len(given) > trials:
-        raise PlanError(
-            f"search.start_from has {len(given)} points, and there will be {trials} trials; raise"
-            " --num-samples, or leave points out"
         )

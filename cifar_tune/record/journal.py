@@ -160,7 +160,8 @@ class Journal:
                 self._write(line)
                 break
             except OSError as error:
-                self._take_back()
+                with contextlib.suppress(OSError):  # else the next reader drops the torn line
+                    os.ftruncate(self._file, self.size_bytes)
                 if pause_seconds is None or error.errno in FULL:
                     what = f"{self.folder / FILE_NAME} can't be written: {error.strerror}"
                     raise storage_error(self.folder, what) from None
@@ -190,10 +191,6 @@ class Journal:
         # What is written to a file that was deleted, or lies below a mount that is gone, is lost.
         if not os.path.samestat(os.fstat(self._file), os.stat(self.folder / FILE_NAME)):
             raise OSError(errno.ESTALE, "another file is in its place")
-
-    def _take_back(self) -> None:
-        with contextlib.suppress(OSError):  # else the next reader drops the torn line
-            os.ftruncate(self._file, self.size_bytes)
 
 
 def resume_command(folder: Path) -> str:
