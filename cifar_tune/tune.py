@@ -111,15 +111,12 @@ def retry_failed(words: Sequence[str]) -> int:
 
 def confirm(words: Sequence[str]) -> int:
     """`cifar-tune confirm DIR`: the finals of a search."""
-    from cifar_tune.plan.flags import add_flags
-
     parser = _folder_parser(
         "confirm",
         "Compare a search's best trials on fresh images, train the best for good, and open the"
         " test split once.",
+        ("--candidates", "--final-seeds", "--prefer", "--margin", "--ensemble", "--flip-averaging"),
     )
-    flags = ("--candidates", "--final-seeds", "--prefer", "--margin", "--ensemble")
-    add_flags(parser, (*flags, "--flip-averaging"))
     parser.add_argument(
         "--open-test-again",
         action="store_true",
@@ -136,13 +133,13 @@ def confirm(words: Sequence[str]) -> int:
 
 def extend(words: Sequence[str]) -> int:
     """`cifar-tune extend DIR`: more trials, or longer trainings, for a search."""
-    from cifar_tune.plan.flags import add_flags, add_set
+    from cifar_tune.plan.flags import add_set
 
     parser = _folder_parser(
         "extend",
         "Give a search more trials (--num-samples +20 or the new total) or longer trainings.",
+        ("--num-samples", "--max-epochs"),
     )
-    add_flags(parser, ("--num-samples", "--max-epochs"))
     add_set(parser)
     folder, machine, wanted = _recorded(parser.parse_args(words))
 
@@ -226,12 +223,14 @@ def _tune_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _folder_parser(command: str, description: str) -> argparse.ArgumentParser:
+def _folder_parser(
+    command: str, description: str, flags: Sequence[str] = ()
+) -> argparse.ArgumentParser:
     from cifar_tune.plan.flags import add_flags, resume_flags
 
     parser = Parser(prog=f"cifar-tune {command}", description=description)
     parser.add_argument("folder", type=Path, metavar="DIR", help="its results folder")
-    add_flags(parser, resume_flags())
+    add_flags(parser, [*resume_flags(), *flags])
     return parser
 
 

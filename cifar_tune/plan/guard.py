@@ -18,10 +18,9 @@ from socket import gethostname
 from types import FrameType
 from typing import Any, NoReturn
 
-from cifar_tune.errors import CifarTuneError
+from cifar_tune.errors import MOST_TOLD, CifarTuneError, one_line
 from cifar_tune.process import STOPPING, current_directory
 
-MOST_TOLD = 500  # characters of an error's own message
 PLACES = ("stdlib", "platstdlib", "purelib", "platlib")
 LIBRARIES = tuple(os.path.join(sysconfig.get_path(name), "") for name in PLACES)
 OURS = os.path.join(Path(__file__).parent.parent, "")
@@ -159,7 +158,7 @@ def told(error: BaseException) -> str:
         name = "os._exit" if isinstance(error, _ExitError) else "sys.exit"
         given = "" if error.code is None else repr(error.code)[:MOST_TOLD]
         return f"called {name}({given}){place}{_why(error)}; it must return, or raise an error"
-    message = " ".join(str(error).split())[:MOST_TOLD]
+    message = one_line(error)
     return f"raised {type(error).__name__}{': ' * bool(message)}{message}{place}"
 
 

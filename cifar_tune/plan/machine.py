@@ -161,7 +161,7 @@ def share_on(config: ResourcesConfig, nodes: Sequence[Machine], where: str = HER
     gpus = _gpus_per_trial(config, most_gpus, where)
     workers = _workers_per_trial(config, gpus)
     cpus = _cpus_per_trial(config, nodes, gpus, workers, where)
-    share = Share(cpus=cpus, gpus=gpus, slots=0, workers=workers, notes=_notes(gpus))
+    share = Share(cpus=cpus, gpus=gpus, slots=0, workers=workers)
     slots = slots_on(config, nodes, share)
     if not slots:
         of = f" of {workers} workers" if workers > 1 else ""
@@ -169,7 +169,14 @@ def share_on(config: ResourcesConfig, nodes: Sequence[Machine], where: str = HER
             f"{where} has no node with {cpus} CPUs and {gpus:g} GPUs for a trial{of}; pass"
             " less with --cpus-per-trial, --gpus-per-trial or --workers-per-trial"
         )
-    return replace(share, slots=slots)
+    idle = 1 - gpus * trials_per_gpu(gpus) if 0 < gpus < 1 else 0.0
+    if idle <= 0.02:  # 0.333 is meant as a third
+        return replace(share, slots=slots)
+    note = (
+        f"--gpus-per-trial {gpus:g}: {trials_per_gpu(gpus)} trials share a GPU and {idle:.0%} of it"
+        " stays idle; a share of 1/2, 1/3 or 1/4 leaves none"
+    )
+    return replace(share, slots=slots, notes=(note,))
 
 
 def slots_on(config: ResourcesConfig, nodes: Sequence[Machine], share: Share) -> int:
@@ -259,13 +266,3 @@ def counted(count: int, noun: str) -> str:
 def trials_per_gpu(gpus: float) -> int:
     """Trials that share one GPU; exact, since 1 / 0.1 in floats may round down."""
     return max(1, int(1 / Fraction(str(gpus)))) if gpus <= 1 else 1
-
-
-def _notes(gpus: float) -> tuple[str, ...]:
-    left = 1 - gpus * trials_per_gpu(gpus) if 0 < gpus < 1 else 0.0
-    if left > 0.02:  # 0.333 is meant as a third
-        return (
-            f"--gpus-per-trial {gpus:g}: {trials_per_gpu(gpus)} trials share a GPU and {left:.0%}"
-            " of it stays idle; a share of 1/2, 1/3 or 1/4 leaves none",
-        )
-    return ()

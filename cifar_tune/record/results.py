@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cifar_tune.errors import ResultsError
+from cifar_tune.errors import ResultsError, one_line
 from cifar_tune.files import RAY, as_path
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import plan_from
@@ -64,7 +64,7 @@ class Results:
                     results.apply(event)
                     results._check_values(event)
             except (LookupError, TypeError, ValueError) as error:  # what came before does not fit
-                wrong = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                wrong = f"{type(error).__name__}: {one_line(error)}"
             if wrong:
                 raise not_ours(folder, event, wrong)
         return results

@@ -57,14 +57,11 @@ class TableWriter:
 
 def trials_csv(results: Results, *, exact: bool = False) -> str:
     """A row a trial, in the order of suggestion; fractions as people read them, or exact."""
-    fields, columns = list(results.plan.search.space), columns_of(results.plan)
-    text = io.StringIO()
+    plan, text = results.plan, io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*FIRST_COLUMNS, *columns, *LAST_COLUMNS, *fields])
+    writer.writerow([*FIRST_COLUMNS, *columns_of(plan), *LAST_COLUMNS, *plan.search.space])
     for trial in sorted(results.trials.values(), key=lambda trial: trial.index):
-        row = _row(trial, results.plan)
-        values = trial.values_at(row[3] or trial.epochs)
-        cells = [*row, *(values.get(name, "") for name in fields)]
+        cells = _row(trial, plan)
         writer.writerow(cells if exact else map(_readable, cells))
     return text.getvalue()
 
@@ -74,12 +71,13 @@ def _readable(cell: Any) -> Any:
 
 
 def _row(trial: Trial, plan: Plan) -> list[Any]:
-    best = best_epoch(trial, plan.search) if trial.results else ""
-    metrics: Mapping[str, Any] = trial.results[int(best)] if best else {}
+    best = best_epoch(trial, plan.search) if trial.results else 0
+    metrics, values = trial.results.get(best, {}), trial.values_at(best or trial.epochs)
     wall = trial.ended - trial.created if trial.ended else 0.0
     figures = [metrics.get(name, "") for name in columns_of(plan)]
-    first = [trial.trial_id, trial.status, trial.epochs, best]
-    return [*first, *figures, trial.seed, round(wall, 3)]
+    searched = [values.get(name, "") for name in plan.search.space]
+    first = [trial.trial_id, trial.status, trial.epochs, best or ""]
+    return [*first, *figures, trial.seed, round(wall, 3), *searched]
 
 
 def summarise(results: Results) -> dict[str, Any]:
