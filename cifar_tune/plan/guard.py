@@ -126,18 +126,15 @@ def _end_if_forked(process: int, error: BaseException | None = None) -> None:
 def _noted() -> Iterator[list[int]]:
     """The signals that come meanwhile and have a handler; they get there all the same."""
     came: list[int] = []
-    before: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.getsignal(number) for number in STOPPING}
-    for number, handler in before.items():
-        if callable(handler):
-            signal.signal(number, partial(_note, came, handler))
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
+    main_thread = threading.current_thread() is threading.main_thread()
+    with contextlib.ExitStack() as afterwards:
+        for number in STOPPING if main_thread else ():
+            handler = signal.getsignal(number)
             if handler is not None:  # one that C set can't be set again
-                signal.signal(number, handler)
+                afterwards.callback(signal.signal, number, handler)
+            if callable(handler):
+                signal.signal(number, partial(_note, came, handler))
+        yield came
 
 
 def _note(

@@ -52,15 +52,9 @@ def _field_path(location: Path, kind: type[Section]) -> Path:
     """`location` without the names of union members that pydantic appends."""
     if location[:2] == ("search", "space"):
         return location[:3]
-    depth, section = 0, kind
-    while depth < len(location):
-        info = section.model_fields.get(str(location[depth]))
-        depth += 1
-        inner = None if info is None else info.annotation
-        if not (isinstance(inner, type) and issubclass(inner, Section)):
-            break
-        section = inner
-    return location[:depth]
+    fields = known_fields(kind)
+    outer = (location[:length] for length in range(1, len(location)))
+    return next((path for path in outer if ".".join(map(str, path)) in fields), location)
 
 
 def _explain(item: Mapping[str, Any], kind: type[Section], place: Place) -> str:
