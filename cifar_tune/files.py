@@ -39,7 +39,6 @@ OWN_STORAGE = re.compile(r"-[0-9a-f]{8}/\d+$")  # of one start; run.py makes the
 
 
 def is_uri(location: str) -> bool:
-    """Whether a location is a URI, not a path."""
     return "://" in location
 
 
@@ -52,7 +51,6 @@ def inside(location: str, *parts: str) -> str:
 
 
 def parent(location: str) -> str:
-    """The folder of a location."""
     if not is_uri(location):
         return str(Path(location).parent)
     base, mark, query = location.partition("?")
@@ -60,7 +58,6 @@ def parent(location: str) -> str:
 
 
 def name_of(location: str) -> str:
-    """The last part of a location."""
     return (
         location.partition("?")[0].rpartition("/")[2] if is_uri(location) else Path(location).name
     )

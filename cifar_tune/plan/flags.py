@@ -38,7 +38,6 @@ class FieldFlag:
 
 
 def field_flags(section: type[Section]) -> dict[str, FieldFlag]:
-    """All flags of a plan's fields by their names."""
     return {
         flag.name or f"--{field.rpartition('.')[2].replace('_', '-')}": FieldFlag(
             field=field,
@@ -72,7 +71,6 @@ def add_plan_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:
-    """Add `--set`."""
     parser.add_argument(
         "--set",
         action="append",
@@ -83,7 +81,6 @@ def add_set(parser: argparse.ArgumentParser) -> None:
 
 
 def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
-    """Add some of the flags that name fields."""
     for name in names:
         flag = FLAGS[name]
         if flag.metavar is None:

@@ -62,7 +62,6 @@ def _sharing(forecast: Forecast) -> list[str]:
 
 
 def _finals(plan: Plan) -> str:
-    """What comes after the search, in a line."""
     finals, epochs = plan.finals, plan.train.max_epochs
     if not finals.seeds:
         return "none; the winner is scored on the test split once"

@@ -259,7 +259,6 @@ def _slots_on(node: Machine, cpus: int, gpus: float) -> int:
 
 
 def counted(count: int, noun: str) -> str:
-    """A number of things in words: 1 CPU, 2 CPUs."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 

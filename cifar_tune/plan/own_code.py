@@ -94,7 +94,6 @@ class OwnCode:
             raise self.error(f"; {doing} {told(error)}") from error
 
     def error(self, fault: str) -> PlanError:
-        """An error that begins with the field and its value."""
         return PlanError(f"{self.field} is {self.name!r}{fault}")
 
     @contextmanager

@@ -62,7 +62,6 @@ class Dimension:
         return min(max(value, float(low)), float(high))  # rounding may miss an end by one ulp
 
     def draw(self, rng: random.Random) -> Value:
-        """One value of this dimension."""
         return self.quantile(rng.random())
 
     def holds(self, value: object) -> bool:

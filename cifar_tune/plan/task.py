@@ -268,7 +268,6 @@ def _kept_in(task: Any, own: OwnCode) -> Any:
 
 
 def task_of(plan: Plan) -> Task:
-    """The task of a checked plan."""
     return find_task(plan.task)
 
 

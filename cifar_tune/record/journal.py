@@ -56,7 +56,6 @@ class Records:
     good_bytes: int = 0
 
     def of(self, *names: str) -> list[Event]:
-        """The events with one of these names."""
         return [event for event in self.events if event["event"] in names]
 
 

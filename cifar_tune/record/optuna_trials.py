@@ -94,7 +94,6 @@ def state_of(trial: Trial) -> TrialState:
 
 
 def steps_of(trial: Trial, metric: str) -> dict[int, float]:
-    """The metric by epoch."""
     return trial.curve(metric)
 
 
@@ -114,7 +113,6 @@ def optuna_trial(
     steps: Mapping[int, float],
     user_attrs: Mapping[str, Any],
 ) -> FrozenTrial:
-    """A trial that can be added to a study."""
     given = [parameter for parameter in parameters if parameter.dimension.field in values]
     return create_trial(
         state=state,

@@ -56,7 +56,6 @@ class Leader:
             self.trial, self._rank = changed, rank
 
     def find(self, trials: Iterable[Trial], plan: Plan) -> None:
-        """Compare all."""
         self.trial = pick_best(trials, plan)
         self._rank = () if self.trial is None else rank_of(self.trial, plan)
 

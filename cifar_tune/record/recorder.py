@@ -18,7 +18,6 @@ class PicklesAsNothing:
     """What lives in the driver alone: Ray pickles a Tuner with its parts, and nobody reads it."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing."""
         return {}
 
 

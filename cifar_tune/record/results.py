@@ -262,7 +262,6 @@ class Results:
         return opened is not None and (scored is None or scored["seq"] < opened["seq"])
 
     def best(self) -> Trial | None:
-        """The winner so far, or none."""
         return self._leaders.of_all.trial
 
     def winner(self) -> dict[str, Any] | None:

@@ -46,7 +46,6 @@ class TableWriter:
         self._next = 0.0
 
     def __call__(self, event: Event, results: Results) -> None:
-        """Observe one event of the journal."""
         began = time.monotonic()
         if event["event"] not in ("result", "trial_ended") or began < self._next:
             return
@@ -81,7 +80,6 @@ def _row(trial: Trial, plan: Plan) -> list[Any]:
 
 
 def summarise(results: Results) -> dict[str, Any]:
-    """The content of `summary.json`."""
     return {
         "name": results.folder.name,
         "dataset": results.data,

@@ -74,7 +74,6 @@ class Trial:
 
     @property
     def usable(self) -> bool:
-        """Whether it may be the winner."""
         return bool(self.judged)
 
     @property
@@ -125,7 +124,6 @@ class Start:
 
     @property
     def most_slots(self) -> int:
-        """The most that it ever had."""
         return max([self.slots, *self.earlier_slots.values()])
 
 
