@@ -57,6 +57,10 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:MOST_TOLD]
 
 
+def counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def exit_code_of(command: Callable[[], int]) -> int:
     """Run a command; show a `CifarTuneError` as one message on stderr and return its exit code."""
     try:

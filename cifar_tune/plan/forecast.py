@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cifar_tune.errors import counted
 from cifar_tune.plan.config import Plan
-from cifar_tune.plan.machine import counted, trials_per_gpu
+from cifar_tune.plan.machine import trials_per_gpu
 from cifar_tune.plan.preflight import Forecast
 from cifar_tune.plan.rungs import expected_epochs, rung_epochs, rung_table
 from cifar_tune.plan.task import Exports, task_of

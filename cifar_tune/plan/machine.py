@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cifar_tune.errors import PlanError, ResourceError
+from cifar_tune.errors import PlanError, ResourceError, counted
 from cifar_tune.plan.config import ResourcesConfig, TrainConfig
 
 Train = TypeVar("Train", bound=TrainConfig)
@@ -256,10 +256,6 @@ def _slots_on(node: Machine, cpus: int, gpus: float) -> int:
     if not gpus:
         return by_cpu
     return min(by_cpu, int(node.gpus // gpus) if gpus > 1 else node.gpus * trials_per_gpu(gpus))
-
-
-def counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def trials_per_gpu(gpus: float) -> int:

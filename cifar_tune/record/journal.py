@@ -125,25 +125,23 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock = _take_lock(folder)
-        try:
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(locked(folder))
             self.records = read_journal(folder) if (folder / FILE_NAME).exists() else Records()
             self._file = _open_plain(folder / FILE_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            opened.callback(os.close, self._file)
             self._keeps = True
             self._torn = self.records.torn_lines > 0
             self._last = len(self.records.events)
             self.size_bytes = self.records.good_bytes
             _sync_folder(folder)
-        except BaseException:
-            os.close(self._lock)
-            raise
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._file)
-        os.close(self._lock)
+        self._opened.close()
 
     def append(self, name: str, **values: Any) -> Event:
         """Write one event and wait until it is on the disk; tries again if the storage is gone.
@@ -212,8 +210,17 @@ def storage_error(folder: Path, fault: OSError | str) -> StorageError:
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep searches out of a results folder for a while; a ResultsError if one is running."""
-    lock = _take_lock(folder)
+    lock = _open_plain(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT)
     try:
+        if not _try_to_lock(lock):
+            owner = os.pread(lock, 20, 0).decode(errors="replace").strip()
+            raise ResultsError(
+                f"{folder} is in use by process {owner or 'unknown'}; wait for it, or choose"
+                f" another --name; if it is stopped: {resume_command(folder)}"
+            )
+        # The kernel drops the lock when the process dies, so a stale process id does no harm.
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(lock)
@@ -228,21 +235,6 @@ def is_running(folder: Path) -> bool:
         return not _try_to_lock(lock)
     finally:
         os.close(lock)
-
-
-def _take_lock(folder: Path) -> int:
-    lock = _open_plain(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT)
-    if not _try_to_lock(lock):
-        owner = os.pread(lock, 20, 0).decode(errors="replace").strip()
-        os.close(lock)
-        raise ResultsError(
-            f"{folder} is in use by process {owner or 'unknown'}; wait for it, or choose another"
-            f" --name; if it is stopped: {resume_command(folder)}"
-        )
-    # The kernel drops the lock when the process dies, so a stale process id does no harm.
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    return lock
 
 
 def _try_to_lock(lock: int) -> bool:

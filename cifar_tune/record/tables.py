@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from cifar_tune.errors import counted
 from cifar_tune.files import write_atomically
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.section import dump_yaml
@@ -175,8 +176,7 @@ def _note(results: Results, winner: Mapping[str, Any], told: Event, confirmed: E
     trials, epochs = results.known_to.get(newest, (len(results.trials), results.epochs_run))
     newer = len(results.trials) - trials, results.epochs_run - epochs
     if newest and any(newer):
-        count, noun = (newer[0], "trial") if newer[0] else (newer[1], "epoch")
-        what = f"{count} {noun}{'' if count == 1 else 's'}"
+        what = counted(newer[0], "trial") if newer[0] else counted(newer[1], "epoch")
         return (
             f"The finals know nothing of {what} that came after them; {winner['trial_id']} leads"
             f" the search now. To compare anew: {command}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cifar_tune.errors import PlanError, ResultsError
+from cifar_tune.errors import PlanError, ResultsError, counted
 from cifar_tune.plan.config import Plan, SearchConfig
 from cifar_tune.plan.points import lies_in
 from cifar_tune.plan.space import Value
@@ -42,7 +42,7 @@ class StartFrom:
 
     def describe(self) -> list[str]:
         """Lines for people, in the style of the plan's forecast."""
-        points = f"{len(self.points)} point{'' if len(self.points) == 1 else 's'}"
+        points = counted(len(self.points), "point")
         first = f"start from  {points} of {self.source}, tried first"
         return [first, *(f"note        {note}" for note in self.notes)]
 
