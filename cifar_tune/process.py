@@ -9,11 +9,10 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Sequence
 from types import FrameType
 from typing import TextIO
 
-from cifar_tune.errors import PlanError, StorageError
+from cifar_tune.errors import StorageError
 
 # All that ask a command to stop: a terminal that is closed sends SIGHUP, and batch systems send
 # SIGUSR1 or SIGUSR2 a while before they end a job.
@@ -27,22 +26,6 @@ def current_directory() -> str | None:
         return os.getcwd()
     except OSError:
         return None
-
-
-def check_given(words: Sequence[str]) -> None:
-    """A PlanError if words are no text, or the directory is gone: neither can be recorded."""
-    here = current_directory()
-    if here is None:
-        raise PlanError("the current directory was deleted; change to one that is there")
-    for word in (*words, here):
-        try:
-            word.encode()
-        except UnicodeEncodeError:
-            raise PlanError(
-                f"{word.encode(errors='backslashreplace').decode()} is no text in"
-                f" {sys.getfilesystemencoding()}, and could be neither recorded nor shown; give the"
-                " file or folder another name"
-            ) from None
 
 
 def end_on_signals() -> None:

@@ -16,7 +16,13 @@ from cifar_tune.errors import PlanError, StorageError, exit_code_of
 from cifar_tune.files import as_path
 from cifar_tune.plan.own_code import nearest
 from cifar_tune.plan.parser import Parser
-from cifar_tune.process import check_given, check_shown, end_on_signals, outlast_streams, say
+from cifar_tune.process import (
+    check_shown,
+    current_directory,
+    end_on_signals,
+    outlast_streams,
+    say,
+)
 
 if TYPE_CHECKING:
     from cifar_tune.plan.config import Plan
@@ -40,6 +46,22 @@ def _run(words: list[str]) -> int:
     if isinstance(run, str):
         run = resolve_name(run)
     return run(words)
+
+
+def check_given(words: Sequence[str]) -> None:
+    """A PlanError if words are no text, or the directory is gone: neither can be recorded."""
+    here = current_directory()
+    if here is None:
+        raise PlanError("the current directory was deleted; change to one that is there")
+    for word in (*words, here):
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise PlanError(
+                f"{word.encode(errors='backslashreplace').decode()} is no text in"
+                f" {sys.getfilesystemencoding()}, and could be neither recorded nor shown; give the"
+                " file or folder another name"
+            ) from None
 
 
 def command_line(words: Sequence[str] = ()) -> NoReturn:
