@@ -21,9 +21,7 @@ FINALS = "finals"  # the final models, and the searches that the finals are
 MODEL = "model.ckpt"  # Lightning's checkpoint of a model, wherever one lies
 CARD = "model.json"  # what a model is, beside it
 PREDICTIONS = "validation_predictions.npz"  # the winner's
-CONFIRMED = (
-    "confirmation_predictions.npz"  # of a training like the final ones, which saw no such data
-)
+CONFIRMED = "confirmation_predictions.npz"  # of a training that saw no such data
 
 
 def is_of_finals(folder: Path) -> bool:

@@ -29,16 +29,11 @@ _exit = os._exit
 
 
 class LeavingError(CifarTuneError):
-    """Code of the user's own would have ended the process, or the thread, that called it."""
-
-    def __init__(self, told: str) -> None:
-        """`told`: what it did, and where."""
-        super().__init__(told)
-        self.told = told
+    """Code of the user's own would have ended its caller; the argument: what it did, and where."""
 
     def __str__(self) -> str:
         """The message, for one who does not know whose code it is."""
-        return f"code of your own {self.told}"
+        return f"code of your own {self.args[0]}"
 
 
 @contextmanager
@@ -148,7 +143,7 @@ def _note(
 def told(error: BaseException) -> str:
     """What code of the user's own did, in one line, with the place in its file."""
     if isinstance(error, LeavingError):
-        return error.told
+        return str(error.args[0])
     found = place_of(error)
     place = f" at {found}" if found else ""
     if isinstance(error, SystemExit):

@@ -226,14 +226,14 @@ def _cpus_per_trial(
 ) -> int:
     """CPUs of a trial; whole ones for each of its workers."""
     wanted, available = config.cpus_per_trial, max(node.cpus for node in nodes)
-    if wanted == "auto" and not gpus and workers > available:
-        raise ResourceError(
-            f"--workers-per-trial is {workers}, each with a CPU of one node, and {where} has"
-            f" {counted(available, 'CPU')}; pass --workers-per-trial {available} or less"
-        )
+    if wanted == "auto" and not gpus:
+        if workers > available:
+            raise ResourceError(
+                f"--workers-per-trial is {workers}, each with a CPU of one node, and {where} has"
+                f" {counted(available, 'CPU')}; pass --workers-per-trial {available} or less"
+            )
+        return workers
     if wanted == "auto":
-        if not gpus:
-            return workers
         # One process feeds each share of a GPU; more than 4 CPUs do not help the loader, which
         # works on the GPU.
         node = max(nodes, key=lambda node: node.gpus)

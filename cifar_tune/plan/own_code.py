@@ -87,9 +87,8 @@ class OwnCode:
             with redirect_stdout(sys.stderr), guarded(self.name.partition(":")[0]):
                 yield
         except Exception as error:  # the user's code may raise anything
-            if isinstance(error, (CifarTuneError, *passing)) and not isinstance(
-                error, LeavingError
-            ):
+            ours = isinstance(error, (CifarTuneError, *passing))
+            if ours and not isinstance(error, LeavingError):
                 raise
             raise self.error(f"; {doing} {told(error)}") from error
 

@@ -24,7 +24,6 @@ from cifar_tune.plan.place import nearest_folder
 from cifar_tune.plan.points import count_points, grid_points, possible_values
 from cifar_tune.plan.rungs import rung_epochs, rungs_below
 from cifar_tune.plan.section import OWN_NAME
-from cifar_tune.plan.space import SpaceError
 from cifar_tune.plan.task import task_of
 
 
@@ -101,11 +100,7 @@ def number_of_trials(plan: Plan) -> int:
 def check_search(plan: Plan) -> list[str]:
     """Check what has nothing to do with resources, else a PlanError; notes on it."""
     search, epochs = plan.search, plan.train.max_epochs
-    notes = check_pair(plan)
-    try:
-        count = number_of_trials(plan)
-    except SpaceError as error:
-        raise PlanError(str(error)) from None
+    notes, count = check_pair(plan), number_of_trials(plan)
     given = search.start_from
     if isinstance(given, list) and len(given) > count:
         raise PlanError(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cifar_tune.errors import PlanError
 from cifar_tune.plan.own_code import nearest
 
 KINDS = ("choice", "grid", "uniform", "loguniform", "int", "logint", "pow2")
@@ -18,7 +19,7 @@ LARGEST = 1e15  # every whole number below it is a float too
 Value = bool | int | float | str | None
 
 
-class SpaceError(ValueError):
+class SpaceError(PlanError):
     """A search space entry breaks a rule; `field` is the entry's field name."""
 
     def __init__(self, field: str, message: str) -> None:

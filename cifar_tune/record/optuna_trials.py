@@ -33,23 +33,19 @@ class Parameter:
     name: str
     distribution: BaseDistribution
 
-    def encode(self, value: Value) -> Any:
+    def encode(self, value: Any) -> Any:
         """Optuna's value of a value of the field."""
         if self.dimension.kind == "pow2":
-            assert isinstance(value, int)
             return value.bit_length() - 1
-        if self.dimension.kind in FRACTIONS:
-            assert isinstance(value, (int, float))
-            return float(value)
-        return value
+        return float(value) if self.dimension.kind in FRACTIONS else value
 
-    def decode(self, given: Any) -> Value:
+    def decode(self, given: Any) -> Any:
         """The field's value, in plain Python, of Optuna's value."""
         dimension = self.dimension
         if dimension.kind in LISTS:
-            return given  # type: ignore[no-any-return]  # one of the listed values
+            return given
         if dimension.kind == "pow2":
-            return 2 ** int(given)  # type: ignore[no-any-return]
+            return 2 ** int(given)
         if dimension.kind in FRACTIONS:
             # exp(log(x)) may miss a bound by one ulp
             return min(max(float(given), float(dimension.low)), float(dimension.high))
