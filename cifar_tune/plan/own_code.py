@@ -124,7 +124,8 @@ class OwnCode:
         if not all(part.isidentifier() for part in dotted.split(".")):
             return ""
         above, _, last = dotted.rpartition(".")
-        if not attribute and not above and not _lies_here(dotted):
+        lies_here = isfile(f"{dotted}.py") or isfile(join(dotted, "__init__.py"))
+        if not attribute and not above and not lies_here:
             return ""  # a word that may mean anything
         if not attribute and above and not _is_module(dotted) and _is_module(above):
             dotted, attribute = above, last
@@ -135,10 +136,6 @@ class OwnCode:
             f"; there is no module {module_name} that can be imported{reason}: start the command"
             f" where it lies (now {current_directory()}), or install it"
         )
-
-
-def _lies_here(name: str) -> bool:
-    return isfile(f"{name}.py") or isfile(join(name, "__init__.py"))
 
 
 def _is_module(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -76,20 +76,14 @@ def grid_points(space: Space) -> list[dict[str, Value]]:
             f"makes a grid of {size:,} points; at most {MAX_GRID_POINTS:,} are listed: use"
             " --searcher random",
         )
-    return list(_distinct_cells(space))
-
-
-def _distinct_cells(space: Space) -> Iterator[dict[str, Value]]:
-    seen: set[tuple[tuple[str, Value], ...]] = set()
+    distinct: dict[tuple[tuple[str, Value], ...], dict[str, Value]] = {}
     for cell in itertools.product(*(dimension.values for dimension in space)):
-        config: dict[str, Value] = {}
+        point: dict[str, Value] = {}
         for dimension, value in zip(space, cell, strict=True):
-            if dimension.active(config):
-                config[dimension.field] = value
-        key = tuple(config.items())
-        if key not in seen:
-            seen.add(key)
-            yield config
+            if dimension.active(point):
+                point[dimension.field] = value
+        distinct.setdefault(tuple(point.items()), point)
+    return list(distinct.values())
 
 
 def count_points(space: Space) -> int | None:

@@ -113,7 +113,8 @@ class Results:
         self.finished = False
 
     def _on_slots_changed(self, event: Event) -> None:
-        self.starts[-1].change_slots(event["slots"], event["time"])
+        start = self.starts[-1]  # nodes joined or left its cluster
+        start.earlier_slots[event["time"]], start.slots = start.slots, event["slots"]
 
     def _on_started_from(self, event: Event) -> None:
         self.started_from = event

@@ -117,11 +117,6 @@ class Start:
             offered, since = offered + (until - since) * slots, until
         return offered + (self.ended - since) * self.slots
 
-    def change_slots(self, slots: int, time: float) -> None:
-        """Nodes joined or left the cluster."""
-        self.earlier_slots[time] = self.slots
-        self.slots = slots
-
     @property
     def most_slots(self) -> int:
         return max([self.slots, *self.earlier_slots.values()])

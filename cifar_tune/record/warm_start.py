@@ -63,12 +63,12 @@ def read_start_from(plan: Plan) -> StartFrom | None:
     source = _read_search(Path(given))
     _check_same_aim(source, plan)
     fitting = _fitting_trials(source, plan.search)
+    # Where a population changed the values on the way, results do not belong to them.
+    teaching = [one for one in fitting if one.status in ENDED and not one.earlier_values]
     return StartFrom(
         source=given,
         points=tuple(_best_points(fitting, plan)),
-        trials=tuple(
-            trial_record(trial, plan.search.metric) for trial in fitting if _teaches(trial)
-        ),
+        trials=tuple(trial_record(trial, plan.search.metric) for trial in teaching),
         fingerprint=source.data.get("fingerprint"),
         notes=tuple(_notes(source, plan, fitting)),
     )
@@ -127,11 +127,6 @@ def _best_points(trials: Iterable[Trial], plan: Plan) -> list[dict[str, Value]]:
         if values not in points and lies_in(plan.search.parsed_space, values):
             points.append(values)
     return points
-
-
-def _teaches(trial: Trial) -> bool:
-    """Whether its results belong to its values: a population changes them on the way."""
-    return trial.status in ENDED and not trial.earlier_values
 
 
 def trial_record(trial: Trial, metric: str) -> dict[str, Any]:
