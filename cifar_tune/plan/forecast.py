@@ -19,9 +19,7 @@ def describe(forecast: Forecast, data: Sequence[str], folder: Path, *, disk: boo
     """The forecast as lines for people.
 
     Args:
-        forecast: of the plan.
         data: what was understood of it, then sentences that a user should know.
-        folder: of the results.
         disk: with the need for checkpoints, which takes seconds.
     """
     plan, given = forecast.plan, forecast.share

@@ -43,10 +43,7 @@ def read_machine() -> Machine:
 
 
 def settle(train: Train, machine: Machine, *, cpus: int, gpu: bool) -> Train:
-    """Replace every `auto` by what this machine's flags say, so that a run can be repeated.
-
-    `cpus` are those of one training.
-    """
+    """Replace every `auto` by what the machine's flags say, so that a training can be repeated."""
     precision = train.precision
     if precision == "auto":
         precision = "bf16" if (machine.gpu_bf16 if gpu else machine.cpu_bf16) else "32"

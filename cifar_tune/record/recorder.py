@@ -22,8 +22,6 @@ class PicklesAsNothing:
 
 
 class Recorder(PicklesAsNothing):
-    """The one way to add to a search: the journal first, then the results, then who looks on."""
-
     def __init__(self, journal: Journal, observers: Sequence[Observer] = ()) -> None:
         self.journal = journal
         self.observers = list(observers)
