@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+MOST_TOLD = 500  # characters of an error's own message
+
 
 class CifarTuneError(Exception):
     """Base of all errors that are shown as one message, without a traceback."""
@@ -48,6 +50,15 @@ class StorageError(CifarTuneError):
     """The storage is full or gone; what was acknowledged before is kept."""
 
     exit_code = 5
+
+
+def one_line(error: BaseException) -> str:
+    """An error's own message, cut off where it is long."""
+    return " ".join(str(error).split())[:MOST_TOLD]
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def exit_code_of(command: Callable[[], int]) -> int:

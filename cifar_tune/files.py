@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from cifar_tune.errors import PlanError, StorageError
 
@@ -21,9 +21,7 @@ FINALS = "finals"  # the final models, and the searches that the finals are
 MODEL = "model.ckpt"  # Lightning's checkpoint of a model, wherever one lies
 CARD = "model.json"  # what a model is, beside it
 PREDICTIONS = "validation_predictions.npz"  # the winner's
-CONFIRMED = (
-    "confirmation_predictions.npz"  # of a training like the final ones, which saw no such data
-)
+CONFIRMED = "confirmation_predictions.npz"  # of a training that saw no such data
 
 
 def is_of_finals(folder: Path) -> bool:
@@ -39,7 +37,6 @@ OWN_STORAGE = re.compile(r"-[0-9a-f]{8}/\d+$")  # of one start; run.py makes the
 
 
 def is_uri(location: str) -> bool:
-    """Whether a location is a URI, not a path."""
     return "://" in location
 
 
@@ -52,7 +49,6 @@ def inside(location: str, *parts: str) -> str:
 
 
 def parent(location: str) -> str:
-    """The folder of a location."""
     if not is_uri(location):
         return str(Path(location).parent)
     base, mark, query = location.partition("?")
@@ -60,7 +56,6 @@ def parent(location: str) -> str:
 
 
 def name_of(location: str) -> str:
-    """The last part of a location."""
     return (
         location.partition("?")[0].rpartition("/")[2] if is_uri(location) else Path(location).name
     )
@@ -114,7 +109,8 @@ def is_whole(location: str) -> bool:
     """
     if is_uri(location):
         try:
-            return bool(_info(location).is_file)
+            filesystem, path = _filesystem(location)
+            return bool(filesystem.get_file_info(path).is_file)
         except FAULTS as error:
             raise StorageError(
                 f"{location} can't be looked for: {error}; bring its storage back, then go on"
@@ -139,34 +135,22 @@ def is_packed(archive: zipfile.ZipFile) -> bool:
 
 @contextmanager
 def at_hand(location: str) -> Iterator[Path]:
-    """A path to the file: its own, or that of a copy, which is deleted afterwards.
-
-    Raises:
-        OSError: it can't be read.
-    """
+    """A path to the file: its own, or that of a copy, which is deleted afterwards."""
     if not is_uri(location):
         yield Path(location)
         return
-    filesystem, path = _filesystem(location)
     with tempfile.TemporaryDirectory(prefix="cifar_tune_") as folder:
-        copy = Path(folder, Path(path).name)
-        with filesystem.open_input_stream(path) as source, copy.open("wb") as target:
-            _pour(source, target)
+        copy = Path(folder, name_of(location))
+        _copy(location, str(copy))
         yield copy
 
 
 def copy(source: str, target: str) -> None:
-    """Copy a file within one file system; by a hard link where that is possible.
-
-    Raises:
-        OSError: it can't be read or written.
-    """
+    """Copy a file within one file system; by a hard link where that is possible."""
     if is_uri(source) or is_uri(target):
-        origin, path = _filesystem(source)
-        goal, new = _filesystem(target)
-        goal.create_dir(_filesystem(parent(target))[1], recursive=True)
-        with origin.open_input_stream(path) as read, goal.open_output_stream(new) as written:
-            _pour(read, written)
+        filesystem, folder = _filesystem(parent(target))
+        filesystem.create_dir(folder, recursive=True)
+        _copy(source, target)
         return
     Path(target).parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -216,11 +200,7 @@ def _listed(folder: str) -> list[tuple[str, bool]]:
 
 
 def check_uri(location: str, setting: str) -> None:
-    """Check that a URI is one of a file system that can be opened here.
-
-    Raises:
-        PlanError: it is not.
-    """
+    """A PlanError unless a URI is one of a file system that can be opened here."""
     try:
         _filesystem(location)
     except FAULTS as error:
@@ -231,11 +211,7 @@ def check_uri(location: str, setting: str) -> None:
 
 
 def write_probe(location: str, content: bytes) -> None:
-    """Write a small file, with the folders that lead to it.
-
-    Raises:
-        OSError: it can't be written.
-    """
+    """Write a small file, with the folders that lead to it; an OSError if that can't be."""
     filesystem, path = _filesystem(location)
     filesystem.create_dir(_filesystem(parent(location))[1], recursive=True)
     with filesystem.open_output_stream(path) as file:
@@ -243,19 +219,10 @@ def write_probe(location: str, content: bytes) -> None:
 
 
 def read_probe(location: str) -> bytes:
-    """What `write_probe` wrote.
-
-    Raises:
-        OSError: it can't be read.
-    """
+    """What `write_probe` wrote; an OSError if it can't be read."""
     filesystem, path = _filesystem(location)
     with filesystem.open_input_stream(path) as file:
         return bytes(file.read())
-
-
-def _info(location: str) -> Any:
-    filesystem, path = _filesystem(location)
-    return filesystem.get_file_info(path)
 
 
 def _filesystem(location: str) -> tuple[Any, str]:
@@ -268,8 +235,11 @@ def _filesystem(location: str) -> tuple[Any, str]:
     return filesystem, path
 
 
-def _pour(source: IO[bytes], target: IO[bytes]) -> None:
-    shutil.copyfileobj(source, target, 1 << 20)
+def _copy(source: str, target: str) -> None:
+    from pyarrow.fs import copy_files
+
+    (origin, path), (goal, new) = _filesystem(source), _filesystem(target)
+    copy_files(path, new, origin, goal)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

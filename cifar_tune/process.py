@@ -9,11 +9,10 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Sequence
 from types import FrameType
 from typing import TextIO
 
-from cifar_tune.errors import PlanError, StorageError
+from cifar_tune.errors import StorageError
 
 # All that ask a command to stop: a terminal that is closed sends SIGHUP, and batch systems send
 # SIGUSR1 or SIGUSR2 a while before they end a job.
@@ -27,26 +26,6 @@ def current_directory() -> str | None:
         return os.getcwd()
     except OSError:
         return None
-
-
-def check_given(words: Sequence[str]) -> None:
-    """Check what every command is given: words that are text, and a directory that is there.
-
-    Raises:
-        PlanError: it can't be recorded or shown.
-    """
-    here = current_directory()
-    if here is None:
-        raise PlanError("the current directory was deleted; change to one that is there")
-    for word in (*words, here):
-        try:
-            word.encode()
-        except UnicodeEncodeError:
-            raise PlanError(
-                f"{word.encode(errors='backslashreplace').decode()} is no text in"
-                f" {sys.getfilesystemencoding()}, and could be neither recorded nor shown; give the"
-                " file or folder another name"
-            ) from None
 
 
 def end_on_signals() -> None:
@@ -117,11 +96,7 @@ def outlast_streams() -> None:
 
 
 def check_shown() -> None:
-    """For commands that do nothing but show.
-
-    Raises:
-        StorageError: not all was shown, and not because the reader had seen enough.
-    """
+    """A StorageError if not all was shown, and not because the reader had seen enough."""
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     sys.stdout.flush()
     if isinstance(raw, _Outlasting) and raw.fault and raw.fault.errno != errno.EPIPE:
@@ -160,10 +135,9 @@ class _Outlasting(io.FileIO):
                 select.select([], [self], [])  # whoever shares it has set it not to wait
             except OSError as fault:
                 self.fault = fault
-                self._tell(fault)
+                if self.fileno() == OUTPUT:
+                    why = os.strerror(fault.errno or 0)
+                    sys.stderr.write(
+                        f"Standard output is closed ({why}): no more is shown there.\n"
+                    )
         return view.nbytes
-
-    def _tell(self, fault: OSError) -> None:
-        if self.fileno() == OUTPUT:
-            reason = os.strerror(fault.errno or 0)
-            sys.stderr.write(f"Standard output is closed ({reason}): no more is shown there.\n")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, NoReturn
 
 from cifar_tune import __version__
@@ -16,17 +16,17 @@ from cifar_tune.errors import PlanError, StorageError, exit_code_of
 from cifar_tune.files import as_path
 from cifar_tune.plan.own_code import nearest
 from cifar_tune.plan.parser import Parser
-from cifar_tune.process import check_given, check_shown, end_on_signals, outlast_streams, say
+from cifar_tune.process import (
+    check_shown,
+    current_directory,
+    end_on_signals,
+    outlast_streams,
+    say,
+)
 
 if TYPE_CHECKING:
     from cifar_tune.plan.config import Plan
     from cifar_tune.plan.machine import Machine
-
-
-TASK_COMMANDS = {
-    "predict": "cifar_tune.vision.predict:main",
-    "data": "cifar_tune.vision.data.command:main",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +42,26 @@ def _run(words: list[str]) -> int:
         raise PlanError(f"{command} is no command; they are {', '.join(COMMANDS)}{hint}")
     if command != "predict":  # which only shows, and shows any name
         check_given(words)
-    return COMMANDS[command](words)
+    run = COMMANDS[command]
+    if isinstance(run, str):
+        run = resolve_name(run)
+    return run(words)
+
+
+def check_given(words: Sequence[str]) -> None:
+    """A PlanError if words are no text, or the directory is gone: neither can be recorded."""
+    here = current_directory()
+    if here is None:
+        raise PlanError("the current directory was deleted; change to one that is there")
+    for word in (*words, here):
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise PlanError(
+                f"{word.encode(errors='backslashreplace').decode()} is no text in"
+                f" {sys.getfilesystemencoding()}, and could be neither recorded nor shown; give the"
+                " file or folder another name"
+            ) from None
 
 
 def command_line(words: Sequence[str] = ()) -> NoReturn:
@@ -92,88 +111,73 @@ def resume(words: Sequence[str]) -> int:
     parser = _folder_parser("resume", "Go on with a search that was stopped or killed.")
     parser.add_argument("--dry-run", action="store_true", help="print what would go on, and stop")
     arguments = parser.parse_args(words)
-    folder, changes = _recorded(arguments)
+    folder, machine, changes = _recorded(arguments)
 
     from cifar_tune.session.resume import judge_search, resume_search
 
     if arguments.dry_run:
-        judge_search(folder, _machine(), say, changes=changes)
+        judge_search(folder, machine, say, changes=changes)
         return 0
-    return resume_search(folder, _machine(), say, changes=changes)
+    return resume_search(folder, machine, say, changes=changes)
 
 
 def retry_failed(words: Sequence[str]) -> int:
     """`cifar-tune retry-failed DIR`: try the failed trials of a search again, and no others."""
     parser = _folder_parser("retry-failed", "Try the failed trials of a search again.")
-    folder, changes = _recorded(parser.parse_args(words))
+    folder, machine, changes = _recorded(parser.parse_args(words))
 
     from cifar_tune.session.resume import retry_failed
 
-    return retry_failed(folder, _machine(), say, changes=changes)
+    return retry_failed(folder, machine, say, changes=changes)
 
 
 def confirm(words: Sequence[str]) -> int:
     """`cifar-tune confirm DIR`: the finals of a search."""
-    from cifar_tune.plan.flags import add_flags
-
     parser = _folder_parser(
         "confirm",
         "Compare a search's best trials on fresh images, train the best for good, and open the"
         " test split once.",
+        ("--candidates", "--final-seeds", "--prefer", "--margin", "--ensemble", "--flip-averaging"),
     )
-    flags = ("--candidates", "--final-seeds", "--prefer", "--margin", "--ensemble")
-    add_flags(parser, (*flags, "--flip-averaging"))
     parser.add_argument(
         "--open-test-again",
         action="store_true",
         help="look at the test split once more, which is recorded",
     )
     arguments = parser.parse_args(words)
-    folder, changes = _recorded(arguments)
+    folder, machine, changes = _recorded(arguments)
 
     from cifar_tune.session.resume import confirm_search
 
     again = arguments.open_test_again
-    return confirm_search(folder, _machine(), say, changes=changes, again=again)
+    return confirm_search(folder, machine, say, changes=changes, again=again)
 
 
 def extend(words: Sequence[str]) -> int:
     """`cifar-tune extend DIR`: more trials, or longer trainings, for a search."""
-    from cifar_tune.plan.flags import add_flags, add_set
+    from cifar_tune.plan.flags import add_set
 
     parser = _folder_parser(
         "extend",
         "Give a search more trials (--num-samples +20 or the new total) or longer trainings.",
+        ("--num-samples", "--max-epochs"),
     )
-    add_flags(parser, ("--num-samples", "--max-epochs"))
     add_set(parser)
-    folder, wanted = _recorded(parser.parse_args(words))
+    folder, machine, wanted = _recorded(parser.parse_args(words))
 
     from cifar_tune.session.resume import extend_search
 
-    return extend_search(folder, _machine(), say, wanted=wanted)
+    return extend_search(folder, machine, say, wanted=wanted)
 
 
-def _recorded(arguments: argparse.Namespace) -> tuple[Path, Plan]:
-    """The folder that is named, and its recorded plan with the flags of this start."""
+def _recorded(arguments: argparse.Namespace) -> tuple[Path, Machine, Plan]:
+    """The folder that is named, this machine, the recorded plan with the flags of this start."""
     from cifar_tune.plan.flags import change_plan
+    from cifar_tune.plan.machine import read_machine
     from cifar_tune.record.results import Results
 
     folder = as_path(arguments.folder).absolute()
-    return folder, change_plan(Results.read(folder).plan, arguments)
-
-
-def _machine() -> Machine:
-    from cifar_tune.plan.machine import read_machine
-
-    return read_machine()
-
-
-def train(words: Sequence[str]) -> int:
-    """`cifar-tune train`: one training, without Ray."""
-    from cifar_tune.train.__main__ import main as train_main
-
-    return train_main(words)
+    return folder, read_machine(), change_plan(Results.read(folder).plan, arguments)
 
 
 def report(words: Sequence[str]) -> int:
@@ -205,27 +209,17 @@ def report(words: Sequence[str]) -> int:
     return 0
 
 
-def _of_task(name: str) -> Callable[[Sequence[str]], int]:
-    """A command that belongs to the built-in task, which nothing imports: it is found by name."""
-
-    def command(words: Sequence[str]) -> int:
-        module, _, function = TASK_COMMANDS[name].partition(":")
-        run: Callable[[Sequence[str]], int] = getattr(importlib.import_module(module), function)
-        return run(words)
-
-    return command
-
-
-COMMANDS = {
+# Those that stand elsewhere are found by name: each imports what no other command needs.
+COMMANDS: dict[str, Callable[[Sequence[str]], int] | str] = {
     "tune": tune,
     "resume": resume,
     "extend": extend,
     "retry-failed": retry_failed,
     "confirm": confirm,
-    "train": train,
+    "train": "cifar_tune.train.__main__:main",
     "report": report,
-    "predict": _of_task("predict"),
-    "data": _of_task("data"),
+    "predict": "cifar_tune.vision.predict:main",
+    "data": "cifar_tune.vision.data.command:main",
 }
 
 
@@ -251,12 +245,14 @@ def _tune_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _folder_parser(command: str, description: str) -> argparse.ArgumentParser:
+def _folder_parser(
+    command: str, description: str, flags: Sequence[str] = ()
+) -> argparse.ArgumentParser:
     from cifar_tune.plan.flags import add_flags, resume_flags
 
     parser = Parser(prog=f"cifar-tune {command}", description=description)
     parser.add_argument("folder", type=Path, metavar="DIR", help="its results folder")
-    add_flags(parser, resume_flags())
+    add_flags(parser, [*resume_flags(), *flags])
     return parser
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from cifar_tune.errors import PlanError
-from cifar_tune.process import check_given, is_terminal, say
+from cifar_tune.process import is_terminal, say
+from cifar_tune.tune import check_given
 
 OUTLAST = """
 import sys

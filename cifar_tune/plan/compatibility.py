@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.config import Plan, SearchConfig
 from cifar_tune.plan.own_code import OwnCode
 from cifar_tune.plan.rungs import exchange_epochs
-from cifar_tune.plan.space import Dimension
 from cifar_tune.plan.task import task_of
 
 OWN = "package.module:factory"  # stands for every searcher of the user's own
@@ -21,15 +19,8 @@ CMAES_KINDS = ("uniform", "loguniform", "int", "logint", "pow2")
 CMAES_FIELDS = 2
 
 
-@dataclass(frozen=True)
-class Pairing:
-    """The schedulers that a searcher goes with, and why not with each of the others."""
-
-    sensible: tuple[str, ...]
-    refused: Mapping[str, str]
-
-
 _EARLY = ("asha", "halving", "hyperband", "median")
+SCHEDULERS = ("none", *_EARLY, "pbt")
 _CHANGES = (
     "pbt changes values on the way, so that results do not belong to the values that {searcher}"
     " suggested"
@@ -48,27 +39,22 @@ _FIRST_RUNG = (
 )
 _LISTED = "pbt changes values on the way, so that the points of the grid are not what is run"
 
-_DRAWN = Pairing(("none", *_EARLY, "pbt"), {})
-_LEARNING = Pairing(("none", *_EARLY), {"pbt": _CHANGES})
-_COMPLETE_ONLY = Pairing(("none",), {**dict.fromkeys(_EARLY, _UNFINISHED), "pbt": _CHANGES})
-PAIRINGS = {
-    "grid": Pairing(("none", *_EARLY), {"pbt": _LISTED}),
-    "random": _DRAWN,
-    "sobol": _DRAWN,
-    "tpe": _LEARNING,
+_COMPLETE_ONLY = {**dict.fromkeys(_EARLY, _UNFINISHED), "pbt": _CHANGES}
+# Why a searcher does not go with a scheduler; it goes with all others.
+REFUSED: dict[str, Mapping[str, str]] = {
+    "grid": {"pbt": _LISTED},
+    "random": {},
+    "sobol": {},
+    "tpe": {"pbt": _CHANGES},
     "gp": _COMPLETE_ONLY,
     "cmaes": _COMPLETE_ONLY,
-    "bohb": Pairing(
-        ("hyperband",),
-        {
-            **dict.fromkeys(("none", "median"), _NO_RUNGS),
-            **dict.fromkeys(("asha", "halving"), _FIRST_RUNG),
-            "pbt": _CHANGES,
-        },
-    ),
-    OWN: _LEARNING,
+    "bohb": {
+        **dict.fromkeys(("none", "median"), _NO_RUNGS),
+        **dict.fromkeys(("asha", "halving"), _FIRST_RUNG),
+        "pbt": _CHANGES,
+    },
+    OWN: {"pbt": _CHANGES},
 }
-SENSIBLE: dict[str, tuple[str, ...]] = {name: pair.sensible for name, pair in PAIRINGS.items()}
 _INSTEAD = ("tpe", "random")  # searchers to propose, the first that fits
 
 
@@ -83,27 +69,14 @@ def reports_to_learn(search: SearchConfig) -> int:
 
 
 def load_factory(name: str) -> Callable[[Plan], Any]:
-    """The user's own `package.module:factory`, which makes a `Suggester` of a plan.
-
-    Raises:
-        PlanError: it can't be imported, or not be called with a plan.
-    """
+    """The user's own `package.module:factory`; a PlanError if it can't be called with a plan."""
     return own_searcher(name).load()
 
 
 def guarded_searcher(
     name: str, doing: str, *passing: type[Exception]
 ) -> AbstractContextManager[None]:
-    """Where a searcher is called: the user's own may raise anything, or try to leave.
-
-    Args:
-        name: `search.searcher`; ours are trusted.
-        doing: what it does, as `making it`.
-        passing: errors that are raised as they are.
-
-    Raises:
-        PlanError: it did; with file and line.
-    """
+    """Where a searcher is called, ours or the user's own: as `OwnCode.guarded`."""
     return own_searcher(name).guarded(doing, *passing) if ":" in name else nullcontext()
 
 
@@ -116,14 +89,7 @@ def own_searcher(name: str) -> OwnCode:
 
 
 def check_pair(plan: Plan) -> list[str]:
-    """Check searcher and scheduler against each other and against the rest of the plan.
-
-    Returns:
-        Notes on what they will do.
-
-    Raises:
-        PlanError: with the reason, and what to give instead.
-    """
+    """Notes on what searcher and scheduler will do; a PlanError if they do not fit."""
     _check_pairing(plan.search)
     return [*_check_searcher(plan.search), *_check_scheduler(plan)]
 
@@ -136,14 +102,15 @@ def _check_pairing(search: SearchConfig) -> None:
             " trials waited for: such a search can be read, but can't go on; start a new one with"
             " --searcher bohb --scheduler hyperband, whose search.start_from may name its folder"
         )
-    pairing = PAIRINGS[OWN if ":" in searcher else searcher]
-    if scheduler in pairing.sensible:
+    refused = REFUSED[OWN if ":" in searcher else searcher]
+    if scheduler not in refused:
         return
-    reason = pairing.refused[scheduler].format(searcher=searcher, scheduler=scheduler)
-    instead = next(name for name in _INSTEAD if scheduler in SENSIBLE[name])
+    reason = refused[scheduler].format(searcher=searcher, scheduler=scheduler)
+    sensible = [name for name in SCHEDULERS if name not in refused]
+    instead = next(name for name in _INSTEAD if scheduler not in REFUSED[name])
     raise PlanError(
         f"search.searcher is {searcher!r} with search.scheduler {scheduler!r}: {reason}; give"
-        f" --scheduler {_listed(pairing.sensible)}, or --searcher {instead}"
+        f" --scheduler {_listed(sensible)}, or --searcher {instead}"
     )
 
 
@@ -175,56 +142,47 @@ def _check_searcher(search: SearchConfig) -> list[str]:
 def _check_fields(search: SearchConfig) -> list[str]:
     """Optuna's gp and cmaes only model what every trial has, cmaes moreover only numbers."""
     space, searcher = search.parsed_space, search.searcher
-    if searcher == "gp":
-        modelled = [dimension for dimension in space if not dimension.when]
-    elif searcher == "cmaes":
-        modelled = [item for item in space if item.kind in CMAES_KINDS and not item.when]
-        _check_numeric(modelled)
-    else:
+    if searcher not in ("gp", "cmaes"):
         return []
-    others = [dimension.field for dimension in space if dimension not in modelled]
+    modelled = [
+        dimension.field
+        for dimension in space
+        if not dimension.when and (searcher == "gp" or dimension.kind in CMAES_KINDS)
+    ]
+    if searcher == "cmaes" and len(modelled) < CMAES_FIELDS:
+        raise PlanError(
+            f"search.searcher is 'cmaes', which needs at least {CMAES_FIELDS} fields that are"
+            f" {_listed(CMAES_KINDS)} and have no `when`; search.space has"
+            f" {', '.join(modelled) or 'none'}: search more of them, or give --searcher tpe"
+        )
+    others = [dimension.field for dimension in space if dimension.field not in modelled]
     reason = "has a condition" if searcher == "gp" else "is a list or has a condition"
     return [f"{searcher} draws at random what {reason}: {', '.join(others)}"] if others else []
 
 
-def _check_numeric(modelled: Iterable[Dimension]) -> None:
-    fields = [dimension.field for dimension in modelled]
-    if len(fields) < CMAES_FIELDS:
-        raise PlanError(
-            f"search.searcher is 'cmaes', which needs at least {CMAES_FIELDS} fields that are"
-            f" {_listed(CMAES_KINDS)} and have no `when`; search.space has"
-            f" {', '.join(fields) or 'none'}: search more of them, or give --searcher tpe"
-        )
-
-
 def _check_scheduler(plan: Plan) -> list[str]:
-    scheduler = plan.search.scheduler
-    if scheduler in _EARLY:
-        _check_grace_period(plan)
-    if scheduler == "median":
-        return [_describe_median(plan)]
+    scheduler, grace, epochs = (
+        plan.search.scheduler,
+        plan.search.grace_period,
+        plan.train.max_epochs,
+    )
     if scheduler == "pbt":
         return _check_population(plan)
-    return []
-
-
-def _check_grace_period(plan: Plan) -> None:
-    grace, epochs = plan.search.grace_period, plan.train.max_epochs
-    if grace > epochs:
+    if scheduler in _EARLY and grace > epochs:
         raise PlanError(
             f"search.grace_period is {grace}, above train.max_epochs, which is {epochs}; lower it,"
             " train longer, or use --scheduler none"
         )
-
-
-def _describe_median(plan: Plan) -> str:
-    grace, epochs = plan.search.grace_period, plan.train.max_epochs
+    if scheduler != "median":
+        return []
     if grace == epochs:
-        return f"median judges from epoch {grace} on, which is the last: no trial is stopped early"
-    return (
+        return [
+            f"median judges from epoch {grace} on, which is the last: no trial is stopped early"
+        ]
+    return [
         f"median: from epoch {grace} on, a trial that is worse than the median of the others is"
         " stopped"
-    )
+    ]
 
 
 def _check_population(plan: Plan) -> list[str]:

@@ -275,11 +275,7 @@ class Plan(RunConfig):
 
 
 def budget_seconds(time: str | float) -> float:
-    """Seconds in `90s`, `20m`, `2h`, or a plain number of seconds.
-
-    Raises:
-        ValueError: anything else, or not above 0.
-    """
+    """Seconds in `90s`, `20m`, `2h`, or a plain number of seconds above 0; else a ValueError."""
     text, units = str(time), {"s": 1, "m": 60, "h": 3600}
     number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
     try:

@@ -6,22 +6,21 @@ import argparse
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from typing import get_args
 
 from pydantic.fields import FieldInfo
 
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import load_plan, plan_from
-from cifar_tune.plan.section import Flag, Section
+from cifar_tune.plan.section import Flag, Section, known_fields
 from cifar_tune.plan.task import find_task
 
-TASK = Plan.model_fields["task"].default  # whose plan the flags of a new search are taken from
+TASK = find_task(Plan.model_fields["task"].default)  # its plan has the flags of a new search
 # What a search that goes on may change: where and how it runs, not what it compares.
 FREE_FIELDS = frozenset({
     "search.time_budget", "search.max_failures", "search.checkpoint_every_epochs",
     "search.fail_fast", "search.trial_timeout",
-}) | find_task(TASK).free  # fmt: skip
+}) | TASK.free  # fmt: skip
 FREE_SECTIONS = ("finals", "resources", "tracking")
 
 
@@ -38,43 +37,40 @@ class FieldFlag:
     is_word: bool
 
 
-@cache
-def field_flags(section: type[Section], prefix: str = "") -> dict[str, FieldFlag]:
-    """All flags of a section's fields, its own sections included, by their names."""
-    flags: dict[str, FieldFlag] = {}
-    for name, info in section.model_fields.items():
-        inner = info.annotation
-        if isinstance(inner, type) and issubclass(inner, Section):
-            flags |= field_flags(inner, f"{prefix}{name}.")
-        for flag in (one for one in info.metadata if isinstance(one, Flag)):
-            flags[flag.name or f"--{name.replace('_', '-')}"] = FieldFlag(
-                field=prefix + name,
-                metavar=flag.metavar,
-                help=_help(info),
-                is_word=str in (inner, *get_args(inner)),
-            )
-    return flags
+def field_flags(section: type[Section]) -> dict[str, FieldFlag]:
+    return {
+        flag.name or f"--{field.rpartition('.')[2].replace('_', '-')}": FieldFlag(
+            field=field,
+            metavar=flag.metavar,
+            help=_help(info),
+            is_word=str in (info.annotation, *get_args(info.annotation)),
+        )
+        for field, info in known_fields(section).items()
+        for flag in info.metadata
+        if isinstance(flag, Flag)
+    }
 
 
 def _help(info: FieldInfo) -> str:
     """The field's own sentence, with its default where the sentence does not tell it."""
     text = " ".join((info.description or "").split()).rstrip(".").replace("`", "")
     default = info.default
-    known = default in (None, "auto", "") or not isinstance(default, (int, float, str))
-    if known:
+    if default in (None, "auto", "") or not isinstance(default, (int, float, str)):
         return text
     return f"{text} ({'off' if default is False else default})"
+
+
+FLAGS = field_flags(TASK.Plan)
 
 
 def add_plan_flags(parser: argparse.ArgumentParser) -> None:
     """Add `--config`, `--set` and all flags that name fields."""
     parser.add_argument("--config", metavar="FILE", help="a plan, or the name of one that ships")
     add_set(parser)
-    add_flags(parser, field_flags(find_task(TASK).Plan))
+    add_flags(parser, FLAGS)
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:
-    """Add `--set`."""
     parser.add_argument(
         "--set",
         action="append",
@@ -85,10 +81,8 @@ def add_set(parser: argparse.ArgumentParser) -> None:
 
 
 def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
-    """Add some of the flags that name fields."""
-    flags = field_flags(find_task(TASK).Plan)
     for name in names:
-        flag = flags[name]
+        flag = FLAGS[name]
         if flag.metavar is None:
             parser.add_argument(name, action="store_const", const="true", help=flag.help)
         else:
@@ -100,29 +94,22 @@ def resume_flags() -> list[str]:
     places = ("resources", "tracking")
     return [
         name
-        for name, flag in field_flags(find_task(TASK).Plan).items()
+        for name, flag in FLAGS.items()
         if flag.field in FREE_FIELDS or flag.field.partition(".")[0] in places
     ]
 
 
 def plan_of(arguments: argparse.Namespace) -> Plan:
-    """The plan that parsed flags ask for.
-
-    Raises:
-        PlanError: as `load_plan`, naming the flag.
-    """
+    """The plan that parsed flags ask for; a PlanError names the flag."""
     given = overrides_of(arguments)
     return load_plan(arguments.config, [*arguments.set, *given], names=given)
 
 
 def change_plan(plan: Plan, arguments: argparse.Namespace) -> Plan:
-    """A recorded plan with flags of this start.
+    """A recorded plan with flags of this start; a PlanError names the flag.
 
     A time budget, `--fail-fast` and `--quiet` count for one start only. `--num-samples +20` and
     `--final-seeds +5` mean so many more than recorded.
-
-    Raises:
-        PlanError: as `load_plan`, naming the flag.
     """
     raw = plan.model_dump(mode="json")
     raw["search"].update(time_budget=None, fail_fast=False)
@@ -140,7 +127,7 @@ def change_plan(plan: Plan, arguments: argparse.Namespace) -> Plan:
 def overrides_of(arguments: argparse.Namespace) -> dict[str, str]:
     """Overrides of the flags that were given, each with the flag as its user wrote it."""
     given = {}
-    for name, flag in field_flags(find_task(TASK).Plan).items():
+    for name, flag in FLAGS.items():
         text = getattr(arguments, name.removeprefix("--").replace("-", "_"), None)
         if text is not None:
             value = json.dumps(text, ensure_ascii=False) if flag.is_word else text

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cifar_tune.errors import counted
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import trials_per_gpu
 from cifar_tune.plan.preflight import Forecast
-from cifar_tune.plan.rungs import rung_table
+from cifar_tune.plan.rungs import expected_epochs, rung_epochs, rung_table
 from cifar_tune.plan.task import Exports, task_of
 
 KEPT_CHECKPOINTS = 3  # newest, the one before, the best: of each trial that runs
@@ -18,30 +19,26 @@ def describe(forecast: Forecast, data: Sequence[str], folder: Path, *, disk: boo
     """The forecast as lines for people.
 
     Args:
-        forecast: of the plan.
         data: what was understood of it, then sentences that a user should know.
-        folder: of the results.
         disk: with the need for checkpoints, which takes seconds.
     """
     plan, given = forecast.plan, forecast.share
+    trials, epochs = plan.search.num_samples, plan.train.max_epochs
     lines = [
-        f"search      {plan.search.searcher} with {plan.search.scheduler}, {forecast.trials} trials"
-        f" of at most {plan.train.max_epochs} epochs, by {plan.search.metric}",
+        f"search      {plan.search.searcher} with {plan.search.scheduler}, {trials} trials of at"
+        f" most {epochs} epochs, by {plan.search.metric}",
         f"over        {', '.join(plan.search.space)}",
-        f"at once     {_counted(given.slots, 'trial')}, each {_counted(given.cpus, 'CPU')}"
+        f"at once     {counted(given.slots, 'trial')}, each {counted(given.cpus, 'CPU')}"
         + (f" and {given.gpus:g} GPU{'s' if given.gpus > 1 else ''}" if given.gpus else "")
         + (f" in {given.workers} workers" if given.workers > 1 else "")
         + f", precision {plan.train.precision}"
         + (", channels_last" if plan.train.channels_last else ""),
         *_sharing(forecast),
         *(f"data        {sentence}" for sentence in data[:1]),
+        *rung_table(plan, trials),
     ]
-    if forecast.rungs:
-        lines += rung_table(plan, forecast.trials)
-    lines.append(
-        f"epochs      at most {forecast.most_epochs}"
-        + (f", about {forecast.expected_epochs} if halving is ideal" if forecast.rungs else "")
-    )
+    halving = f", about {expected_epochs(plan, trials)} if halving is ideal"
+    lines.append(f"epochs      at most {trials * epochs}{halving if rung_epochs(plan) else ''}")
     lines.append(f"finals      {_finals(plan)}")
     need = _checkpoint_need(forecast) if disk else None
     if need is not None:
@@ -64,16 +61,15 @@ def _sharing(forecast: Forecast) -> list[str]:
 
 
 def _finals(plan: Plan) -> str:
-    """What comes after the search, in a line."""
     finals, epochs = plan.finals, plan.train.max_epochs
     if not finals.seeds:
         return "none; the winner is scored on the test split once"
-    last = f"{_counted(finals.seeds, 'seed')} of the best on all training data"
+    last = f"{counted(finals.seeds, 'seed')} of the best on all training data"
     if not compares(plan):
         return f"{last}, {finals.seeds * epochs} epochs"
     trainings = (finals.candidates + 1) * finals.seeds
     return (
-        f"the best {finals.candidates} with {_counted(finals.seeds, 'fresh seed')} each, then"
+        f"the best {finals.candidates} with {counted(finals.seeds, 'fresh seed')} each, then"
         f" {last}: at most {trainings * epochs} epochs more"
     )
 
@@ -83,15 +79,12 @@ def compares(plan: Plan) -> bool:
     return plan.finals.candidates > 1 and task_of(plan).holds_out(plan)
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def _checkpoint_need(forecast: Forecast) -> str | None:
     task = task_of(forecast.plan)
     if not isinstance(task, Exports):
         return None
     size = task.checkpoint_bytes(forecast.plan)
     # Each running trial keeps a few, each completed one its newest, and the winner lies in best/.
-    kept = forecast.share.slots * KEPT_CHECKPOINTS + forecast.trials + 1
+    trials = forecast.plan.search.num_samples
+    kept = forecast.share.slots * KEPT_CHECKPOINTS + trials + 1
     return f"at most {kept} checkpoints of {size / 1e6:.1f} MB, {kept * size / 1e9:.2f} GB"

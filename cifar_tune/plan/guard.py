@@ -18,10 +18,9 @@ from socket import gethostname
 from types import FrameType
 from typing import Any, NoReturn
 
-from cifar_tune.errors import CifarTuneError
+from cifar_tune.errors import MOST_TOLD, CifarTuneError, one_line
 from cifar_tune.process import STOPPING, current_directory
 
-MOST_TOLD = 500  # characters of an error's own message
 PLACES = ("stdlib", "platstdlib", "purelib", "platlib")
 LIBRARIES = tuple(os.path.join(sysconfig.get_path(name), "") for name in PLACES)
 OURS = os.path.join(Path(__file__).parent.parent, "")
@@ -30,16 +29,11 @@ _exit = os._exit
 
 
 class LeavingError(CifarTuneError):
-    """Code of the user's own would have ended the process, or the thread, that called it."""
-
-    def __init__(self, told: str) -> None:
-        """`told`: what it did, and where."""
-        super().__init__(told)
-        self.told = told
+    """Code of the user's own would have ended its caller; the argument: what it did, and where."""
 
     def __str__(self) -> str:
         """The message, for one who does not know whose code it is."""
-        return f"code of your own {self.told}"
+        return f"code of your own {self.args[0]}"
 
 
 @contextmanager
@@ -127,18 +121,15 @@ def _end_if_forked(process: int, error: BaseException | None = None) -> None:
 def _noted() -> Iterator[list[int]]:
     """The signals that come meanwhile and have a handler; they get there all the same."""
     came: list[int] = []
-    before: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.getsignal(number) for number in STOPPING}
-    for number, handler in before.items():
-        if callable(handler):
-            signal.signal(number, partial(_note, came, handler))
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
+    main_thread = threading.current_thread() is threading.main_thread()
+    with contextlib.ExitStack() as afterwards:
+        for number in STOPPING if main_thread else ():
+            handler = signal.getsignal(number)
             if handler is not None:  # one that C set can't be set again
-                signal.signal(number, handler)
+                afterwards.callback(signal.signal, number, handler)
+            if callable(handler):
+                signal.signal(number, partial(_note, came, handler))
+        yield came
 
 
 def _note(
@@ -152,14 +143,14 @@ def _note(
 def told(error: BaseException) -> str:
     """What code of the user's own did, in one line, with the place in its file."""
     if isinstance(error, LeavingError):
-        return error.told
+        return str(error.args[0])
     found = place_of(error)
     place = f" at {found}" if found else ""
     if isinstance(error, SystemExit):
         name = "os._exit" if isinstance(error, _ExitError) else "sys.exit"
         given = "" if error.code is None else repr(error.code)[:MOST_TOLD]
         return f"called {name}({given}){place}{_why(error)}; it must return, or raise an error"
-    message = " ".join(str(error).split())[:MOST_TOLD]
+    message = one_line(error)
     return f"raised {type(error).__name__}{': ' * bool(message)}{message}{place}"
 
 

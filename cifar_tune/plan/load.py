@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from cifar_tune.errors import PlanError
 from cifar_tune.files import as_path
 from cifar_tune.plan.config import Plan
-from cifar_tune.plan.mistakes import Place, explain, hint
+from cifar_tune.plan.mistakes import explain
+from cifar_tune.plan.own_code import nearest
 from cifar_tune.plan.points import check_point
 from cifar_tune.plan.section import known_fields
 from cifar_tune.plan.space import SpaceError
@@ -46,15 +47,14 @@ def load_plan(
     Raises:
         PlanError: with file and line or flag, the value, the rule, and the remedy.
     """
-    where, lines = "plan", Lines()
-    raw: dict[str, Any] = {}
-    if config is not None:
-        path = find_config(config)
-        where, (loaded, lines) = str(path), read_yaml(path)
-        raw = {} if loaded is None else loaded
-        if not isinstance(raw, dict):
-            raise PlanError(f"{where}: holds {type(raw).__name__}; a plan is `key: value` lines")
-    return _overridden(raw, where, lines, overrides, names or {})
+    if config is None:
+        return plan_from({}, "plan", overrides, names=names)
+    path = find_config(config)
+    loaded, lines = read_yaml(path)
+    raw = {} if loaded is None else loaded
+    if not isinstance(raw, dict):
+        raise PlanError(f"{path}: holds {type(raw).__name__}; a plan is `key: value` lines")
+    return _overridden(raw, _Origins(str(path), lines), overrides, names or {})
 
 
 def plan_from(
@@ -65,51 +65,66 @@ def plan_from(
     names: Mapping[str, str] | None = None,
 ) -> Plan:
     """A plan from plain values that a program wrote, such as the journal's; else as `load_plan`."""
-    return _overridden(dict(raw), where, {}, overrides, names or {})
+    return _overridden(dict(raw), _Origins(where, {}), overrides, names or {})
+
+
+@dataclass(frozen=True)
+class _Origins:
+    """Where each field was given: the flag that did last, or the file and line, or the file."""
+
+    where: str
+    lines: Lines
+    flags: dict[str, str] = field(default_factory=dict)
+
+    def __call__(self, path: tuple[int | str, ...]) -> str:
+        for length in range(len(path), 0, -1):
+            name = ".".join(str(part) for part in path[:length])
+            if name in self.flags:
+                return self.flags[name]
+            if path[:length] in self.lines:
+                return f"{self.where}:{self.lines[path[:length]]}"
+        return self.where
 
 
 def _overridden(
-    raw: dict[str, Any],
-    where: str,
-    lines: Lines,
-    overrides: Iterable[str],
-    names: Mapping[str, str],
+    raw: dict[str, Any], place: _Origins, overrides: Iterable[str], names: Mapping[str, str]
 ) -> Plan:
     given = [(one, names.get(one, f"--set {one}")) for one in overrides]
-    kind = _kind_of(raw, where, lines, given)
-    origins: dict[str, str] = {}
+    kind = _kind_of(raw, place, given)
     for override, flag in given:
         key = _override(raw, override, flag, kind)
-        origins[key] = flag
-        if key in _space(raw, kind) and SPACE + key not in origins:
+        place.flags[key] = flag
+        if key in _space(raw, kind) and SPACE + key not in place.flags:
             # Who gives a field a value does not want it searched; the plan's lines list the rest.
             _override(raw, f"{SPACE}{key}=null", flag, kind)
-    return _validate(raw, kind, partial(_place, where=where, lines=lines, origins=origins))
+    try:
+        plan = kind.model_validate(raw)
+        _check_space(plan)
+    except ValidationError as error:
+        raise PlanError(explain(error, kind, place)) from None
+    except SpaceError as error:
+        raise PlanError(f"{place(('search', 'space', error.field))}: {error}") from None
+    _check_points(plan, place)
+    return plan
 
 
-def _kind_of(
-    raw: Mapping[str, Any], where: str, lines: Lines, given: Iterable[tuple[str, str]]
-) -> type[Plan]:
+def _kind_of(raw: dict[str, Any], place: _Origins, given: Iterable[tuple[str, str]]) -> type[Plan]:
     """The class of the plan, by the task that it names: what else it may say depends on that."""
-    name, place = raw.get(TASK, Plan.model_fields[TASK].default), _place((TASK,), where, lines, {})
     for override, flag in given:
         key, _, text = override.partition("=")
         if key == TASK:
-            name, place = parse_yaml(text, flag)[0], flag
+            raw[TASK], place.flags[TASK] = parse_yaml(text, flag)[0], flag
+    name = raw.get(TASK, Plan.model_fields[TASK].default)
     if not isinstance(name, str):
-        raise PlanError(f"{place}: task is {name!r}; give the name of a task")
+        raise PlanError(f"{place((TASK,))}: task is {name!r}; give the name of a task")
     try:
         return find_task(name).Plan
     except PlanError as error:
-        raise PlanError(f"{place}: {error}") from None
+        raise PlanError(f"{place((TASK,))}: {error}") from None
 
 
 def find_config(name: str | Path) -> Path:
-    """The file of a config: the path itself, or a config of the package by its bare name.
-
-    Raises:
-        PlanError: neither exists.
-    """
+    """The file of a config, by its path or by its bare name in the package; else a PlanError."""
     path = as_path(name)
     try:
         if path.is_file():
@@ -120,7 +135,7 @@ def find_config(name: str | Path) -> Path:
     if str(name) in shipped:
         return shipped[str(name)]
     known = f"; configs that ship with the package: {', '.join(shipped)}" if shipped else ""
-    raise PlanError(f"--config {name}: there is no such file{hint(str(name), shipped)}{known}")
+    raise PlanError(f"--config {name}: there is no such file{nearest(str(name), shipped)}{known}")
 
 
 def config_folder() -> Path:
@@ -155,7 +170,7 @@ def _override(raw: dict[str, Any], override: str, where: str, kind: type[Plan]) 
     elif key in known_fields(kind):
         *sections, last = key.split(".")
     else:
-        near = hint(key, known_fields(kind))
+        near = nearest(key, known_fields(kind))
         raise PlanError(f"{where}: {key} is not a field of the plan{near}")
     target: Any = raw
     for section in sections:
@@ -169,32 +184,6 @@ def _override(raw: dict[str, Any], override: str, where: str, kind: type[Plan]) 
     return key
 
 
-def _validate(raw: Mapping[str, Any], kind: type[Plan], place: Place) -> Plan:
-    try:
-        plan = kind.model_validate(raw)
-    except ValidationError as error:
-        raise PlanError(explain(error, kind, place)) from None
-    try:
-        _check_space(plan)
-    except SpaceError as error:
-        raise PlanError(f"{place(('search', 'space', error.field))}: {error}") from None
-    _check_points(plan, place)
-    return plan
-
-
-def _place(
-    path: tuple[int | str, ...], where: str, lines: Lines, origins: Mapping[str, str]
-) -> str:
-    """Where a field was given: the flag that did last, or the file and line, or the file."""
-    for length in range(len(path), 0, -1):
-        name = ".".join(str(part) for part in path[:length])
-        if name in origins:
-            return origins[name]
-        if path[:length] in lines:
-            return f"{where}:{lines[path[:length]]}"
-    return where
-
-
 def _check_space(plan: Plan) -> None:
     """Every searched field exists, may be searched, and takes every value that can be drawn."""
     task, known = task_of(plan), known_fields(type(plan))
@@ -205,10 +194,10 @@ def _check_space(plan: Plan) -> None:
     ]
     if not plan.search.space:
         raise SpaceError("", "is empty; give at least one field to search")
-    for field in plan.search.space:
-        if field not in searchable:
-            fault = "can't be searched" if field in known else "is not a field of a run"
-            raise SpaceError(field, fault + hint(field, searchable))
+    for name in plan.search.space:
+        if name not in searchable:
+            fault = "can't be searched" if name in known else "is not a field of a run"
+            raise SpaceError(name, fault + nearest(name, searchable))
     for dimension in plan.search.parsed_space:
         for value in dimension.values or dimension.ends:
             try:
@@ -218,7 +207,7 @@ def _check_space(plan: Plan) -> None:
                 raise SpaceError(dimension.field, f"can give {value!r}; {rule}") from None
 
 
-def _check_points(plan: Plan, place: Place) -> None:
+def _check_points(plan: Plan, place: _Origins) -> None:
     """Known good points lie in the space; a folder is read later, when the search starts."""
     points, path = plan.search.start_from, ("search", "start_from")
     if not isinstance(points, list):

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from cifar_tune.errors import PlanError, ResourceError
+from cifar_tune.errors import PlanError, ResourceError, counted
 from cifar_tune.plan.config import ResourcesConfig, TrainConfig
 
 Train = TypeVar("Train", bound=TrainConfig)
@@ -27,38 +27,23 @@ class Machine:
     """
 
     cpus: int
-    gpus: int
-    gpu_name: str | None
     cpu_name: str
     cpu_bf16: bool
-    gpu_bf16: bool
+    gpus: int = 0
+    gpu_name: str | None = None
+    gpu_bf16: bool = False
     gpu_bytes: int = 0
 
 
 def read_machine() -> Machine:
     """Read the machine. Torch is imported only where a GPU's device file exists."""
-    gpus, gpu_name, gpu_bf16, gpu_bytes = _gpus()
-    flags, cpu_name = _cpu_flags()
-    return Machine(
-        cpus=_usable_cpus(),
-        gpus=gpus,
-        gpu_name=gpu_name,
-        cpu_name=cpu_name,
-        cpu_bf16=bool(flags & FAST_BF16_FLAGS),
-        gpu_bf16=gpu_bf16,
-        gpu_bytes=gpu_bytes,
-    )
+    name, flags = _cpu()
+    bf16 = bool(flags & FAST_BF16_FLAGS)
+    return Machine(cpus=_usable_cpus(), cpu_name=name, cpu_bf16=bf16, **_gpus())
 
 
 def settle(train: Train, machine: Machine, *, cpus: int, gpu: bool) -> Train:
-    """Replace every `auto` by what this machine's flags say, so that a run can be repeated.
-
-    Args:
-        train: the section to settle.
-        machine: where it will run.
-        cpus: CPUs of one training.
-        gpu: whether it trains on a GPU.
-    """
+    """Replace every `auto` by what the machine's flags say, so that a training can be repeated."""
     precision = train.precision
     if precision == "auto":
         precision = "bf16" if (machine.gpu_bf16 if gpu else machine.cpu_bf16) else "32"
@@ -80,11 +65,7 @@ def least(nodes: Sequence[Machine]) -> Machine:
 
 
 def check_compiler(*, gpu: bool) -> None:
-    """Check that torch.compile finds the compiler that it calls, by its own rules.
-
-    Raises:
-        PlanError: it is not there.
-    """
+    """A PlanError unless torch.compile finds the compiler that it calls, by its own rules."""
     # For a CPU torch calls one for C++; for a GPU Triton compiles, and its launcher is in C.
     variable, names = ("CC", ("gcc", "clang")) if gpu else ("CXX", ("g++",))
     if not gpu and sys.platform == "darwin":
@@ -119,35 +100,33 @@ def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     return max(1, int(quota) // int(period))
 
 
-def _cpu_flags() -> tuple[set[str], str]:
-    flags: set[str] = set()
-    name = platform.processor() or platform.machine()
+def _cpu() -> tuple[str, set[str]]:
+    """Name and flags of the CPU, as Linux tells them of its last core."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return flags, name
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip() in ("flags", "Features"):
-            flags = set(value.split())
-        if key.strip() == "model name":
-            name = value.strip()
-    return flags, name
+        lines = []
+    pairs = (line.partition(":") for line in lines)
+    told = {key.strip(): value.strip() for key, _, value in pairs}
+    name = told.get("model name") or platform.processor() or platform.machine()
+    return name, set((told.get("flags") or told.get("Features", "")).split())
 
 
-def _gpus() -> tuple[int, str | None, bool, int]:
-    devices = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dxg")]
-    if not devices:
-        return 0, None, False, 0
+def _gpus() -> dict[str, Any]:
+    """What a `Machine` has of GPUs; nothing where there is none."""
+    if not [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dxg")]:
+        return {}
     import torch
 
-    count = torch.cuda.device_count()
-    if not count:
-        return 0, None, False, 0
-    # Compute capability 8.0 (A100) is the first with bfloat16 in its tensor cores.
-    capability = torch.cuda.get_device_capability(0)
-    memory = torch.cuda.get_device_properties(0).total_memory
-    return count, torch.cuda.get_device_name(0), capability >= (8, 0), memory
+    if not torch.cuda.device_count():
+        return {}
+    return {
+        "gpus": torch.cuda.device_count(),
+        "gpu_name": torch.cuda.get_device_name(0),
+        # Compute capability 8.0 (A100) is the first with bfloat16 in its tensor cores.
+        "gpu_bf16": torch.cuda.get_device_capability(0) >= (8, 0),
+        "gpu_bytes": torch.cuda.get_device_properties(0).total_memory,
+    }
 
 
 HERE, CLUSTER = "this machine", "the cluster"
@@ -168,12 +147,9 @@ class Share:
 
 
 def share_on(config: ResourcesConfig, nodes: Sequence[Machine], where: str = HERE) -> Share:
-    """Divide nodes among trials.
+    """Divide nodes, on which trials can run, among them; one trial never spans two.
 
-    Args:
-        config: what is asked for.
-        nodes: the machines on which trials can run; one trial never spans two.
-        where: what to call them in errors.
+    `where` is what the nodes are called in errors.
 
     Raises:
         ResourceError: a request that can never be met, with what there is and what to pass.
@@ -182,14 +158,22 @@ def share_on(config: ResourcesConfig, nodes: Sequence[Machine], where: str = HER
     gpus = _gpus_per_trial(config, most_gpus, where)
     workers = _workers_per_trial(config, gpus)
     cpus = _cpus_per_trial(config, nodes, gpus, workers, where)
-    share = Share(cpus=cpus, gpus=gpus, slots=0, workers=workers, notes=_notes(gpus))
+    share = Share(cpus=cpus, gpus=gpus, slots=0, workers=workers)
     slots = slots_on(config, nodes, share)
     if not slots:
+        of = f" of {workers} workers" if workers > 1 else ""
         raise ResourceError(
-            f"{where} has no node with {cpus} CPUs and {gpus:g} GPUs for a trial{_of(workers)};"
-            " pass less with --cpus-per-trial, --gpus-per-trial or --workers-per-trial"
+            f"{where} has no node with {cpus} CPUs and {gpus:g} GPUs for a trial{of}; pass"
+            " less with --cpus-per-trial, --gpus-per-trial or --workers-per-trial"
         )
-    return replace(share, slots=slots)
+    idle = 1 - gpus * trials_per_gpu(gpus) if 0 < gpus < 1 else 0.0
+    if idle <= 0.02:  # 0.333 is meant as a third
+        return replace(share, slots=slots)
+    note = (
+        f"--gpus-per-trial {gpus:g}: {trials_per_gpu(gpus)} trials share a GPU and {idle:.0%} of it"
+        " stays idle; a share of 1/2, 1/3 or 1/4 leaves none"
+    )
+    return replace(share, slots=slots, notes=(note,))
 
 
 def slots_on(config: ResourcesConfig, nodes: Sequence[Machine], share: Share) -> int:
@@ -215,8 +199,8 @@ def _gpus_per_trial(config: ResourcesConfig, available: int, where: str) -> floa
     if wanted > available:
         instead = "--gpus-per-trial 0" if not available else f"--gpus-per-trial {available} or less"
         raise ResourceError(
-            f"--gpus-per-trial is {wanted:g}, and {where} has {available} GPU"
-            f"{'' if available == 1 else 's'}; pass {instead}"
+            f"--gpus-per-trial is {wanted:g}, and {where} has {counted(available, 'GPU')}; pass"
+            f" {instead}"
         )
     return wanted
 
@@ -239,15 +223,14 @@ def _cpus_per_trial(
 ) -> int:
     """CPUs of a trial; whole ones for each of its workers."""
     wanted, available = config.cpus_per_trial, max(node.cpus for node in nodes)
-    if wanted == "auto" and not gpus and workers > available:
-        raise ResourceError(
-            f"--workers-per-trial is {workers}, each with a CPU of one node, and {where} has"
-            f" {available} CPU{'' if available == 1 else 's'}; pass --workers-per-trial {available}"
-            " or less"
-        )
+    if wanted == "auto" and not gpus:
+        if workers > available:
+            raise ResourceError(
+                f"--workers-per-trial is {workers}, each with a CPU of one node, and {where} has"
+                f" {counted(available, 'CPU')}; pass --workers-per-trial {available} or less"
+            )
+        return workers
     if wanted == "auto":
-        if not gpus:
-            return workers
         # One process feeds each share of a GPU; more than 4 CPUs do not help the loader, which
         # works on the GPU.
         node = max(nodes, key=lambda node: node.gpus)
@@ -259,8 +242,8 @@ def _cpus_per_trial(
         )
     if wanted > available:
         raise ResourceError(
-            f"--cpus-per-trial is {wanted}, and {where} has {available} CPU"
-            f"{'' if available == 1 else 's'}; pass --cpus-per-trial {available} or less"
+            f"--cpus-per-trial is {wanted}, and {where} has {counted(available, 'CPU')}; pass"
+            f" --cpus-per-trial {available} or less"
         )
     return wanted
 
@@ -272,20 +255,6 @@ def _slots_on(node: Machine, cpus: int, gpus: float) -> int:
     return min(by_cpu, int(node.gpus // gpus) if gpus > 1 else node.gpus * trials_per_gpu(gpus))
 
 
-def _of(workers: int) -> str:
-    return f" of {workers} workers" if workers > 1 else ""
-
-
 def trials_per_gpu(gpus: float) -> int:
     """Trials that share one GPU; exact, since 1 / 0.1 in floats may round down."""
     return max(1, int(1 / Fraction(str(gpus)))) if gpus <= 1 else 1
-
-
-def _notes(gpus: float) -> tuple[str, ...]:
-    left = 1 - gpus * trials_per_gpu(gpus) if 0 < gpus < 1 else 0.0
-    if left > 0.02:  # 0.333 is meant as a third
-        return (
-            f"--gpus-per-trial {gpus:g}: {trials_per_gpu(gpus)} trials share a GPU and {left:.0%}"
-            " of it stays idle; a share of 1/2, 1/3 or 1/4 leaves none",
-        )
-    return ()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from cifar_tune.plan.compatibility import own_searcher
+from cifar_tune.plan.own_code import nearest
 from cifar_tune.plan.section import Section, known_fields
 
 Path = tuple[int | str, ...]
@@ -52,48 +52,27 @@ def _field_path(location: Path, kind: type[Section]) -> Path:
     """`location` without the names of union members that pydantic appends."""
     if location[:2] == ("search", "space"):
         return location[:3]
-    depth, section = 0, kind
-    while depth < len(location):
-        info = section.model_fields.get(str(location[depth]))
-        depth += 1
-        if info is None or not (isinstance(info.annotation, type) and _is_section(info.annotation)):
-            break
-        section = info.annotation
-    return location[:depth]
-
-
-def _is_section(annotation: type) -> bool:
-    return issubclass(annotation, Section)
+    fields = known_fields(kind)
+    outer = (location[:length] for length in range(1, len(location)))
+    return next((path for path in outer if ".".join(map(str, path)) in fields), location)
 
 
 def _explain(item: Mapping[str, Any], kind: type[Section], place: Place) -> str:
     path = item["loc"]
     name = ".".join(str(part) for part in path)
     if item["type"] == "extra_forbidden":
-        near = hint(name, known_fields(kind))
+        near = nearest(name, known_fields(kind))
         return f"{place(path)}: {name} is not a field of the plan{near}"
     rule = str(item["msg"]).replace("Input should be", "it must be").removeprefix("Value error, ")
     rule = rule[0].lower() + rule[1:]
     verb = "" if rule.startswith("is ") else f"is {item['input']!r}; "
     given = str(item["input"])
     meant = own_searcher(given).meant() if path == ("search", "searcher") else ""
-    return f"{place(path)}: {name} {verb}{rule}{meant or hint(given, _literals(path, kind))}"
+    return f"{place(path)}: {name} {verb}{rule}{meant or nearest(given, _literals(name, kind))}"
 
 
-def _literals(path: Path, kind: type[Section]) -> list[str]:
-    """The words that the field at `path` takes, if it takes words."""
-    annotation: Any = kind
-    for part in path:
-        fields = getattr(annotation, "model_fields", {})
-        annotation = fields[part].annotation if part in fields else None
-    members = [annotation, *get_args(annotation)]
-    return [value for member in members for value in get_args(member) if isinstance(value, str)]
-
-
-def hint(word: str, known: Iterable[str]) -> str:
-    """The nearest known name; for a dotted name also one that differs only in its section."""
-    names = list(known)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    last = word.rpartition(".")[2]
-    near = near or [name for name in names if name.rpartition(".")[2] == last][:1]
-    return f"; did you mean {near[0]}?" if near else ""
+def _literals(name: str, kind: type[Section]) -> list[str]:
+    """The words that a field takes, if it takes words."""
+    info = known_fields(kind).get(name)
+    members = [] if info is None else [info.annotation, *get_args(info.annotation)]
+    return [word for member in members for word in get_args(member) if isinstance(word, str)]

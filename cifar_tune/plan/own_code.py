@@ -37,12 +37,9 @@ class OwnCode:
     parameters: tuple[str, ...]
 
     def check_module(self) -> None:
-        """Refuse a name whose module can't be found, without importing the module.
+        """A PlanError if the module of this name can't be found; it is not imported.
 
         This runs `package/__init__.py`, as Python must to look inside a package, and no more.
-
-        Raises:
-            PlanError: no such module.
         """
         module_name, _ = self._split()
         with self._importing(module_name):
@@ -51,12 +48,15 @@ class OwnCode:
             raise self._not_importable(module_name, "")
 
     def load(self) -> Callable[..., Any]:
-        """Import the module and take the attribute, which must be called with the parameters.
-
-        Raises:
-            PlanError: no such module or attribute, or nothing that is called like this.
-        """
-        attribute, call = self._attribute(), f"{self.function}({', '.join(self.parameters)})"
+        """Import what the name says; a PlanError if that is not called with the parameters."""
+        module_name, name = self._split()
+        with self._importing(module_name):
+            module = importlib.import_module(module_name)
+            attribute = getattr(module, name, self)  # a module's __getattr__ is the user's too
+        if attribute is self:
+            public = [word for word in vars(module) if not word.startswith("_")]
+            raise self.error(f"; {module_name} has no {name}{nearest(name, public)}")
+        call = f"{self.function}({', '.join(self.parameters)})"
         if not callable(attribute):
             raise self.error(
                 f", which is {type(attribute).__name__}; it must be a function or a class that is"
@@ -74,7 +74,7 @@ class OwnCode:
 
     @contextmanager
     def guarded(self, doing: str, *passing: type[Exception]) -> Iterator[None]:
-        """Run code of this name; what it raises, or how it tries to leave, is told in one line.
+        """Run code of this name; what it raises, or how it tries to leave, is told as a PlanError.
 
         Our surroundings are as before afterwards; what it prints goes to standard error, for ours
         may be read by a program.
@@ -82,32 +82,18 @@ class OwnCode:
         Args:
             doing: what it does, as `building it`.
             passing: errors that are raised as they are; ours always are.
-
-        Raises:
-            PlanError: with file and line.
         """
         try:
             with redirect_stdout(sys.stderr), guarded(self.name.partition(":")[0]):
                 yield
         except Exception as error:  # the user's code may raise anything
-            if isinstance(error, (CifarTuneError, *passing)) and not isinstance(
-                error, LeavingError
-            ):
+            ours = isinstance(error, (CifarTuneError, *passing))
+            if ours and not isinstance(error, LeavingError):
                 raise
             raise self.error(f"; {doing} {told(error)}") from error
 
     def error(self, fault: str) -> PlanError:
-        """An error that begins with the field and its value."""
         return PlanError(f"{self.field} is {self.name!r}{fault}")
-
-    def _attribute(self) -> Any:
-        module_name, name = self._split()
-        with self._importing(module_name):
-            module = importlib.import_module(module_name)
-            if hasattr(module, name):
-                return getattr(module, name)
-        public = [word for word in vars(module) if not word.startswith("_")]
-        raise self.error(f"; {module_name} has no {name}{nearest(name, public)}")
 
     @contextmanager
     def _importing(self, module_name: str) -> Iterator[None]:
@@ -138,7 +124,8 @@ class OwnCode:
         if not all(part.isidentifier() for part in dotted.split(".")):
             return ""
         above, _, last = dotted.rpartition(".")
-        if not attribute and not above and not _lies_here(dotted):
+        lies_here = isfile(f"{dotted}.py") or isfile(join(dotted, "__init__.py"))
+        if not attribute and not above and not lies_here:
             return ""  # a word that may mean anything
         if not attribute and above and not _is_module(dotted) and _is_module(above):
             dotted, attribute = above, last
@@ -149,10 +136,6 @@ class OwnCode:
             f"; there is no module {module_name} that can be imported{reason}: start the command"
             f" where it lies (now {current_directory()}), or install it"
         )
-
-
-def _lies_here(name: str) -> bool:
-    return isfile(f"{name}.py") or isfile(join(name, "__init__.py"))
 
 
 def _is_module(name: str) -> bool:
@@ -179,6 +162,11 @@ def current_directory_importable() -> Iterator[None]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint at the known word that is most like this one, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    """A hint at the known word that is most like this one, or nothing.
+
+    For a dotted name that is like no other, one that differs only in its section.
+    """
+    names, last = list(known), word.rpartition(".")[2]
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    near = near or [name for name in names if name.rpartition(".")[2] == last]
     return f"; did you mean {near[0]}?" if near else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -17,26 +18,18 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """As the base class; no word is left over.
-
-        Raises:
-            PlanError: a flag that is not there, or anything else that can't be read.
-        """
+        """As the base class, but no word is left over: a PlanError names what can't be read."""
         args = sys.argv[1:] if args is None else args
-        for word in args:
-            if word == "--":
-                break
-            if word.startswith("--"):  # before it is said that another flag is missing
-                self._check_flag(word.partition("=")[0])
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        for word in itertools.takewhile(lambda word: word != "--", args):
+            flag = word.partition("=")[0]
+            # Before it is said that another flag is missing.
+            if flag.startswith("--") and not any(name.startswith(flag) for name in known):
+                raise PlanError(f"{flag} is not a flag of {self.prog}{nearest(flag, known)}")
         read, left = super().parse_known_args(args, namespace)
         if left:
             self.error(f"{left[0]!r} is more than it takes")
         return read, left
-
-    def _check_flag(self, flag: str) -> None:
-        known = [name for name in self._option_string_actions if name.startswith("--")]
-        if not any(name.startswith(flag) for name in known):
-            raise PlanError(f"{flag} is not a flag of {self.prog}{nearest(flag, known)}")
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print with its usage."""

@@ -11,11 +11,7 @@ ROOM_BELOW = 256  # bytes of the longest path below a results folder, and some t
 
 
 def check_depth(folder: str, setting: str) -> None:
-    """Check that the paths of all that a search makes below a folder are not too long.
-
-    Raises:
-        ResultsError: they are.
-    """
+    """A ResultsError if the paths of all that a search makes below a folder are too long."""
     most = os.pathconf(os.path.sep, "PC_PATH_MAX") - ROOM_BELOW
     size = len(os.fsencode(folder))
     if size > most:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -21,13 +21,8 @@ def draw_random(
     """Configuration `index` (from 0) of a random search: the same for ever, whatever ran before.
 
     Each field has a random stream of its own, so that adding a field leaves the others as they
-    were. `grid` dimensions are not drawn: the indices walk round their product.
-
-    Args:
-        space: the dimensions, parents before children.
-        seed: of the search.
-        index: of the configuration.
-        fixed: values that are given, as `check_point` lets them pass; the others are drawn.
+    were. `grid` dimensions are not drawn: the indices walk round their product. What is `fixed`,
+    as `check_point` lets it pass, is not drawn either.
     """
 
     def draw(dimension: Dimension) -> Value:
@@ -63,10 +58,9 @@ def _nth_cell(grid: Sequence[Dimension], index: int) -> dict[str, Value]:
 
 
 def grid_points(space: Space) -> list[dict[str, Value]]:
-    """All combinations of a space of listed values, in order, those equal under `when` once.
+    """All combinations of listed values, in order, those equal under `when` once.
 
-    Raises:
-        SpaceError: a dimension is a range, or there are more than `MAX_GRID_POINTS` points.
+    A SpaceError if a dimension is a range, or there are more than `MAX_GRID_POINTS`.
     """
     for dimension in space:
         if not dimension.values:
@@ -82,29 +76,21 @@ def grid_points(space: Space) -> list[dict[str, Value]]:
             f"makes a grid of {size:,} points; at most {MAX_GRID_POINTS:,} are listed: use"
             " --searcher random",
         )
-    return list(_distinct_cells(space))
-
-
-def _distinct_cells(space: Space) -> Iterator[dict[str, Value]]:
-    seen: set[tuple[tuple[str, Value], ...]] = set()
+    distinct: dict[tuple[tuple[str, Value], ...], dict[str, Value]] = {}
     for cell in itertools.product(*(dimension.values for dimension in space)):
-        config: dict[str, Value] = {}
+        point: dict[str, Value] = {}
         for dimension, value in zip(space, cell, strict=True):
-            if dimension.active(config):
-                config[dimension.field] = value
-        key = tuple(config.items())
-        if key not in seen:
-            seen.add(key)
-            yield config
+            if dimension.active(point):
+                point[dimension.field] = value
+        distinct.setdefault(tuple(point.items()), point)
+    return list(distinct.values())
 
 
 def count_points(space: Space) -> int | None:
-    """How many configurations a space has, those equal under `when` counted once.
+    """How many configurations a space has; none where a range of fractions makes it endless.
 
-    Exact, and none of them is listed: only values that conditions tell apart are looked at.
-
-    Returns:
-        The number, or none where a range of fractions makes it endless.
+    Those equal under `when` count once. None of them is listed: only values that conditions tell
+    apart are looked at.
     """
     if any(dimension.size is None for dimension in space):
         return None
@@ -131,12 +117,7 @@ def _count(space: Space, config: Mapping[str, Value]) -> int:
 
 
 def check_point(space: Space, point: Mapping[str, Any]) -> None:
-    """Check that a known good point, or a part of one, lies in a space.
-
-    Raises:
-        SpaceError: a field is not searched, a value can't be given, or a condition does not hold
-            or can't be decided.
-    """
+    """A SpaceError unless a known good point, or a part of one, lies in a space."""
     dimensions = {dimension.field: dimension for dimension in space}
     for field, value in point.items():
         if field not in dimensions:
@@ -151,23 +132,17 @@ def check_point(space: Space, point: Mapping[str, Any]) -> None:
                 " space so that it holds this value",
             )  # fmt: skip
         for name, allowed in dimension.when:
-            _check_decided(field, name, allowed, point)
-
-
-def _check_decided(
-    field: str, name: str, allowed: tuple[Value, ...], point: Mapping[str, Value]
-) -> None:
-    wanted = " or ".join(str(value) for value in allowed)
-    if name not in point:
-        raise SpaceError(
-            field, f"applies when {name} is {wanted}, and the point has no {name}; give it too:"
-            f" {name}: {allowed[0]}",
-        )  # fmt: skip
-    if point[name] not in allowed:
-        raise SpaceError(
-            field, f"applies when {name} is {wanted}, and the point has {name}: {point[name]};"
-            f" leave {field} out of the point",
-        )  # fmt: skip
+            wanted = " or ".join(map(str, allowed))
+            if name not in point:
+                raise SpaceError(
+                    field, f"applies when {name} is {wanted}, and the point has no {name}; give it"
+                    f" too: {name}: {allowed[0]}",
+                )  # fmt: skip
+            if point[name] not in allowed:
+                raise SpaceError(
+                    field, f"applies when {name} is {wanted}, and the point has {name}:"
+                    f" {point[name]}; leave {field} out of the point",
+                )  # fmt: skip
 
 
 def lies_in(space: Space, config: Mapping[str, Value]) -> bool:

@@ -22,36 +22,27 @@ from cifar_tune.plan.machine import (
 )
 from cifar_tune.plan.place import nearest_folder
 from cifar_tune.plan.points import count_points, grid_points, possible_values
-from cifar_tune.plan.rungs import expected_epochs, rung_epochs, rungs_below
+from cifar_tune.plan.rungs import rung_epochs, rungs_below
 from cifar_tune.plan.section import OWN_NAME
-from cifar_tune.plan.space import SpaceError
 from cifar_tune.plan.task import task_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """What a plan will do, as far as it can be known before the start."""
+    """A plan in which all is settled, and what is there to carry it out."""
 
     plan: Plan
     share: Share
-    trials: int
-    rungs: tuple[int, ...]
-    most_epochs: int
-    expected_epochs: int
     free_bytes: int
     gpu_bytes: int
     notes: tuple[str, ...]
 
 
 def check(plan: Plan, nodes: Sequence[Machine]) -> Forecast:
-    """Check a loaded plan against itself and the nodes, and settle what it leaves open.
+    """Check a loaded plan against itself and the nodes for trials; settle what it leaves open.
 
     Results folder and data have checks of their own (`session.folder`, `Task.find`); the order is
     plan, resources, results folder, data.
-
-    Args:
-        plan: as `load_plan` gives it.
-        nodes: the machines on which trials can run: this one, or those of a cluster.
 
     Raises:
         PlanError, ResourceError: with value, rule and remedy.
@@ -59,22 +50,18 @@ def check(plan: Plan, nodes: Sequence[Machine]) -> Forecast:
     notes = check_search(plan)
     given = share_on(plan.resources, nodes, HERE if plan.resources.address is None else CLUSTER)
     settled = _settled(plan, least(nodes), given)
-    _check_precision(settled)
-    _check_compile(settled)
+    if "16" in possible_values(settled, "train.precision") and not settled.on_gpu:
+        raise PlanError("train.precision is 16, which needs a GPU; give bf16, 32 or auto")
+    if True in possible_values(settled, "train.compile"):
+        check_compiler(gpu=settled.on_gpu)
     notes += task_of(plan).check(settled, workers=given.workers)
     if plan.train.sync_batchnorm and given.workers == 1:
         notes.append("train.sync_batchnorm changes nothing: each trial has one worker")
     if plan.tracking.watch and plan.tracking.wandb is None:
         notes.append("tracking.watch needs --wandb PROJECT: no gradients are recorded")
-    epochs, count = plan.train.max_epochs, number_of_trials(plan)
-    rungs = rung_epochs(plan)
     return Forecast(
         plan=settled,
         share=given,
-        trials=count,
-        rungs=rungs,
-        most_epochs=count * epochs,
-        expected_epochs=expected_epochs(plan, count),
         gpu_bytes=least(nodes).gpu_bytes,
         free_bytes=shutil.disk_usage(nearest_folder(Path(plan.out))).free,
         notes=(*notes, *given.notes),
@@ -111,18 +98,15 @@ def number_of_trials(plan: Plan) -> int:
 
 
 def check_search(plan: Plan) -> list[str]:
-    """Check what has nothing to do with resources; notes on it.
-
-    Raises:
-        PlanError: with value, rule and remedy.
-    """
+    """Check what has nothing to do with resources, else a PlanError; notes on it."""
     search, epochs = plan.search, plan.train.max_epochs
-    notes = check_pair(plan)
-    try:
-        count = number_of_trials(plan)
-    except SpaceError as error:
-        raise PlanError(str(error)) from None
-    check_number_of_points(plan, count)
+    notes, count = check_pair(plan), number_of_trials(plan)
+    given = search.start_from
+    if isinstance(given, list) and len(given) > count:
+        raise PlanError(
+            f"search.start_from has {len(given)} points, and there will be {count} trials; raise"
+            " --num-samples, or leave points out"
+        )
     if search.searcher == "grid":
         points = len(grid_points(search.parsed_space))
         notes.append(f"grid search: {count} of {points} grid points, in their order")
@@ -152,38 +136,10 @@ def has_own_code(plan: Plan) -> bool:
     return any(OWN_NAME.fullmatch(word) for word in own)
 
 
-def _check_precision(plan: Plan) -> None:
-    if "16" in possible_values(plan, "train.precision") and not plan.on_gpu:
-        raise PlanError("train.precision is 16, which needs a GPU; give bf16, 32 or auto")
-
-
-def _check_compile(plan: Plan) -> None:
-    if True in possible_values(plan, "train.compile"):
-        check_compiler(gpu=plan.on_gpu)
-
-
 def check_waiting(plan: Plan) -> None:
-    """Refuse to wait for what can't come.
-
-    Raises:
-        ResourceError: this machine's own CPUs and GPUs do not get more.
-    """
+    """A ResourceError without a cluster: a machine does not get more CPUs or GPUs."""
     if plan.resources.address is None:
         raise ResourceError(
             "--wait-for-resources waits until a cluster has room, and there is no --address; leave"
             " it out on a single machine"
-        )
-
-
-def check_number_of_points(plan: Plan, trials: int) -> None:
-    """Refuse a list of more points than there will be trials.
-
-    Raises:
-        PlanError: with both numbers.
-    """
-    given = plan.search.start_from
-    if isinstance(given, list) and len(given) > trials:
-        raise PlanError(
-            f"search.start_from has {len(given)} points, and there will be {trials} trials; raise"
-            " --num-samples, or leave points out"
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 from cifar_tune.plan.strict_yaml import dump
 
@@ -59,13 +60,13 @@ def dump_yaml(section: Section) -> str:
     return dump(section.model_dump(mode="json"))
 
 
-def known_fields(section: type[Section], prefix: str = "") -> list[str]:
-    """Dotted names of all fields that hold a value, in the order of the plan."""
-    names: list[str] = []
+def known_fields(section: type[Section], prefix: str = "") -> dict[str, FieldInfo]:
+    """All fields that hold a value, by their dotted names, in the order of the plan."""
+    fields: dict[str, FieldInfo] = {}
     for name, info in section.model_fields.items():
         inner = info.annotation
         if isinstance(inner, type) and issubclass(inner, Section):
-            names += known_fields(inner, f"{prefix}{name}.")
+            fields |= known_fields(inner, f"{prefix}{name}.")
         else:
-            names.append(prefix + name)
-    return names
+            fields[prefix + name] = info
+    return fields

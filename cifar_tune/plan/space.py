@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cifar_tune.errors import PlanError
 from cifar_tune.plan.own_code import nearest
 
 KINDS = ("choice", "grid", "uniform", "loguniform", "int", "logint", "pow2")
@@ -18,7 +19,7 @@ LARGEST = 1e15  # every whole number below it is a float too
 Value = bool | int | float | str | None
 
 
-class SpaceError(ValueError):
+class SpaceError(PlanError):
     """A search space entry breaks a rule; `field` is the entry's field name."""
 
     def __init__(self, field: str, message: str) -> None:
@@ -62,7 +63,6 @@ class Dimension:
         return min(max(value, float(low)), float(high))  # rounding may miss an end by one ulp
 
     def draw(self, rng: random.Random) -> Value:
-        """One value of this dimension."""
         return self.quantile(rng.random())
 
     def holds(self, value: object) -> bool:
@@ -91,11 +91,8 @@ class Dimension:
     @property
     def ends(self) -> tuple[Value, Value]:
         """Both ends of a range, as numbers of its kind."""
-        whole = self.kind in ("int", "logint")
-        low, high = (
-            (int(self.low), int(self.high)) if whole else (float(self.low), float(self.high))
-        )
-        return low, high
+        number = int if self.kind in ("int", "logint") else float
+        return number(self.low), number(self.high)
 
     def active(self, config: Mapping[str, Value]) -> bool:
         """Whether the conditions hold in `config`, which has the fields that `when` names."""
@@ -115,13 +112,12 @@ def _stands_for(value: object, listed: Value) -> bool:
 
 
 def parse_space(raw: Mapping[str, Any]) -> Space:
-    """Check a whole space; dimensions come back in an order in which conditions can be decided.
-
-    Raises:
-        SpaceError: with the entry's name, its value, the rule and a remedy.
-    """
+    """A checked space, else a SpaceError; what others have in their conditions comes first."""
     parsed = {field: _parse_dimension(field, entry) for field, entry in raw.items()}
-    return _ordered({name: _with_possible(item, parsed) for name, item in parsed.items()})
+    for field, dimension in parsed.items():
+        when = tuple((n, _possible(field, n, given, parsed)) for n, given in dimension.when)
+        parsed[field] = replace(dimension, when=when)
+    return _ordered(parsed)
 
 
 def _parse_dimension(field: str, entry: Any) -> Dimension:
@@ -205,17 +201,10 @@ def _parse_when(field: str, when: Any) -> tuple[tuple[str, tuple[Value, ...]], .
     )
 
 
-def _with_possible(dimension: Dimension, space: Mapping[str, Dimension]) -> Dimension:
-    """The dimension with those values in its conditions that the named fields can give."""
-    when = tuple(
-        (name, _possible(dimension.field, name, allowed, space)) for name, allowed in dimension.when
-    )
-    return replace(dimension, when=when)
-
-
 def _possible(
     field: str, name: str, allowed: tuple[Value, ...], space: Mapping[str, Dimension]
 ) -> tuple[Value, ...]:
+    """Those values of a condition that the named field can give."""
     if name not in space:
         raise SpaceError(field, f"has when: {name}, which is not searched; name a searched field")
     parent = space[name]

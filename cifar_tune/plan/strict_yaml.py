@@ -11,12 +11,11 @@ from typing import Any
 
 import yaml
 
-from cifar_tune.errors import PlanError
+from cifar_tune.errors import MOST_TOLD, PlanError, one_line
 
 MAX_BYTES = 1_000_000  # a plan is one page; a dump of a plan some kilobytes
 MAX_NODES = 20_000  # counted after aliases are expanded
 MAX_DEPTH = 20
-MAX_TOLD = 500  # characters of an error
 
 Path_ = tuple[str | int, ...]
 Lines = dict[Path_, int]
@@ -64,11 +63,7 @@ def dump(value: Any) -> str:
 
 
 def parse_yaml(text: str, where: str) -> tuple[Any, Lines]:
-    """Parse one YAML document.
-
-    Args:
-        text: the document.
-        where: what to call it in errors: a file's path, or a flag.
+    """Parse one YAML document, which errors call `where`: a file's path, or a flag.
 
     Returns:
         The value (dicts, lists, str, int, float, bool, None) and, for each path into it, the line
@@ -82,26 +77,18 @@ def parse_yaml(text: str, where: str) -> tuple[Any, Lines]:
     try:
         node = yaml.compose(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise PlanError(f"{where}: not valid YAML: {_one_line(error)}") from None
+        raise PlanError(f"{where}: not valid YAML: {one_line(error)}") from None
     reader = _Reader(where)
     return (None if node is None else reader.value(node, (), 0)), reader.lines
 
 
 def read_yaml(path: Path) -> tuple[Any, Lines]:
-    """`parse_yaml` of a file.
-
-    Raises:
-        PlanError: as `parse_yaml`, or the file can't be read.
-    """
+    """`parse_yaml` of a file, which a PlanError names also where it can't be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"{path}: can't be read: {error}") from None
     return parse_yaml(text, str(path))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:MAX_TOLD]
 
 
 class _Reader:
@@ -127,15 +114,12 @@ class _Reader:
             return [self.value(item, (*path, index), depth + 1) for index, item in items]
         if node.tag not in _PLAIN:
             raise PlanError(
-                f"{self.where}:{line}: tag {node.tag[:MAX_TOLD]}; plans hold plain values only"
+                f"{self.where}:{line}: tag {node.tag[:MOST_TOLD]}; plans hold plain values only"
             )
-        return self._scalar(node, line)
-
-    def _scalar(self, node: yaml.Node, line: int) -> Any:
         try:
             return self.constructor.construct_object(node)
         except (ValueError, yaml.YAMLError) as error:
-            raise PlanError(f"{self.where}:{line}: {_one_line(error)}") from None
+            raise PlanError(f"{self.where}:{line}: {one_line(error)}") from None
 
     def _mapping(self, node: yaml.MappingNode, path: Path_, depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}

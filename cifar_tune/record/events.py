@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from cifar_tune.errors import JournalError
 from cifar_tune.files import leads_out
@@ -21,72 +21,11 @@ Number = Annotated[int, Field(ge=1, lt=2**53)]
 Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e300, le=1e300)]
 Name = Annotated[str, Field(pattern=r"^[\w.-]{1,100}$")]
 Pair = Annotated[list[Finite], Field(min_length=2, max_length=2)]
+File = Annotated[str, Field(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$")]  # leads nowhere else
+Location = Annotated[str, Field(min_length=1)]
+Status = Literal[STATUSES]  # type: ignore[valid-type]
+Plain = dict[str, Any]
 Values = dict[str, Value]
-
-
-class _Shape(BaseModel):
-    """The fields that are read; others are passed over."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-
-class _Data(_Shape):
-    kind: str = ""
-    source: str = ""
-    fingerprint: str | None = None
-    train: Count = 0
-    val: Count = 0
-    confirm: Count = 0
-    test: Count = 0
-    notes: list[str] = []
-
-
-class _Search(_Shape):
-    version: Number
-    plan: dict[str, Any]
-    data: _Data
-    environment: dict[str, Any]
-
-
-class _Environment(_Shape):
-    environment: dict[str, Any]
-
-
-class _Start(_Shape):
-    number: Number
-    slots: Number
-    plan: dict[str, Any]
-    storage: Annotated[str, Field(min_length=1)] = "x"
-
-
-class _SlotsChanged(_Shape):
-    slots: Count
-
-
-class _KnownTrial(_Shape):
-    values: Values
-    status: Literal[STATUSES]  # type: ignore[valid-type]
-    results: list[Pair]
-
-
-class _StartedFrom(_Shape):
-    source: str
-    points: list[Values]
-    trials: list[_KnownTrial]
-
-
-class _Extended(_Shape):
-    plan: dict[str, Any]
-
-
-class _OfTrial(_Shape):
-    trial_id: Name
-
-
-class _TrialCreated(_OfTrial):
-    index: Count
-    seed: Count
-    values: Values
 
 
 class _Metrics(BaseModel):
@@ -98,112 +37,58 @@ class _Metrics(BaseModel):
     reported_at: Finite
 
 
-class _Result(_OfTrial):
-    metrics: _Metrics
-    checkpoint: Annotated[str, Field(min_length=1)] | None
-    done: bool
-    diverged: bool
+def _shape(**fields: Any) -> Any:
+    """What has these fields, each a type, or a type and its default; others are passed over."""
+    given: Any = {name: of if isinstance(of, tuple) else (of, ...) for name, of in fields.items()}
+    return create_model("Shape", __config__=ConfigDict(strict=True, extra="ignore"), **given)
 
 
-class _Checkpoints(_OfTrial):
-    epochs: list[Number]
-    from_epoch: Count = 0
+def _list_of(shape: Any, *, least: int = 0) -> Any:
+    return Annotated[list[shape], Field(min_length=least)]
 
 
-class _TrialEnded(_OfTrial):
-    status: Literal[STATUSES]  # type: ignore[valid-type]
-    reason: str
-    kind: str = ""
-
-
-class _TrialRetried(_OfTrial):
-    kind: str = ""
-    reason: str = ""
-
-
-class _Clone(_OfTrial):
-    values: Values
-    checkpoint: Annotated[str, Field(min_length=1)]
-
-
-class _Exchanged(_Shape):
-    epoch: Number
-    clones: list[_Clone]
-
-
-class _Judged(_OfTrial):
-    epoch: Number
-
-
-class _FinalsBegan(_Shape):
-    number: Number
-    asked: dict[str, Any]
-    candidates: Annotated[list[_Judged], Field(min_length=1)]
-    seeds: Count
-
-
-class _Comparison(_Shape):
-    statement: str
-
-
-class _Confirmed(_Judged):
-    number: Number
-    optimism: Finite | None
-    confirm: _Comparison | None
-
-
-class _File(_Shape):
-    file: Annotated[str, Field(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$")]  # leads nowhere else
-
-
-class _TestOpened(_Judged):
-    models: Annotated[list[_File], Field(min_length=1)] = []
-
-
-class _Model(_File):
-    kind: str
-    sha256: str
-    seed: Count | None
-    score: Finite
-    ci95: Pair | None
-
-
-class _TestScored(_Judged):
-    number: Count = 0
-    seeds: list[Count]
-    mean: Finite
-    std: Finite | None = None
-    ci95: Pair | None = None
-    lost: dict[str, Count] | None = None
-    model: _Model | None = None
-
-
-class _HandedOver(_Shape):
-    number: Number
-    model: _Model
-
+DATA = _shape(
+    kind=(str, ""), source=(str, ""), fingerprint=(str | None, None), notes=(list[str], []),
+    train=(Count, 0), val=(Count, 0), confirm=(Count, 0), test=(Count, 0),
+)  # fmt: skip
+KNOWN_TRIAL = _shape(values=Values, status=Status, results=list[Pair])
+CLONE = _shape(trial_id=Name, values=Values, checkpoint=Location)
+JUDGED = {"trial_id": Name, "epoch": Number}
+MODEL = _shape(file=File, kind=str, sha256=str, seed=Count | None, score=Finite, ci95=Pair | None)
 
 SHAPES: dict[str, type[BaseModel]] = {
-    "search": _Search,
-    "environment": _Environment,
-    "start": _Start,
-    "slots_changed": _SlotsChanged,
-    "started_from": _StartedFrom,
-    "extended": _Extended,
-    "trial_created": _TrialCreated,
-    "trial_started": _OfTrial,
-    "result": _Result,
-    "checkpoints_dropped": _Checkpoints,
-    "checkpoints_lost": _Checkpoints,
-    "trial_ended": _TrialEnded,
-    "trial_retried": _TrialRetried,
-    "exchanged": _Exchanged,
-    "finals_began": _FinalsBegan,
-    "confirmed": _Confirmed,
-    "test_opened": _TestOpened,
-    "test_scored": _TestScored,
-    "handed_over": _HandedOver,
-}
+    "search": _shape(version=Number, plan=Plain, data=DATA, environment=Plain),
+    "environment": _shape(environment=Plain),
+    "start": _shape(number=Number, slots=Number, plan=Plain, storage=(Location, "x")),
+    "slots_changed": _shape(slots=Count),
+    "started_from": _shape(source=str, points=list[Values], trials=_list_of(KNOWN_TRIAL)),
+    "extended": _shape(plan=Plain),
+    "trial_created": _shape(trial_id=Name, index=Count, seed=Count, values=Values),
+    "trial_started": _shape(trial_id=Name),
+    "result": _shape(
+        trial_id=Name, metrics=_Metrics, checkpoint=Location | None, done=bool, diverged=bool
+    ),
+    "checkpoints_dropped": _shape(trial_id=Name, epochs=list[Number], from_epoch=(Count, 0)),
+    "checkpoints_lost": _shape(trial_id=Name, epochs=list[Number], from_epoch=(Count, 0)),
+    "trial_ended": _shape(trial_id=Name, status=Status, reason=str, kind=(str, "")),
+    "trial_retried": _shape(trial_id=Name, kind=(str, ""), reason=(str, "")),
+    "exchanged": _shape(epoch=Number, clones=_list_of(CLONE)),
+    "finals_began": _shape(
+        number=Number, asked=Plain, seeds=Count,
+        candidates=_list_of(_shape(**JUDGED), least=1),
+    ),
+    "confirmed": _shape(
+        **JUDGED, number=Number, optimism=Finite | None, confirm=_shape(statement=str) | None
+    ),
+    "test_opened": _shape(
+        **JUDGED, models=(_list_of(_shape(file=File), least=1), [])
+    ),
+    "test_scored": _shape(
+        **JUDGED, number=(Count, 0), seeds=list[Count], mean=Finite, std=(Finite | None, None),
+        ci95=(Pair | None, None), lost=(dict[str, Count] | None, None), model=(MODEL | None, None),
+    ),
+    "handed_over": _shape(number=Number, model=MODEL),
+}  # fmt: skip
 
 
 def what_is_wrong(event: Event) -> str:
@@ -242,11 +127,7 @@ def check_place(folder: Path, recorded: str, starts: Iterable[Start]) -> None:
 
 
 def check_version(folder: Path, event: Event) -> None:
-    """Refuse a journal of a later version.
-
-    Raises:
-        JournalError: with both versions.
-    """
+    """A JournalError if a journal is of a later version, with both versions."""
     if event["version"] > VERSION:
         raise JournalError(
             f"{folder} was written by a later cifar_tune (journal version {event['version']}, this"

@@ -56,7 +56,6 @@ class Records:
     good_bytes: int = 0
 
     def of(self, *names: str) -> list[Event]:
-        """The events with one of these names."""
         return [event for event in self.events if event["event"] in names]
 
 
@@ -126,25 +125,23 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock = _take_lock(folder)
-        try:
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(locked(folder))
             self.records = read_journal(folder) if (folder / FILE_NAME).exists() else Records()
             self._file = _open_plain(folder / FILE_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            opened.callback(os.close, self._file)
             self._keeps = True
             self._torn = self.records.torn_lines > 0
             self._last = len(self.records.events)
             self.size_bytes = self.records.good_bytes
             _sync_folder(folder)
-        except BaseException:
-            os.close(self._lock)
-            raise
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._file)
-        os.close(self._lock)
+        self._opened.close()
 
     def append(self, name: str, **values: Any) -> Event:
         """Write one event and wait until it is on the disk; tries again if the storage is gone.
@@ -160,7 +157,8 @@ class Journal:
                 self._write(line)
                 break
             except OSError as error:
-                self._take_back()
+                with contextlib.suppress(OSError):  # else the next reader drops the torn line
+                    os.ftruncate(self._file, self.size_bytes)
                 if pause_seconds is None or error.errno in FULL:
                     what = f"{self.folder / FILE_NAME} can't be written: {error.strerror}"
                     raise storage_error(self.folder, what) from None
@@ -191,10 +189,6 @@ class Journal:
         if not os.path.samestat(os.fstat(self._file), os.stat(self.folder / FILE_NAME)):
             raise OSError(errno.ESTALE, "another file is in its place")
 
-    def _take_back(self) -> None:
-        with contextlib.suppress(OSError):  # else the next reader drops the torn line
-            os.ftruncate(self._file, self.size_bytes)
-
 
 def resume_command(folder: Path) -> str:
     """The command that goes on with the search in a results folder."""
@@ -215,13 +209,18 @@ def storage_error(folder: Path, fault: OSError | str) -> StorageError:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep searches out of a results folder for a while.
-
-    Raises:
-        ResultsError: one is running there.
-    """
-    lock = _take_lock(folder)
+    """Keep searches out of a results folder for a while; a ResultsError if one is running."""
+    lock = _open_plain(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT)
     try:
+        if not _try_to_lock(lock):
+            owner = os.pread(lock, 20, 0).decode(errors="replace").strip()
+            raise ResultsError(
+                f"{folder} is in use by process {owner or 'unknown'}; wait for it, or choose"
+                f" another --name; if it is stopped: {resume_command(folder)}"
+            )
+        # The kernel drops the lock when the process dies, so a stale process id does no harm.
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(lock)
@@ -238,21 +237,6 @@ def is_running(folder: Path) -> bool:
         os.close(lock)
 
 
-def _take_lock(folder: Path) -> int:
-    lock = _open_plain(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT)
-    if not _try_to_lock(lock):
-        owner = os.pread(lock, 20, 0).decode(errors="replace").strip()
-        os.close(lock)
-        raise ResultsError(
-            f"{folder} is in use by process {owner or 'unknown'}; wait for it, or choose another"
-            f" --name; if it is stopped: {resume_command(folder)}"
-        )
-    # The kernel drops the lock when the process dies, so a stale process id does no harm.
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    return lock
-
-
 def _try_to_lock(lock: int) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -262,11 +246,7 @@ def _try_to_lock(lock: int) -> bool:
 
 
 def _open_plain(path: Path, flags: int) -> int:
-    """Open a file to write; what a link in a stranger's folder leads to stays as it is.
-
-    Raises:
-        ResultsError: it is a link, or no plain file, or can't be opened.
-    """
+    """Open a file to write; what a link in a stranger's folder leads to stays as it is."""
     try:
         opened = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     except OSError as error:

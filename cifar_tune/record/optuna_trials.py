@@ -33,23 +33,19 @@ class Parameter:
     name: str
     distribution: BaseDistribution
 
-    def encode(self, value: Value) -> Any:
+    def encode(self, value: Any) -> Any:
         """Optuna's value of a value of the field."""
         if self.dimension.kind == "pow2":
-            assert isinstance(value, int)
             return value.bit_length() - 1
-        if self.dimension.kind in FRACTIONS:
-            assert isinstance(value, (int, float))
-            return float(value)
-        return value
+        return float(value) if self.dimension.kind in FRACTIONS else value
 
-    def decode(self, given: Any) -> Value:
+    def decode(self, given: Any) -> Any:
         """The field's value, in plain Python, of Optuna's value."""
         dimension = self.dimension
         if dimension.kind in LISTS:
-            return given  # type: ignore[no-any-return]  # one of the listed values
+            return given
         if dimension.kind == "pow2":
-            return 2 ** int(given)  # type: ignore[no-any-return]
+            return 2 ** int(given)
         if dimension.kind in FRACTIONS:
             # exp(log(x)) may miss a bound by one ulp
             return min(max(float(given), float(dimension.low)), float(dimension.high))
@@ -59,13 +55,13 @@ class Parameter:
 def parameters_of(space: Space) -> tuple[Parameter, ...]:
     """The parameters of a space, parents before children."""
     return tuple(
-        Parameter(dimension=dimension, name=_name(dimension), distribution=_distribution(dimension))
-        for dimension in space
+        Parameter(
+            dimension=one,
+            name=f"log2({one.field})" if one.kind == "pow2" else one.field,
+            distribution=_distribution(one),
+        )
+        for one in space
     )
-
-
-def _name(dimension: Dimension) -> str:
-    return f"log2({dimension.field})" if dimension.kind == "pow2" else dimension.field
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:
@@ -94,7 +90,6 @@ def state_of(trial: Trial) -> TrialState:
 
 
 def steps_of(trial: Trial, metric: str) -> dict[int, float]:
-    """The metric by epoch."""
     return trial.curve(metric)
 
 
@@ -114,7 +109,6 @@ def optuna_trial(
     steps: Mapping[int, float],
     user_attrs: Mapping[str, Any],
 ) -> FrozenTrial:
-    """A trial that can be added to a study."""
     given = [parameter for parameter in parameters if parameter.dimension.field in values]
     return create_trial(
         state=state,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 
 from cifar_tune.plan.config import Plan, SearchConfig
 from cifar_tune.plan.task import task_of
 from cifar_tune.record.trials import ENDED, Trial
 
-Rank = tuple[float, float, int]
-Leader = tuple[Rank, Trial]  # how good it was when last looked at
+Rank = tuple[()] | tuple[float, float, int]  # the empty one is below all others
 
 
 def best_epoch(trial: Trial, search: SearchConfig) -> int:
@@ -42,51 +41,39 @@ def rank_of(trial: Trial, plan: Plan) -> Rank:
 
 
 @dataclass
+class Leader:
+    """The best of some trials so far: looking at all at each report would be quadratic."""
+
+    trial: Trial | None = None
+    _rank: Rank = ()
+
+    def update(self, trials: Iterable[Trial], plan: Plan, changed: Trial) -> None:
+        """Compare one of the trials with the leader."""
+        rank = rank_of(changed, plan) if changed.usable else ()
+        if changed is self.trial and rank < self._rank:  # it failed, or got worse
+            self.find(trials, plan)
+        elif rank and rank >= self._rank:
+            self.trial, self._rank = changed, rank
+
+    def find(self, trials: Iterable[Trial], plan: Plan) -> None:
+        self.trial = pick_best(trials, plan)
+        self._rank = () if self.trial is None else rank_of(self.trial, plan)
+
+
+@dataclass
 class Leaders:
-    """The best trial so far, and the best of those that ended."""
+    """The best trial, and the best of those that ended."""
 
-    _leader: Leader | None = None
-    _ended: Leader | None = None
+    of_all: Leader = field(default_factory=Leader)
+    ended: Leader = field(default_factory=Leader)
 
-    @property
-    def best(self) -> Trial | None:
-        """The winner by validation so far, or none."""
-        return None if self._leader is None else self._leader[1]
-
-    @property
-    def best_ended(self) -> Trial | None:
-        """The leader among the trials that ended: nothing takes its place but a better one."""
-        return None if self._ended is None else self._ended[1]
-
-    def update(self, trial: Trial, trials: Collection[Trial], plan: Plan) -> None:
-        """Compare one trial with the leaders: looking at all at each report would be quadratic."""
-        self._leader = _leading(self._leader, trial, trials, plan)
-        if trial.status in ENDED:
-            self._ended = _leading(self._ended, trial, _ended(trials), plan)
-
-    def find(self, trials: Collection[Trial], plan: Plan) -> None:
-        """Compare all: what has happened may have made any trial usable, or not ended."""
-        self._leader = _first(trials, plan)
-        self._ended = _first(_ended(trials), plan)
-
-
-def _leading(
-    leader: Leader | None, trial: Trial, trials: Iterable[Trial], plan: Plan
-) -> Leader | None:
-    rank = rank_of(trial, plan) if trial.usable else None
-    if leader is not None and trial is leader[1]:
-        if rank is None or rank < leader[0]:  # it failed, or got worse
-            return _first(trials, plan)
-        return rank, trial
-    if rank is not None and (leader is None or rank > leader[0]):
-        return rank, trial
-    return leader
-
-
-def _first(trials: Iterable[Trial], plan: Plan) -> Leader | None:
-    best = pick_best(trials, plan)
-    return None if best is None else (rank_of(best, plan), best)
-
-
-def _ended(trials: Iterable[Trial]) -> Iterator[Trial]:
-    return (trial for trial in trials if trial.status in ENDED)
+    def update(self, trials: Collection[Trial], plan: Plan, changed: Trial | None = None) -> None:
+        """Look at the trial that changed; at all where any may be usable now, or not ended."""
+        ended = (trial for trial in trials if trial.status in ENDED)
+        if changed is None:
+            self.of_all.find(trials, plan)
+            self.ended.find(ended, plan)
+            return
+        self.of_all.update(trials, plan, changed)
+        if changed.status in ENDED:
+            self.ended.update(ended, plan, changed)

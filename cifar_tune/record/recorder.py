@@ -18,13 +18,10 @@ class PicklesAsNothing:
     """What lives in the driver alone: Ray pickles a Tuner with its parts, and nobody reads it."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing."""
         return {}
 
 
 class Recorder(PicklesAsNothing):
-    """The one way to add to a search: the journal first, then the results, then who looks on."""
-
     def __init__(self, journal: Journal, observers: Sequence[Observer] = ()) -> None:
         self.journal = journal
         self.observers = list(observers)
@@ -33,11 +30,7 @@ class Recorder(PicklesAsNothing):
         self.results = Results(folder=folder) if new else Results.from_records(folder, records)
 
     def write(self, event: str, **values: Any) -> None:
-        """Append one event; it is on the disk when this returns.
-
-        Raises:
-            StorageError: as `Journal.append`.
-        """
+        """Append one event, as `Journal.append`; it is on the disk when this returns."""
         written = self.journal.append(event, **values)
         self.results.apply(written)
         for observer in list(self.observers):

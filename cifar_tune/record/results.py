@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cifar_tune.errors import ResultsError
+from cifar_tune.errors import ResultsError, one_line
 from cifar_tune.files import RAY, as_path
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import plan_from
@@ -64,7 +64,7 @@ class Results:
                     results.apply(event)
                     results._check_values(event)
             except (LookupError, TypeError, ValueError) as error:  # what came before does not fit
-                wrong = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                wrong = f"{type(error).__name__}: {one_line(error)}"
             if wrong:
                 raise not_ours(folder, event, wrong)
         return results
@@ -113,7 +113,8 @@ class Results:
         self.finished = False
 
     def _on_slots_changed(self, event: Event) -> None:
-        self.starts[-1].change_slots(event["slots"], event["time"])
+        start = self.starts[-1]  # nodes joined or left its cluster
+        start.earlier_slots[event["time"]], start.slots = start.slots, event["slots"]
 
     def _on_started_from(self, event: Event) -> None:
         self.started_from = event
@@ -125,7 +126,7 @@ class Results:
         for trial in self.trials.values():
             if trial.status == "completed" and trial.epochs < self.plan.train.max_epochs:
                 trial.status, trial.completed_epochs = "pending", trial.epochs
-        self._leaders.find(self.trials.values(), self.plan)
+        self._leaders.update(self.trials.values(), self.plan)
 
     def _on_trial_created(self, event: Event) -> None:
         fields = {key: event[key] for key in ("trial_id", "index", "seed", "values")}
@@ -159,7 +160,7 @@ class Results:
             trial.status = "diverged"
         self.epochs_run += 1
         self._touch(event, trial)
-        self._leaders.update(trial, self.trials.values(), self.plan)
+        self._leaders.update(self.trials.values(), self.plan, trial)
 
     def _on_checkpoints_dropped(self, event: Event) -> None:
         for epoch in event["epochs"]:
@@ -181,7 +182,7 @@ class Results:
         if event["status"] == "failed":
             trial.failures.append(event.get("kind", CODE))
         self._touch(event, trial)
-        self._leaders.update(trial, self.trials.values(), self.plan)
+        self._leaders.update(self.trials.values(), self.plan, trial)
 
     def _on_trial_retried(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]
@@ -191,7 +192,7 @@ class Results:
         trial.status, trial.reason = "pending", ""
         self.finished = False
         self._touch(event, trial)
-        self._leaders.find(self.trials.values(), self.plan)
+        self._leaders.update(self.trials.values(), self.plan)
 
     def _on_exchanged(self, event: Event) -> None:
         epoch = event["epoch"]
@@ -262,8 +263,7 @@ class Results:
         return opened is not None and (scored is None or scored["seq"] < opened["seq"])
 
     def best(self) -> Trial | None:
-        """The winner so far, or none."""
-        return self._leaders.best
+        return self._leaders.of_all.trial
 
     def winner(self) -> dict[str, Any] | None:
         """The best trial as `summary.json` tells it."""
@@ -280,7 +280,7 @@ class Results:
 
     def best_ended(self) -> Trial | None:
         """The leader among the trials that ended: nothing can take its place but a better one."""
-        return self._leaders.best_ended
+        return self._leaders.ended.trial
 
     @property
     def offered_seconds(self) -> float:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from cifar_tune.errors import counted
 from cifar_tune.files import write_atomically
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.section import dump_yaml
@@ -46,7 +47,6 @@ class TableWriter:
         self._next = 0.0
 
     def __call__(self, event: Event, results: Results) -> None:
-        """Observe one event of the journal."""
         began = time.monotonic()
         if event["event"] not in ("result", "trial_ended") or began < self._next:
             return
@@ -57,14 +57,11 @@ class TableWriter:
 
 def trials_csv(results: Results, *, exact: bool = False) -> str:
     """A row a trial, in the order of suggestion; fractions as people read them, or exact."""
-    fields, columns = list(results.plan.search.space), columns_of(results.plan)
-    text = io.StringIO()
+    plan, text = results.plan, io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*FIRST_COLUMNS, *columns, *LAST_COLUMNS, *fields])
+    writer.writerow([*FIRST_COLUMNS, *columns_of(plan), *LAST_COLUMNS, *plan.search.space])
     for trial in sorted(results.trials.values(), key=lambda trial: trial.index):
-        row = _row(trial, results.plan)
-        values = trial.values_at(row[3] or trial.epochs)
-        cells = [*row, *(values.get(name, "") for name in fields)]
+        cells = _row(trial, plan)
         writer.writerow(cells if exact else map(_readable, cells))
     return text.getvalue()
 
@@ -74,16 +71,16 @@ def _readable(cell: Any) -> Any:
 
 
 def _row(trial: Trial, plan: Plan) -> list[Any]:
-    best = best_epoch(trial, plan.search) if trial.results else ""
-    metrics: Mapping[str, Any] = trial.results[int(best)] if best else {}
+    best = best_epoch(trial, plan.search) if trial.results else 0
+    metrics, values = trial.results.get(best, {}), trial.values_at(best or trial.epochs)
     wall = trial.ended - trial.created if trial.ended else 0.0
     figures = [metrics.get(name, "") for name in columns_of(plan)]
-    first = [trial.trial_id, trial.status, trial.epochs, best]
-    return [*first, *figures, trial.seed, round(wall, 3)]
+    searched = [values.get(name, "") for name in plan.search.space]
+    first = [trial.trial_id, trial.status, trial.epochs, best or ""]
+    return [*first, *figures, trial.seed, round(wall, 3), *searched]
 
 
 def summarise(results: Results) -> dict[str, Any]:
-    """The content of `summary.json`."""
     return {
         "name": results.folder.name,
         "dataset": results.data,
@@ -179,8 +176,7 @@ def _note(results: Results, winner: Mapping[str, Any], told: Event, confirmed: E
     trials, epochs = results.known_to.get(newest, (len(results.trials), results.epochs_run))
     newer = len(results.trials) - trials, results.epochs_run - epochs
     if newest and any(newer):
-        count, noun = (newer[0], "trial") if newer[0] else (newer[1], "epoch")
-        what = f"{count} {noun}{'' if count == 1 else 's'}"
+        what = counted(newer[0], "trial") if newer[0] else counted(newer[1], "epoch")
         return (
             f"The finals know nothing of {what} that came after them; {winner['trial_id']} leads"
             f" the search now. To compare anew: {command}"

@@ -74,7 +74,6 @@ class Trial:
 
     @property
     def usable(self) -> bool:
-        """Whether it may be the winner."""
         return bool(self.judged)
 
     @property
@@ -118,14 +117,8 @@ class Start:
             offered, since = offered + (until - since) * slots, until
         return offered + (self.ended - since) * self.slots
 
-    def change_slots(self, slots: int, time: float) -> None:
-        """Nodes joined or left the cluster."""
-        self.earlier_slots[time] = self.slots
-        self.slots = slots
-
     @property
     def most_slots(self) -> int:
-        """The most that it ever had."""
         return max([self.slots, *self.earlier_slots.values()])
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cifar_tune.errors import PlanError, ResultsError
+from cifar_tune.errors import PlanError, ResultsError, counted
 from cifar_tune.plan.config import Plan, SearchConfig
 from cifar_tune.plan.points import lies_in
 from cifar_tune.plan.space import Value
 from cifar_tune.plan.task import task_of
-from cifar_tune.record.ranking import best_epoch, pick_best
+from cifar_tune.record.ranking import best_epoch, ranked
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import ENDED, Trial
 
@@ -42,7 +42,7 @@ class StartFrom:
 
     def describe(self) -> list[str]:
         """Lines for people, in the style of the plan's forecast."""
-        points = f"{len(self.points)} point{'' if len(self.points) == 1 else 's'}"
+        points = counted(len(self.points), "point")
         first = f"start from  {points} of {self.source}, tried first"
         return [first, *(f"note        {note}" for note in self.notes)]
 
@@ -63,13 +63,12 @@ def read_start_from(plan: Plan) -> StartFrom | None:
     source = _read_search(Path(given))
     _check_same_aim(source, plan)
     fitting = _fitting_trials(source, plan.search)
-    points = _best_points(fitting, plan)
+    # Where a population changed the values on the way, results do not belong to them.
+    teaching = [one for one in fitting if one.status in ENDED and not one.earlier_values]
     return StartFrom(
         source=given,
-        points=tuple(points[: plan.search.num_samples]),
-        trials=tuple(
-            trial_record(trial, plan.search.metric) for trial in fitting if _teaches(trial)
-        ),
+        points=tuple(_best_points(fitting, plan)),
+        trials=tuple(trial_record(trial, plan.search.metric) for trial in teaching),
         fingerprint=source.data.get("fingerprint"),
         notes=tuple(_notes(source, plan, fitting)),
     )
@@ -120,18 +119,14 @@ def _fitting_trials(source: Results, search: SearchConfig) -> list[Trial]:
 
 def _best_points(trials: Iterable[Trial], plan: Plan) -> list[dict[str, Value]]:
     """The values of the best few trials, each point once, the best first."""
-    left, points, search = list(trials), list[dict[str, Value]](), plan.search
-    while len(points) < MOST_POINTS and (best := pick_best(left, plan)) is not None:
-        left.remove(best)
-        values = best.values_at(best_epoch(best, search))
-        if values not in points and lies_in(search.parsed_space, values):
+    points = list[dict[str, Value]]()
+    for trial in ranked(trials, plan):
+        if len(points) == min(MOST_POINTS, plan.search.num_samples):
+            break
+        values = trial.values_at(best_epoch(trial, plan.search))
+        if values not in points and lies_in(plan.search.parsed_space, values):
             points.append(values)
     return points
-
-
-def _teaches(trial: Trial) -> bool:
-    """Whether its results belong to its values: a population changes them on the way."""
-    return trial.status in ENDED and not trial.earlier_values
 
 
 def trial_record(trial: Trial, metric: str) -> dict[str, Any]:

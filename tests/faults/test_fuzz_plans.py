@@ -66,7 +66,9 @@ def entries() -> st.SearchStrategy[Any]:
 
 
 SPACES = st.dictionaries(
-    st.sampled_from(SEARCHED[:8]) | st.sampled_from(known_fields(VisionPlan)), entries(), max_size=5
+    st.sampled_from(SEARCHED[:8]) | st.sampled_from(list(known_fields(VisionPlan))),
+    entries(),
+    max_size=5,
 )
 
 

@@ -31,7 +31,7 @@ def test_a_config_fits_on_a_screen_and_passes_preflight(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) <= 50
     assert max(len(line) for line in text.splitlines()) <= 100
-    assert preflight.check(load_plan(path), [MACHINE]).trials >= 1
+    assert preflight.check(load_plan(path), [MACHINE]).plan.search.num_samples >= 1
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

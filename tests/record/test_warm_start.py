@@ -10,7 +10,7 @@ import pytest
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import load_plan
-from cifar_tune.plan.preflight import check_number_of_points
+from cifar_tune.plan.preflight import check_search
 from cifar_tune.record.journal import FILE_NAME, Journal
 from cifar_tune.record.recorder import Recorder
 from cifar_tune.record.warm_start import StartFrom, read_start_from
@@ -255,7 +255,7 @@ def test_what_was_fixed_otherwise_is_told_unless_it_can_not_matter(folder: Path)
 
 
 def test_more_points_than_trials_are_refused() -> None:
-    plan = load_plan(None, ["search.start_from=[{optim.lr: 0.1}, {optim.lr: 0.2}]"])
-    check_number_of_points(plan, 2)
+    given = "search.start_from=[{optim.lr: 0.1}, {optim.lr: 0.2}]"
+    check_search(load_plan(None, [given, "search.num_samples=2"]))
     with pytest.raises(PlanError, match=r"has 2 points, and there will be 1 trials; raise --num"):
-        check_number_of_points(plan, 1)
+        check_search(load_plan(None, [given, "search.num_samples=1"]))
