@@ -60,7 +60,7 @@ def start_search(
             # The processes of the first trials import torch while this one opens the data.
             imports = imports_of(objective, forecast.plan)
             ray.enter_context(ray_for(forecast.plan, machine, imports=imports))
-            get_ready(min(forecast.share.slots, forecast.trials))
+            get_ready(min(forecast.share.slots, forecast.plan.search.num_samples))
         data = task_of(forecast.plan).open(forecast.plan, say)
         folder.mkdir(parents=True, exist_ok=True)
         journal = ray.enter_context(Journal(folder))
