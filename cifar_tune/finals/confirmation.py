@@ -141,7 +141,8 @@ def choose(
     best, *others = ranking
     fewest = min(len(one.seeds) for one in ranking)
     if not others:
-        return best, _event(ranking, best, _alone(best))
+        alone = f"Only {best.name} could be trained again: there is nothing to compare it with."
+        return best, _event(ranking, best, alone)
     if fewest < MIN_SEEDS or best.figures.shape[1] < 2:
         more = max(0, MIN_SEEDS - fewest) or None
         return best, _event(ranking, best, _too_few(ranking), tie=True, more_seeds=more)
@@ -196,10 +197,6 @@ def _event(
         **{"tie": False, "more_seeds": None, "difference": None, "ci95": None, **more},
         "candidates": [one.as_event() for one in ranking],
     }
-
-
-def _alone(best: Confirmed) -> str:
-    return f"Only {best.name} could be trained again: there is nothing to compare it with."
 
 
 def _too_few(ranking: Sequence[Confirmed]) -> str:

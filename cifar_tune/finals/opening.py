@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cifar_tune.errors import PlanError, ResultsError
-from cifar_tune.finals.models import Model, model_at
+from cifar_tune.finals.models import ENSEMBLE, Model, model_at
 from cifar_tune.finals.uncertainty import (
     MIN_SEEDS,
     interval_of_mean,
@@ -72,12 +72,10 @@ def score_models(
     """Open the test split, or finish its opening, and score all models on it.
 
     Args:
-        session: of the search; the test split of its data is opened.
         subject: `number`, `trial_id` and `epoch`.
         models: at least one.
         handed: the one that is handed over: one of them, or their mean.
         lost: trainings that gave no model, by what became of them.
-        again: whether another look was asked for.
 
     Raises:
         ResultsError: a model is not the one whose hash is given, or the split stays closed.
@@ -148,10 +146,8 @@ def handed_in(opened: Mapping[str, Any]) -> Model:
 def scored_as_asked(plan: Plan, opened: Mapping[str, Any]) -> bool:
     """Whether what the split was opened for is what the plan of now would open it for."""
     ensemble = plan.finals.ensemble and len(opened["models"]) > 1
-    own = _how(plan, opened)
-    return (handed_in(opened)["kind"] == "ensemble") == ensemble and own == {
-        name: getattr(plan.finals, name) for name in own
-    }
+    same_model = (handed_in(opened)["kind"] == ENSEMBLE) == ensemble
+    return same_model and _how(plan, opened).items() <= _how(plan).items()
 
 
 def _check_models(folder: Path, models: Sequence[Model]) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -99,7 +98,8 @@ class Stage:
                 recorder.write("started_from", source="finals", points=list(points), trials=[])
             recorder.results.plan = plan
             names = _names(current, points, before)
-            if not self._run(recorder, self.session.data.part(PARTS[kind]), names):
+            part = self.session.data.part("search" if kind == "confirm" else "final")
+            if not self._run(recorder, part, names):
                 return None
             _check_checkpoints(recorder.results)
             self._say_lost(recorder.results, names)
@@ -135,9 +135,6 @@ class Stage:
                 drop_all(Results.read(folder))
 
 
-PARTS: dict[Kind, Literal["search", "final"]] = {"confirm": "search", "final": "final"}
-
-
 def _facts(facts: dict[str, Any], kind: Kind) -> dict[str, Any]:
     """What the trainings' journal says of their data."""
     if kind == "confirm":
@@ -154,23 +151,19 @@ def _names(current: Round, points: Sequence[dict[str, Value]], before: int) -> l
     return [f"{name} seed {(before + index) // turn + 1}" for index, name in enumerate(ids)]
 
 
-@contextmanager
-def _journal(folder: Path) -> Iterator[Journal]:
+def _journal(folder: Path) -> Journal:
     try:
-        journal = Journal(folder)
+        return Journal(folder)
     except JournalError as error:
         raise JournalError(f"{error}; or {_repeated(folder)}") from None
-    with journal:
-        yield journal
 
 
 def _check_checkpoints(trainings: Results) -> None:
     for trial in trainings.trials.values():
-        if trial.status == "completed" and not is_whole(newest_checkpoint(trainings, trial)):
-            raise ResultsError(
-                f"{newest_checkpoint(trainings, trial)} is damaged or gone; put it back, or"
-                f" {_repeated(trainings.folder)}"
-            )
+        checkpoint = newest_checkpoint(trainings, trial)
+        if trial.status == "completed" and not is_whole(checkpoint):
+            again = _repeated(trainings.folder)
+            raise ResultsError(f"{checkpoint} is damaged or gone; put it back, or {again}")
 
 
 def _repeated(folder: Path) -> str:

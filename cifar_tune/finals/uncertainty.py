@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -178,13 +179,9 @@ def seeds_to_tell(first: Figures, second: Figures, *, among: int = 2) -> int | N
         reach = t.isf((1 - CONFIDENCE) / 2 / pairs, 2 * (seeds - 1)) + norm.ppf(POWER)
         return bool(difference >= reach * (averaged / seeds + own) ** 0.5)
 
-    low, high = max(one.seeds, other.seeds), MOST_SEEDS
-    if low >= high or not tells(high):
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if tells(middle) else (middle, high)
-    return high
+    more = range(max(one.seeds, other.seeds) + 1, MOST_SEEDS + 1)
+    fewest = bisect_left(more, True, key=tells)
+    return more[fewest] if fewest < len(more) else None
 
 
 def standard_deviation(values: Sequence[float]) -> float | None:

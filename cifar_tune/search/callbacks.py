@@ -29,6 +29,7 @@ from cifar_tune.search.checkpoints import drop_checkpoints
 from cifar_tune.search.cluster import is_gone
 from cifar_tune.search.pbt import is_exchange
 from cifar_tune.search.queue import TrialQueue
+from cifar_tune.search.ray_head import last_line
 from cifar_tune.search.stop import StopRequest
 from cifar_tune.search.trainable import METRICS
 
@@ -115,13 +116,16 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
             return
         status, reason = self._judge(record)
         more = {"kind": CODE} if status == "failed" else {}
-        self.write("trial_ended", trial_id=record.trial_id, status=status, reason=reason, **more)
-        drop_checkpoints(self._recorder, record)
-        self._stop_if_asked(record)
+        self._end(record, trial_id=record.trial_id, status=status, reason=reason, **more)
 
     def _judge(self, record: Trial) -> tuple[str, str]:
-        if record.status in ENDED:  # the last result decided it
-            return record.status, "" if record.status == "completed" else _reason(record)
+        """Status and reason; if a trial has ended already, by its last result."""
+        if record.status == "completed":
+            return record.status, ""
+        if record.status == "diverged":
+            return record.status, f"loss was not finite in epoch {record.epochs}"
+        if record.status in ENDED:
+            return record.status, f"early stopping at epoch {record.epochs}"
         if not record.results:
             return "failed", "it ended without a report"
         return "stopped", f"it ended by itself after epoch {record.epochs}"
@@ -143,7 +147,9 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         told = {"trial_id": record.trial_id, "kind": kind, "reason": reason, "traceback": traceback}
         retried = may_retry([*record.failures, kind], self._search)
         if kind in (DISK_FULL, STORAGE) and not retried:
-            self._give_up_storage(reason)  # the trial stays as it is, and goes on later
+            # The trial stays as it is, and goes on later.
+            what = f"a checkpoint can't be written: {reason}"
+            self._stop.fail(storage_error(self._recorder.journal.folder, what))
             return
         if kind == STORAGE:
             time.sleep(STORAGE_PAUSE_SECONDS)
@@ -151,13 +157,13 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
             self.write("trial_retried", **told)
             self._queue.again(record)
             return
-        self.write("trial_ended", status="failed", **told)
-        drop_checkpoints(self._recorder, record)
-        self._stop_if_asked(record)
+        self._end(record, status="failed", **told)
 
-    def _give_up_storage(self, reason: str) -> None:
-        what = f"a checkpoint can't be written: {reason}"
-        self._stop.fail(storage_error(self._recorder.journal.folder, what))
+    def _end(self, record: Trial, **told: Any) -> None:
+        self.write("trial_ended", **told)
+        drop_checkpoints(self._recorder, record)
+        if record.status == "failed" and self._search.fail_fast:
+            self._stop.ask(f"{record.trial_id} failed, and --fail-fast was given")
 
     def _failure(self, trial: Any) -> tuple[str, str, str]:
         """Kind, the error in a line, and the end of its traceback."""
@@ -167,21 +173,12 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         path = Path(trial.error_file or "")
         text = path.read_text(errors="replace") if path.is_file() else "RayActorError: it is gone"
         text = text.rpartition("Failure # ")[2]  # the newest of several
-        kind = kind_of(text)
-        if kind == CODE and self._storage() in _last_line(text):
+        kind, line, results = kind_of(text), last_line(text)[:500], self._recorder.results
+        if kind == CODE and locate(results.folder, results.starts[-1].storage) in line:
             kind = STORAGE  # such as a permission that was taken away
         if kind == LOST_PROCESS and self._on_cluster and is_gone(trial.last_result.get("node_ip")):
             kind = LOST_NODE  # Ray itself knows it only after 15 s
-        return kind, _last_line(text), text[-4000:]
-
-    def _storage(self) -> str:
-        """Where checkpoints of this start lie."""
-        results = self._recorder.results
-        return locate(results.folder, results.starts[-1].storage)
-
-    def _stop_if_asked(self, record: Trial) -> None:
-        if record.status == "failed" and self._search.fail_fast:
-            self._stop.ask(f"{record.trial_id} failed, and --fail-fast was given")
+        return kind, line, text[-4000:]
 
 
 def _forget(trial: Any) -> None:
@@ -193,14 +190,3 @@ def _forget(trial: Any) -> None:
     trial._default_result_or_future = None  # an object of Ray's, never asked for
     checkpoints = metadata.checkpoint_manager  # has the report that came with each
     metadata.checkpoint_manager = type(checkpoints)(checkpoints.checkpoint_config)
-
-
-def _reason(record: Trial) -> str:
-    if record.status == "diverged":
-        return f"loss was not finite in epoch {record.epochs}"
-    return f"early stopping at epoch {record.epochs}"
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:500] if lines else ""

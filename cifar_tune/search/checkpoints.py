@@ -68,22 +68,17 @@ def _needed_epochs(recorder: Recorder, record: Trial) -> set[int]:
     return needed
 
 
-def _inherited_by_failed(trial: Trial) -> list[str]:
-    """What a member of a population would go on from if it is tried again."""
-    return [trial.inherited[1]] if trial.inherited and trial.status == "failed" else []
-
-
 def tidy(recorder: Recorder) -> None:
     """Delete what is not needed once `best/` is written: losers' checkpoints, Ray's own files."""
     for trial in list(recorder.results.trials.values()):
         drop_checkpoints(recorder, trial)
-    kept = {
-        parent(parent(locate(recorder.journal.folder, path)))
-        for trial in recorder.results.trials.values()
-        for path in (*trial.checkpoints.values(), *_inherited_by_failed(trial))
-    }
+    folder, trials = recorder.journal.folder, recorder.results.trials.values()
+    paths = [path for trial in trials for path in trial.checkpoints.values()]
+    # A member of a population that failed would go on from there if it is tried again.
+    paths += [one.inherited[1] for one in trials if one.inherited and one.status == "failed"]
+    kept = {parent(parent(locate(folder, path))) for path in paths}
     for start in recorder.results.starts:
-        storage = locate(recorder.journal.folder, start.storage)
+        storage = locate(folder, start.storage)
         keep_only(storage, {name_of(one) for one in kept if parent(one) == storage})
 
 

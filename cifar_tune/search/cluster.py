@@ -6,10 +6,7 @@ Ray is imported inside the functions, so that a search on this machine is checke
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +32,7 @@ from cifar_tune.plan.machine import CLUSTER, Machine, read_machine, share_on
 from cifar_tune.plan.place import check_depth
 from cifar_tune.plan.preflight import check_search
 from cifar_tune.plan.task import Say
+from cifar_tune.search.ray_head import last_line
 from cifar_tune.search.ray_instance import check_place, ray_for
 
 ANSWER_SECONDS = 60.0  # for every node to start a process and answer; it imports no torch
@@ -49,11 +47,7 @@ def nodes_for(
 ) -> Iterator[Sequence[Machine]]:
     """The machines on which a plan's trials can run; a cluster is joined as long as this lasts.
 
-    Args:
-        plan: a loaded plan.
-        machine: this machine.
-        say: shows a line.
-        wait: whether to wait until the cluster has a node that can hold a trial.
+    With `wait`, it waits until the cluster has a node that can hold a trial.
 
     Raises:
         PlanError: as `preflight.check_search`.
@@ -68,8 +62,7 @@ def nodes_for(
     share_on(plan.resources, [unseen(PLENTY)], CLUSTER)
     with ray_for(plan, machine):
         if wait:
-            with _ended_by_sigterm():
-                _wait_for_room(plan, say)
+            _wait_for_room(plan, say)
         # A head often has no CPUs of its own, so that nothing but the driver runs there.
         nodes = [node for node in live_nodes() if node.cpus]
         if not nodes:
@@ -142,19 +135,6 @@ def _wait_for_room(plan: Plan, say: Say) -> None:
         time.sleep(WAIT_SECONDS)
 
 
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the command with 143 here; Ray's own handler would print its stack instead."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def unseen(node: Node) -> Machine:
     """A node as far as Ray knows it: enough to count trials."""
     return Machine(
@@ -210,14 +190,10 @@ def _on_each(nodes: Sequence[Node], function: Callable[..., Any], *arguments: ob
                 " take it out of the cluster"
             ) from None
         except ray.exceptions.RayError as error:
-            raise ResourceError(f"{node.name} can't be used: {_cause(error)}") from None
+            # On a node without cifar_tune, the last line says that it can't be imported.
+            cause = last_line(str(error)) or type(error).__name__
+            raise ResourceError(f"{node.name} can't be used: {cause}") from None
     return found
-
-
-def _cause(error: Exception) -> str:
-    """The last line of what Ray tells: on a node without cifar_tune, that it can't be imported."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
 
 
 def check_storage(plan: Plan) -> None:
@@ -259,11 +235,8 @@ def _probe(folder: str, content: bytes, *, joined: bool) -> None:
             f"{error}; checkpoints need a path that all nodes share, or a URI: give it with"
             " --storage-path"
         ) from None
-    import ray
-
-    for node in ray.nodes():
-        if node["NodeID"] in {one.node_id for one in nodes} and node["Alive"]:
-            read_probe(inside(folder, node["NodeID"]))
+    for node in nodes:
+        read_probe(inside(folder, node.node_id))
 
 
 def leave_probe(folder: str, content: bytes) -> None:

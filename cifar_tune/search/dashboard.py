@@ -68,8 +68,9 @@ class StudyFile:
         self._search = plan.search
         self._parameters = parameters_of(plan.search.parsed_space)
         self._path = folder / FILE_NAME
-        self._storage: JournalStorage | None = None
-        self._study_id = 0
+        self._begun = False
+        self._storage: JournalStorage  # of what was begun, as is the study
+        self._study_id: int
         self._drawn: dict[str, tuple[int, TrialState]] = {}  # by our trial id: Optuna's, and state
         self._off = False
         # Optuna tells its users of each trial, on stderr.
@@ -89,7 +90,7 @@ class StudyFile:
         if self._off or event["seq"] < results.events:
             return
         try:
-            if self._storage is None:
+            if not self._begun:
                 self._begin(results)
             elif event["event"] == "started_from":
                 self._add_earlier(results)
@@ -111,7 +112,7 @@ class StudyFile:
 
     def _begin(self, results: Results) -> None:
         """Draw all that is known."""
-        name = self._path.parent.name
+        name, self._begun = self._path.parent.name, True
         self._storage = storage = JournalStorage(_UnlockedFile(self._path))
         direction = direction_of(self._search)
         study = optuna.create_study(storage=storage, study_name=name, direction=direction)
@@ -125,15 +126,13 @@ class StudyFile:
             self._add(trial)
 
     def _add_earlier(self, results: Results) -> None:
-        """Add the trials of the search that this one started from."""
-        assert self._storage is not None
+        """Add the trials of the search that this one started from, if it did."""
+        started_from = results.started_from or {}
         for trial in earlier_trials(results.started_from, self._search.metric):
-            assert results.started_from is not None
-            attributes = {"from": results.started_from["source"], **trial.values}
+            attributes = {"from": started_from["source"], **trial.values}
             self._storage.create_new_trial(self._study_id, self._frozen(trial, attributes))
 
     def _describe(self, plan: Plan) -> None:
-        assert self._storage is not None
         for key, value in {
             "searcher": plan.search.searcher,
             "scheduler": plan.search.scheduler,
@@ -147,7 +146,6 @@ class StudyFile:
 
     def _add(self, trial: Trial, **attributes: Any) -> None:
         """Add a trial as it stands."""
-        assert self._storage is not None
         attributes = {"trial_id": trial.trial_id, **trial.values, **attributes, **_end(trial)}
         frozen = self._frozen(trial, attributes)
         optuna_id = self._storage.create_new_trial(self._study_id, frozen)
@@ -187,14 +185,12 @@ class StudyFile:
                 self._close(optuna_id, trial)
 
     def _report(self, optuna_id: int, event: Event) -> None:
-        assert self._storage is not None
         metrics = event["metrics"]
         if not event["diverged"]:
             value = metrics[self._search.metric]
             self._storage.set_trial_intermediate_value(optuna_id, metrics["epoch"], value)
 
     def _close(self, optuna_id: int, trial: Trial) -> None:
-        assert self._storage is not None
         state, value = state_of(trial), optuna_value(trial, self._search)
         for key, word in _end(trial).items():
             self._storage.set_trial_user_attr(optuna_id, key, word)

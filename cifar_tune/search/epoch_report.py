@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from ray import tune
 from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
 
 from cifar_tune.files import MODEL
@@ -29,7 +28,6 @@ class EpochReport(TuneReportCheckpointCallback):
         super().__init__(filename=MODEL, on="validation_end")
         self._plan, self._begin, self._report = plan, begin, report
         self._best: float | None = None
-        self._wants_checkpoint = False
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Notes when training really begins."""
@@ -41,8 +39,8 @@ class EpochReport(TuneReportCheckpointCallback):
             return
         metrics = figures_of(trainer, pl_module)
         diverged = is_diverged(pl_module, metrics)
-        self._wants_checkpoint = not diverged and self._is_due(metrics)
-        with self._get_checkpoint(trainer) as checkpoint:
+        due = not diverged and self._is_due(metrics)
+        with self._get_checkpoint(trainer) if due else nullcontext() as checkpoint:
             self._report(metrics, diverged=diverged, checkpoint=checkpoint)
 
     def _is_due(self, metrics: Mapping[str, float]) -> bool:
@@ -55,11 +53,3 @@ class EpochReport(TuneReportCheckpointCallback):
         self._best = value if improved else self._best
         due = epoch % search.checkpoint_every_epochs == 0 or is_exchange(self._plan, epoch)
         return improved or due or epoch == self._plan.train.max_epochs
-
-    @contextmanager
-    def _get_checkpoint(self, trainer: Trainer) -> Iterator[tune.Checkpoint | None]:
-        if not self._wants_checkpoint:
-            yield None
-            return
-        with super()._get_checkpoint(trainer) as checkpoint:
-            yield checkpoint

@@ -11,7 +11,7 @@ import logging
 import math
 import random
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from cifar_tune.files import MODEL, copy, delete_folder, inside, is_whole, locate, parent
@@ -132,16 +132,11 @@ def _shift(dimension: Dimension, value: Any, rng: random.Random) -> Value:
         shifted = value * FACTORS[up]
     if dimension.kind not in ("int", "logint"):
         return min(max(shifted, low), high)
-    whole = _clip(round(shifted), low, high)
-    if whole == value:
-        whole = _clip(whole + (1 if shifted > value else -1), low, high)
-    if whole == value:  # at a bound
-        whole += 1 if value <= low else -1
+    whole = min(max(round(shifted), int(low)), int(high))
+    if whole == value:  # a step that rounds to none, or at a bound
+        up = value <= low or (shifted > value and value < high)
+        whole += 1 if up else -1
     return whole
-
-
-def _clip(number: int, low: float, high: float) -> int:
-    return min(max(number, int(low)), int(high))
 
 
 def hold_exchange(recorder: Recorder, epoch: int) -> None:
@@ -157,14 +152,7 @@ def hold_exchange(recorder: Recorder, epoch: int) -> None:
                 clone.trial_id, epoch, clone.source,
             )  # fmt: skip
             continue
-        given.append(
-            {
-                "trial_id": clone.trial_id,
-                "source": clone.source,
-                "values": clone.values,
-                "checkpoint": checkpoint,
-            }
-        )
+        given.append({**asdict(clone), "checkpoint": checkpoint})
         outdated.append(trials[clone.trial_id].inherited)
     recorder.write("exchanged", epoch=epoch, clones=given)
     for inherited in outdated:

@@ -11,7 +11,6 @@ from ray.tune.search import Searcher
 from cifar_tune.errors import CifarTuneError, PlanError
 from cifar_tune.plan.compatibility import guarded_searcher
 from cifar_tune.plan.guard import told
-from cifar_tune.plan.space import Value
 from cifar_tune.record.journal import Event, storage_error
 from cifar_tune.record.recorder import PicklesAsNothing, Recorder
 from cifar_tune.record.results import Results
@@ -145,7 +144,8 @@ class TrialQueue(PicklesAsNothing, Searcher):
 
     def _create(self, index: int) -> Trial | None:
         results, name = self._recorder.results, id_of(index)
-        values = self._suggested(index)
+        with guarded_searcher(self._searcher_name, f"asked for trial {index + 1} it", NotNow):
+            values = self._suggester.suggest(index, results.known_point(index))
         if values is None:
             return None
         seed = results.plan.seed + index
@@ -153,10 +153,6 @@ class TrialQueue(PicklesAsNothing, Searcher):
         self._next = index + 1
         self._only.add(name)
         return results.trials[name]
-
-    def _suggested(self, index: int) -> dict[str, Value] | None:
-        with guarded_searcher(self._searcher_name, f"asked for trial {index + 1} it", NotNow):
-            return self._suggester.suggest(index, self._recorder.results.known_point(index))
 
     def _hand_out(self, trial: Trial) -> dict[str, Any]:
         name = trial.trial_id

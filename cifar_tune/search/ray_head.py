@@ -66,3 +66,9 @@ def knock(head: str) -> None:
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, else its name."""
     return (str(error) or type(error).__name__).strip().splitlines()[0]
+
+
+def last_line(text: str) -> str:
+    """The last line of what Ray tells that is not empty, if there is one."""
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else ""

@@ -13,8 +13,9 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from cifar_tune.errors import ResourceError
 from cifar_tune.plan.config import Plan
@@ -84,10 +85,7 @@ def check_place(say: Say) -> None:
 def ray_for(plan: Plan, machine: Machine, *, imports: Sequence[str] = ()) -> Iterator[None]:
     """The Ray that a plan asks for; one that this process has already is used, and goes on.
 
-    Args:
-        plan: as loaded.
-        machine: this machine.
-        imports: modules that each process of a Ray of our own imports before it has a trial.
+    Each process of a Ray of our own imports the modules `imports` before it has a trial.
 
     Raises:
         ResourceError: there is no such cluster, it can't be joined, or this process is in another.
@@ -141,19 +139,24 @@ def _own_ray(machine: Machine, plan: Plan, imports: Sequence[str]) -> Iterator[N
         shutil.rmtree(session, ignore_errors=True)
 
 
-@contextmanager
-def _environment_as_it_is() -> Iterator[None]:
+def _environment_as_it_is() -> AbstractContextManager[None]:
     """Trials inherit it: Tune hands variables on once more, keys among them, into Ray's logs; and
     a process that was started ahead does not fit a trial that comes with variables of its own."""
     from ray.tune.execution import class_cache
 
-    before = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
     _set(class_cache.DEFAULT_ENV_VARS)
-    class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
+    return _with(class_cache, DEFAULT_ENV_VARS={}, ENV_VARS_TO_PROPAGATE=set())
+
+
+@contextmanager
+def _with(module: Any, **values: Any) -> Iterator[None]:
+    """A module of Ray's has these values meanwhile."""
+    before = {name: getattr(module, name) for name in values}
+    vars(module).update(values)
     try:
         yield
     finally:
-        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = before
+        vars(module).update(before)
 
 
 def get_ready(processes: int) -> None:
@@ -215,7 +218,7 @@ def _start(machine: Machine, plan: Plan) -> None:
         os.environ["PYTHONPATH"] = _own_path()
     umask = os.umask(0o077)  # Ray writes its token with the umask's permissions
     try:
-        with _on_loopback(), _signals_for_us_alone():
+        with _on_loopback(), _signals_for_us_alone(), _sigterm_as_before():
             ray.init(
                 address="local",
                 num_cpus=machine.cpus,
@@ -244,21 +247,27 @@ def _own_path() -> str:
 def _signals_for_us_alone() -> Iterator[None]:
     """Processes that begin meanwhile never see what a terminal or a batch system sends to all.
 
-    Ray does so for SIGINT; of the others its processes would die before the search has ended. And
-    it takes SIGTERM for itself.
+    Ray does so for SIGINT; of the others its processes would die before the search has ended.
     """
-    handler = signal.getsignal(signal.SIGTERM)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, set(STOPPING) - {signal.SIGTERM})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _sigterm_as_before() -> Iterator[None]:
+    """Ray takes SIGTERM for itself, to print its stack."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
         if signal.getsignal(signal.SIGTERM) is not handler:
             signal.signal(signal.SIGTERM, handler)
 
 
-@contextmanager
-def _on_loopback() -> Iterator[None]:
+def _on_loopback() -> AbstractContextManager[None]:
     """A Ray that starts meanwhile takes 127.0.0.1 for this machine's address, and listens there.
 
     Ray does so by itself on macOS and Windows, by this constant; elsewhere its processes listen on
@@ -267,12 +276,7 @@ def _on_loopback() -> Iterator[None]:
     """
     from ray._private import ray_constants
 
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
+    return _with(ray_constants, ENABLE_RAY_CLUSTER=False)
 
 
 def _join(address: str, plan: Plan) -> None:
@@ -284,12 +288,13 @@ def _join(address: str, plan: Plan) -> None:
     if has_own_code(plan):
         settings["PYTHONPATH"] = _own_path()
     try:
-        ray.init(
-            address=head,
-            runtime_env={"env_vars": settings},
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        with _sigterm_as_before():
+            ray.init(
+                address=head,
+                runtime_env={"env_vars": settings},
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except (ConnectionError, RuntimeError, ValueError, AssertionError) as error:
         ray.shutdown()
         raise ResourceError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import optuna
@@ -82,7 +82,7 @@ class Sampling:
         if values is None:
             self._study.tell(trial, state=TrialState.FAIL)
             return None
-        self._give(trial, values)
+        self._study.give(trial, self._parameters, values)
         self._asked = index, trial
         return values
 
@@ -95,7 +95,7 @@ class Sampling:
             again = self._ask(trial.index)
             if self._leaves_traces():
                 self._unseen(trial.index, {})
-            self._give(again, trial.values)
+            self._study.give(again, self._parameters, trial.values)
             self._running[trial.trial_id] = again
         self._seen.add(_key(trial.values))
 
@@ -173,12 +173,6 @@ class Sampling:
             if _key(values) not in self._seen:
                 return values
 
-    def _give(self, trial: optuna.Trial, values: Mapping[str, Value]) -> None:
-        """Let Optuna's trial have these values."""
-        for one in self._parameters:
-            if one.dimension.field in values:
-                self._study.give(trial, one, values[one.dimension.field])
-
 
 _Key = tuple[tuple[str, bool, Value], ...]
 
@@ -207,12 +201,15 @@ class _Study(optuna.Study):
         super().__init__(name, storage, sampler, NopPruner())
         self.exhausted = False
 
-    def give(self, trial: optuna.Trial, parameter: Parameter, value: Value) -> None:
-        """Let a trial have this value."""
-        number, distribution = trial.number, parameter.distribution
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-        internal = distribution.to_internal_repr(parameter.encode(value))
-        self._storage.set_trial_param(trial_id, parameter.name, internal, distribution)
+    def give(
+        self, trial: optuna.Trial, parameters: Iterable[Parameter], values: Mapping[str, Value]
+    ) -> None:
+        """Let a trial have these values."""
+        for one in parameters:
+            if one.dimension.field in values:
+                given = one.encode(values[one.dimension.field])
+                internal = one.distribution.to_internal_repr(given)
+                self._storage.set_trial_param(trial._trial_id, one.name, internal, one.distribution)
 
     def stop(self) -> None:
         """Note it, where Optuna would end its own loop."""
