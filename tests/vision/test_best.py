@@ -20,7 +20,8 @@ from cifar_tune.vision.portable import load_portable
 DATA = toy_data(32, 16)
 PLAN = VisionPlan(train=VisionTrain(max_epochs=1), search=VisionSearch(num_samples=3))
 FILES = {
-    "config.yaml", "metrics.json", "model.ckpt", "model.json", "model.pt2", "model.safetensors",
+    "config.yaml", "metrics.json", "model.ckpt", "model.json", "model.onnx", "model.pt2",
+    "model.safetensors",
     "validation_predictions.npz", "README.md",
 }  # fmt: skip
 
@@ -125,7 +126,7 @@ def test_a_folder_of_an_earlier_version_gets_the_forms_it_lacks(
 ) -> None:
     write_winner(recorder.results, DATA, print)
     drop_checkpoint(recorder, "t0001")
-    for name in ("model.json", "model.pt2", "model.safetensors"):
+    for name in ("model.json", "model.onnx", "model.pt2", "model.safetensors"):
         (tmp_path / "best" / name).unlink()
     write_winner(recorder.results, DATA, print)
     assert {path.name for path in (tmp_path / "best").iterdir()} == FILES

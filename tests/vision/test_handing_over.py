@@ -32,7 +32,7 @@ PLAN = load_plan(None, [
 WIDTHS = {"winner": 2, "final": 3, "judged": 4}
 FILES = {
     "README.md", "config.yaml", "confirmation_predictions.npz", "metrics.json", "model.ckpt",
-    "model.json", "model.pt2", "model.safetensors",
+    "model.json", "model.onnx", "model.pt2", "model.safetensors",
 }  # fmt: skip
 SUBJECT = {"number": 1, "trial_id": "t0001", "epoch": 1}
 
