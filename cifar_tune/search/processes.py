@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 import time
 from dataclasses import dataclass
@@ -13,41 +12,16 @@ from ray import tune
 from ray.tune.search import ConcurrencyLimiter
 
 from cifar_tune.plan.machine import Share, slots_on
-from cifar_tune.plan.task import task_of
-from cifar_tune.record.journal import Event
 from cifar_tune.record.recorder import PicklesAsNothing
 from cifar_tune.record.results import Results
 from cifar_tune.search.callbacks import JournalCallback
 from cifar_tune.search.cluster import live_nodes, unseen
-from cifar_tune.search.ray_instance import get_ready
 from cifar_tune.search.stop import StopRequest
 
 START_SECONDS = 60.0  # more for the first report: imports took 20 s on two busy cores
 STALL_SECONDS = 5.0  # Ray's loop comes by many times a second
 GRACE_SECONDS = 3.0  # for a trial to end by itself; ten are promised for the whole stop
 LOOK_SECONDS = 5.0  # between looks at a cluster's nodes
-
-
-class Ahead(PicklesAsNothing):
-    """Gets ready for what comes after a search once a slot stays idle for want of trials."""
-
-    def __init__(self, slots: int) -> None:
-        """`slots` trials run at once."""
-        self._slots = slots
-        self._begun = False
-
-    def __call__(self, event: Event, results: Results) -> None:
-        """Observe one event of the journal."""
-        finals, created = results.plan.finals, len(results.trials)
-        ended = event["event"] == "trial_ended" and event["status"] != "interrupted"
-        if self._begun or not ended or created < results.plan.search.num_samples:
-            return
-        self._begun = True
-        for name in task_of(results.plan).modules:  # of the models that are written and scored
-            target = importlib.import_module
-            threading.Thread(target=target, args=(name,), daemon=True).start()
-        if finals.seeds:
-            get_ready(min(self._slots, finals.candidates * finals.seeds))
 
 
 @dataclass

@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,6 @@ SOCKET = "/ray/session_2026-01-31_23-59-59_999999_4194304/sockets/plasma_store"
 SOCKET_BYTES = 107 if sys.platform != "darwin" else 103  # the longest path of a Unix socket
 SHARED_MEMORY = Path("/dev/shm")
 SHARED_BYTES = 512_000_000  # three times what the first task's own data take
-WAITING_SECONDS = 24 * 60 * 60  # a process started ahead waits so long for its trial
-ANSWER_SECONDS = 10.0
 
 
 def check_place(say: Say) -> None:
@@ -157,33 +155,6 @@ def _with(module: Any, **values: Any) -> Iterator[None]:
         yield
     finally:
         vars(module).update(before)
-
-
-def get_ready(processes: int) -> None:
-    """Start so many processes, with their imports, ahead of the trials that will take them.
-
-    In a Ray that is not ours trials begin as they would without.
-    """
-    if not os.environ.get(PRELOADED):
-        return
-    import grpc
-    import ray
-    from ray._private.grpc_utils import init_grpc_channel
-    from ray.core.generated import node_manager_pb2, node_manager_pb2_grpc
-
-    (node,) = ray.nodes()
-    place = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
-    request = node_manager_pb2.PrestartWorkersRequest(
-        job_id=bytes.fromhex(ray.get_runtime_context().get_job_id()),
-        num_workers=processes,
-        keep_alive_duration_secs=WAITING_SECONDS,
-    )
-    with closing(init_grpc_channel(place)) as channel:
-        raylet = node_manager_pb2_grpc.NodeManagerServiceStub(channel)
-        try:
-            raylet.PrestartWorkers(request, timeout=ANSWER_SECONDS)
-        except grpc.RpcError as error:
-            log.warning("Ray starts no processes ahead, so trials begin later: %s", error)
 
 
 @contextmanager

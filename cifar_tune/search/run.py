@@ -22,8 +22,9 @@ from cifar_tune.plan.config import Plan, budget_seconds
 from cifar_tune.process import current_directory
 from cifar_tune.record.recorder import Recorder
 from cifar_tune.record.results import Results
+from cifar_tune.search.ahead import Ahead
 from cifar_tune.search.callbacks import JournalCallback
-from cifar_tune.search.processes import Ahead, NodeWatch, ProcessWatch
+from cifar_tune.search.processes import NodeWatch, ProcessWatch
 from cifar_tune.search.queue import TrialQueue
 from cifar_tune.search.ray_instance import ray_for
 from cifar_tune.search.schedulers import build_scheduler, refill

@@ -26,7 +26,8 @@ from cifar_tune.record.warm_start import StartFrom
 from cifar_tune.report.progress import progress_for
 from cifar_tune.report.tensorboard import TensorBoardFiles
 from cifar_tune.report.writer import ReportWriter
-from cifar_tune.search.ray_instance import get_ready, ray_for
+from cifar_tune.search.ahead import get_ready
+from cifar_tune.search.ray_instance import ray_for
 from cifar_tune.search.run import run_search
 from cifar_tune.search.session import Session
 from cifar_tune.search.trainable import Objective, fit_objective, imports_of

@@ -146,7 +146,8 @@ from search import objectives
 from search.searching import MACHINE, searching
 from search.test_ray_instance import _family, title
 from cifar_tune.plan.config import Plan
-from cifar_tune.search.ray_instance import get_ready, ray_for
+from cifar_tune.search.ahead import get_ready
+from cifar_tune.search.ray_instance import ray_for
 
 ray.cloudpickle.register_pickle_by_value(objectives)
 os.environ["CIFAR_TUNE_TEST_NOTES"] = sys.argv[1]

@@ -1,0 +1,69 @@
+"""Gets ready for what comes next: processes for its trials, imports for its models."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import threading
+from contextlib import closing
+
+from cifar_tune.plan.task import task_of
+from cifar_tune.record.journal import Event
+from cifar_tune.record.recorder import PicklesAsNothing
+from cifar_tune.record.results import Results
+from cifar_tune.search.ray_instance import PRELOADED
+
+WAITING_SECONDS = 24 * 60 * 60  # a process started ahead waits so long for its trial
+ANSWER_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
+
+
+def get_ready(processes: int) -> None:
+    """Start so many processes, with their imports, ahead of the trials that will take them.
+
+    In a Ray that is not ours trials begin as they would without.
+    """
+    if not os.environ.get(PRELOADED):
+        return
+    import grpc
+    import ray
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import node_manager_pb2, node_manager_pb2_grpc
+
+    (node,) = ray.nodes()
+    place = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
+    request = node_manager_pb2.PrestartWorkersRequest(
+        job_id=bytes.fromhex(ray.get_runtime_context().get_job_id()),
+        num_workers=processes,
+        keep_alive_duration_secs=WAITING_SECONDS,
+    )
+    with closing(init_grpc_channel(place)) as channel:
+        raylet = node_manager_pb2_grpc.NodeManagerServiceStub(channel)
+        try:
+            raylet.PrestartWorkers(request, timeout=ANSWER_SECONDS)
+        except grpc.RpcError as error:
+            log.warning("Ray starts no processes ahead, so trials begin later: %s", error)
+
+
+class Ahead(PicklesAsNothing):
+    """Gets ready for what comes after a search once a slot stays idle for want of trials."""
+
+    def __init__(self, slots: int) -> None:
+        """`slots` trials run at once."""
+        self._slots = slots
+        self._begun = False
+
+    def __call__(self, event: Event, results: Results) -> None:
+        """Observe one event of the journal."""
+        finals, created = results.plan.finals, len(results.trials)
+        ended = event["event"] == "trial_ended" and event["status"] != "interrupted"
+        if self._begun or not ended or created < results.plan.search.num_samples:
+            return
+        self._begun = True
+        for name in task_of(results.plan).modules:  # of the models that are written and scored
+            target = importlib.import_module
+            threading.Thread(target=target, args=(name,), daemon=True).start()
+        if finals.seeds:
+            get_ready(min(self._slots, finals.candidates * finals.seeds))
