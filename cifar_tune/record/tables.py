@@ -130,7 +130,7 @@ def finals_of(results: Results) -> dict[str, Any] | None:
         scores: [],
         **dict.fromkeys(("mean", "std", "ci95", "lost")),
     }
-    score = {key: value for key, value in (scored or none).items() if key not in OF_EVENT}
+    score = {k: v for k, v in {**none, **(scored or {})}.items() if k not in OF_EVENT}
     return {
         "trial_id": told["trial_id"],
         **score,

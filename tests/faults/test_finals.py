@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Path
     process.wait()
     done = run(*arguments)
     assert done.returncode == 0, done.stderr
-    assert "95 % interval for a new training on new images" in done.stdout
+    assert "95 % interval for a new training on new data" in done.stdout
     return out / "one"
 
 
