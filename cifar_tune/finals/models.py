@@ -30,7 +30,6 @@ def keep_models(
     """Copy the completed final trainings to `finals/seed-*/`; their files, hashes and seeds.
 
     Args:
-        folder: the results folder.
         trainings: all have ended.
         done: earlier final models of the same configuration, which come first.
         first: number of the first of these trainings' folders.

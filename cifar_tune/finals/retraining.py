@@ -49,9 +49,7 @@ def retraining_plan(plan: Plan, kind: Kind, trainings: int, *, before: int = 0) 
 class Stage:
     """What the stages of the finals of one search share: how they train, and where.
 
-    Attributes:
-        session: of the search, which has a winner with a checkpoint.
-        stop: gets the signal that interrupts the finals.
+    The search has a winner with a checkpoint; `stop` gets the signal that interrupts the finals.
     """
 
     session: Session

@@ -17,7 +17,7 @@ from cifar_tune.plan.compatibility import reports_to_learn
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.rungs import rung_epochs, rungs_below
 from cifar_tune.record.journal import Event
-from cifar_tune.record.optuna_trials import earlier_trials, steps_of
+from cifar_tune.record.optuna_trials import earlier_trials
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import ENDED, Trial
 from cifar_tune.search.sampling import End
@@ -49,7 +49,7 @@ class BohbStudy(OptunaStudy):
             self._count(event["trial_id"], [int(event["metrics"]["epoch"])])
         elif event["event"] == "started_from":
             for trial in earlier_trials(event, self._plan.search.metric):
-                steps = steps_of(trial, self._plan.search.metric)
+                steps = trial.curve(self._plan.search.metric)
                 self._count(f"{event['source']}:{trial.index}", steps)
 
     def _count(self, name: str, epochs: Iterable[int]) -> None:
@@ -63,7 +63,7 @@ class BohbStudy(OptunaStudy):
                 self._follow(trial)
 
     def _end_of(self, trial: Trial) -> End | None:
-        steps = steps_of(trial, self._plan.search.metric)
+        steps = trial.curve(self._plan.search.metric)
         if self._budget in steps:
             return End("completed", self._budget, TrialState.COMPLETE, steps[self._budget])
         if trial.status not in ENDED:

@@ -53,12 +53,7 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
     ) -> None:
         """Record what happens in start number `start`.
 
-        Args:
-            recorder: of the search.
-            queue: is told which trials to hand out again.
-            hung: what to say of each trial whose process was killed because it hung, by Ray's id.
-            stop: is told when a failed trial ends the search.
-            start: number of this start.
+        `hung` is what to say of each trial whose process was killed because it hung, by Ray's id.
         """
         self._recorder = recorder
         self._queue = queue

@@ -27,7 +27,6 @@ from cifar_tune.record.optuna_trials import (
     optuna_value,
     parameters_of,
     state_of,
-    steps_of,
 )
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
@@ -157,7 +156,7 @@ class StudyFile:
             trial.values,
             state_of(trial),
             optuna_value(trial, self._search),
-            steps_of(trial, self._search.metric),
+            trial.curve(self._search.metric),
             attributes,
         )
         frozen.datetime_start = datetime.fromtimestamp(trial.created)

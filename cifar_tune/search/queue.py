@@ -37,14 +37,9 @@ class TrialQueue(PicklesAsNothing, Searcher):
         *,
         only: Collection[str] | None = None,
     ) -> None:
-        """Begin where the journal ends.
+        """Begin where the journal ends, all of which the suggester has been told.
 
-        Args:
-            recorder: of the search.
-            suggester: it has been told what is recorded.
-            stop: is told when there is no way to go on.
-            only: the trials to hand out, and no new ones; none: all that are unfinished, and new
-                ones.
+        With `only`, these trials are handed out, else all that are unfinished and new ones.
         """
         plan = recorder.results.plan
         super().__init__(metric=plan.search.metric, mode=plan.search.mode)

@@ -40,7 +40,6 @@ def run_search(session: Session, part: Any, *, only: Collection[str] | None = No
     """Run the session's search until it is done or told to stop.
 
     Args:
-        session: the plan settled, and what earlier starts recorded.
         part: what trainings get of the data; it is put into Ray's object store once.
         only: the trials to run; none: all that are unfinished, and new ones.
 

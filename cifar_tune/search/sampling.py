@@ -22,7 +22,6 @@ from cifar_tune.record.optuna_trials import (
     direction_of,
     optuna_trial,
     parameters_of,
-    steps_of,
 )
 from cifar_tune.record.trials import Trial
 
@@ -67,7 +66,7 @@ class Sampling:
 
     def _steps_of(self, trial: Trial) -> dict[int, float]:
         """What a trial reported; nothing if it diverged: TPE takes late reports for a good sign."""
-        return {} if trial.status == "diverged" else steps_of(trial, self._search.metric)
+        return {} if trial.status == "diverged" else trial.curve(self._search.metric)
 
     def suggest(self, index: int, fixed: Mapping[str, Value]) -> dict[str, Value] | None:
         """The values of a new trial, which `create` will be told of."""

@@ -235,9 +235,7 @@ class ExchangeStops(FIFOScheduler):
 def build_scheduler(plan: Plan, held: Collection[int] = ()) -> TrialScheduler:
     """The scheduler of a plan. Metric and mode go here and nowhere else.
 
-    Args:
-        plan: of the search.
-        held: epochs of the population's exchanges so far; it may grow meanwhile.
+    `held` are the epochs of the population's exchanges so far; it may grow meanwhile.
     """
     match plan.search.scheduler:
         case "asha":

@@ -15,13 +15,7 @@ from cifar_tune.record.recorder import Recorder
 from cifar_tune.record.results import Results
 from cifar_tune.search.trainable import Objective
 
-
-def _silent(line: str) -> None:
-    """Nobody looks on."""
-
-
-def _unseen(*_: object) -> AbstractContextManager[None]:
-    return nullcontext()
+Watch = Callable[[Recorder, str, Sequence[str]], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +40,9 @@ class Session:
     share: Share
     objective: Objective
     ray: ExitStack
-    say: Say = _silent
+    say: Say = lambda _: None
     resume_command: str = ""
-    watch: Callable[[Recorder, str, Sequence[str]], AbstractContextManager[None]] = _unseen
+    watch: Watch = lambda *_: nullcontext()
 
     @property
     def results(self) -> Results:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,13 @@ class OptunaStudy:
     """
 
     def __init__(self, plan: Plan, folder: Path, sampler: Callable[[int], BaseSampler]) -> None:
-        """Begin with nothing told.
+        """Begin with nothing told; the study file in `folder` is drawn anew.
 
-        Args:
-            plan: of the search.
-            folder: of its results, where the study file is drawn anew.
-            sampler: a sampler by seed; or always the same one, which then keeps its own state.
+        `sampler` gives one by seed; or always the same one, which then keeps its own state.
         """
         self._plan = plan
         self._told = Results(folder=folder, plan=plan)  # as far as events were told
-        self._steps: list[_Step] = []
+        self._steps: list[tuple[str, End | None]] = []  # a trial was created, or it ended
         self._ends: dict[str, End] = {}
         self._make_sampler = sampler
         # Optuna's CMA-ES and GP leave pruned trials out.
@@ -65,7 +62,7 @@ class OptunaStudy:
         self._told.apply(event)
         trials = self._told.trials
         if event["event"] == "trial_created":
-            self._steps.append(_Step(event["trial_id"]))
+            self._steps.append((event["trial_id"], None))
         if event["event"] == "extended":
             for trial in trials.values():
                 self._follow(trial)
@@ -84,12 +81,12 @@ class OptunaStudy:
         if known is not None:
             if self._learns_step_by_step and known.state is TrialState.COMPLETE:
                 return  # its later generations are built on this value: it counts, and once
-            self._steps.remove(_Step(trial.trial_id, known))
+            self._steps.remove((trial.trial_id, known))
             del self._ends[trial.trial_id]
             self._sampling = None
         if now is not None:
             self._ends[trial.trial_id] = now
-            self._steps.append(_Step(trial.trial_id, now))
+            self._steps.append((trial.trial_id, now))
 
     def _end_of(self, trial: Trial) -> End | None:
         state, value = state_of(trial), None
@@ -118,22 +115,13 @@ class OptunaStudy:
             self._sampling = Sampling(self._plan, self._make_sampler)
             for trial in earlier_trials(self._told.started_from, self._plan.search.metric):
                 self._sampling.know(trial, self._end_of(trial))
-        for step in self._steps[self._sampling.steps :]:
-            trial = self._told.trials[step.trial_id]
-            if step.end is None:
-                self._sampling.create(trial)
+        for name, end in self._steps[self._sampling.steps :]:
+            if end is None:
+                self._sampling.create(self._told.trials[name])
             else:
-                self._sampling.end(trial, step.end)
+                self._sampling.end(self._told.trials[name], end)
             self._sampling.steps += 1
         return self._sampling
-
-
-@dataclass(frozen=True)
-class _Step:
-    """A trial was created, or it ended."""
-
-    trial_id: str
-    end: End | None = None
 
 
 def sampler_of(plan: Plan) -> Callable[[int], BaseSampler]:

@@ -131,9 +131,7 @@ def train_trial(
     Args:
         config: `trial_id`, `index`, `values` (searched fields), `checkpoints` (paths or URIs to go
             on from, the newest first), `alone` (whether nothing else runs meanwhile).
-        objective: what trains.
-        plan: the settled plan.
-        folder: the results folder, for trackers.
+        plan, folder: settled, and where the results lie, for trackers.
         part: what the task gives trainings of the data, shared by all trials of a node.
         place: where the command was given, and trials run: code of the user's own that reads a
             file there is to find it.

@@ -42,7 +42,7 @@ def run_search(plan: Plan, *, quiet: bool = False) -> Results:
     if quiet:
         tracking = plan.tracking.model_copy(update={"quiet": True})
         plan = plan.model_copy(update={"tracking": tracking})
-    folder, code = launch(plan, _say_nothing if quiet else say, config=STEM)
+    folder, code = launch(plan, (lambda _: None) if quiet else say, config=STEM)
     _pass_on_signal(code, folder)
     return Results.read(folder)
 
@@ -55,10 +55,6 @@ def _pass_on_signal(code: int, folder: Path) -> None:
         )
     if code > 128:  # another signal
         raise SystemExit(code)
-
-
-def _say_nothing(line: str) -> None:
-    pass
 
 
 def frame(results: Results) -> pd.DataFrame:

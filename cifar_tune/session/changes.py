@@ -57,7 +57,6 @@ def check_same_plan(
     """Refuse to go on with a search under a plan that would make its trials incomparable.
 
     Args:
-        recorded: the plan of the search.
         wanted: the plan as given now; its `auto` fields are no wish.
         settled: the same, settled on this machine.
         free: fields that may differ besides the `FREE_FIELDS`.

@@ -28,9 +28,7 @@ def launch(
     """Check a plan, then search; the order is plan, resources, results folder, data.
 
     Args:
-        plan: as `load_plan` gives it.
-        say: shows a line.
-        config: its file or name, after which a search without a name is called.
+        config: the plan's file or name, after which a search without a name is called.
         resume: whether a search that is there already goes on.
         dry_run: whether to say what would run, and stop.
         wait: whether to wait until a cluster has room.
@@ -39,7 +37,7 @@ def launch(
         The results folder and the exit code.
 
     Raises:
-        CifarTuneError: with value, rule and remedy.
+        CifarTuneError: the plan can't be carried out, or no trial is usable.
     """
     machine = read_machine()
     if wait:

@@ -33,8 +33,7 @@ def finish(
     """Write the winner, hold the finals, write the tables, show it all; returns the exit code.
 
     Args:
-        session: of the search.
-        stop: what ended it, if anything did.
+        stop: what ended the search, if anything did.
         seconds_left: for the finals; none: as long as they take.
         asked: whether it is the finals that the user asked for.
         again: whether the test split may be opened once more.

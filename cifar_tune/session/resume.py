@@ -48,10 +48,7 @@ def resume_search(
 
     Args:
         folder: a results folder; only its journal and the checkpoints that this names are read.
-        machine: this machine.
-        say: shows a line.
         changes: a plan whose `FREE_SECTIONS` and `FREE_FIELDS` count from now on.
-        objective: what trains.
 
     Raises:
         CifarTuneError: as `start_search`; also if the data is not what it was.
@@ -81,20 +78,13 @@ def judge_search(folder: Path, machine: Machine, say: Say, *, changes: Plan | No
             say(line)
 
 
-def retry_failed(
-    folder: Path,
-    machine: Machine,
-    say: Say,
-    *,
-    changes: Plan | None = None,
-    objective: Objective = fit_objective,
-) -> int:
+def retry_failed(folder: Path, machine: Machine, say: Say, *, changes: Plan | None = None) -> int:
     """Run the failed trials of a search again, and no others; else as `resume_search`.
 
     Raises:
         ResultsError: no trial has failed.
     """
-    with _open(folder, machine, say, changes, objective) as session:
+    with _open(folder, machine, say, changes) as session:
         trials = session.results.trials.values()
         failed = [trial for trial in trials if trial.status == "failed"]
         if not failed:
@@ -103,11 +93,10 @@ def retry_failed(
                 f" {resume_command(folder)}"
             )
         for trial in failed:
-            trial_id, kind, reason = trial.trial_id, trial.failures[-1], trial.reason
-            say(f"{trial_id} is tried again; it had failed ({kind}): {reason}")
-            session.recorder.write(
-                "trial_retried", trial_id=trial_id, kind=kind, reason=reason, by_user=True
-            )
+            name, kind, reason = trial.trial_id, trial.failures[-1], trial.reason
+            say(f"{name} is tried again; it had failed ({kind}): {reason}")
+            told = {"trial_id": name, "kind": kind, "reason": reason, "by_user": True}
+            session.recorder.write("trial_retried", **told)
         return carry_out(session, only=[trial.trial_id for trial in failed])
 
 
@@ -122,9 +111,7 @@ def confirm_search(
 ) -> int:
     """Hold the finals of the search in `folder`, finished or not; else as `resume_search`.
 
-    Args:
-        folder, machine, say, changes, objective: as in `resume_search`.
-        again: whether the test split may be opened once more; it is recorded.
+    With `again`, the test split may be opened once more, which is recorded.
 
     Raises:
         ResultsError: the test split was opened before, and `again` is not given.
@@ -141,27 +128,17 @@ def confirm_search(
             return finish(session, stop, seconds_left=left, asked=True, again=again)
 
 
-def extend_search(
-    folder: Path,
-    machine: Machine,
-    say: Say,
-    *,
-    wanted: Plan,
-    objective: Objective = fit_objective,
-) -> int:
+def extend_search(folder: Path, machine: Machine, say: Say, *, wanted: Plan) -> int:
     """Give the search in `folder` more trials or longer trainings; else as `resume_search`.
 
-    What is known stays known; completed trials train on from their checkpoints.
-
-    Args:
-        folder, machine, say, objective: as in `resume_search`.
-        wanted: the recorded plan with a larger `search.num_samples` or `train.max_epochs`.
+    What is known stays known; completed trials train on from their checkpoints. `wanted` is the
+    recorded plan with a larger `search.num_samples` or `train.max_epochs`.
 
     Raises:
         PlanError: nothing grows, or anything else differs that trials are compared by.
     """
     old_epochs = Results.read(folder).plan.train.max_epochs
-    with _open(folder, machine, say, wanted, objective, growing=True) as session:
+    with _open(folder, machine, say, wanted, growing=True) as session:
         results, plan = session.results, session.plan
         session.recorder.write("extended", plan=plan.model_dump(mode="json"))
         epochs = plan.train.max_epochs
@@ -185,7 +162,7 @@ def _open(
     machine: Machine,
     say: Say,
     changes: Plan | None,
-    objective: Objective,
+    objective: Objective = fit_objective,
     *,
     growing: bool = False,
 ) -> Iterator[Session]:

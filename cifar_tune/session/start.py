@@ -142,12 +142,7 @@ def session_of(
 
 
 def carry_out(session: Session, *, only: Collection[str] | None = None) -> int:
-    """Run what there is to run, write the outcome, and return the exit code.
-
-    Args:
-        session: of the search.
-        only: the trials to run; none: all that are unfinished, and new ones.
-    """
+    """Run all unfinished trials and new ones, or `only` some; returns the outcome's exit code."""
     recorder, folder = session.recorder, session.folder
     environment = _environment(session.machine, session.share)
     if environment != session.results.environment:  # a start that goes on

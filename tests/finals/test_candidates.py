@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
+from search.remembered import InMemory
 
 from cifar_tune.finals.candidates import fitting, forecast_seconds, pick_candidates
 from cifar_tune.plan.load import load_plan
@@ -19,15 +17,8 @@ def search_of(
 ) -> Results:
     """Completed trials of one epoch of 10 s each."""
     plan = load_plan(None, ["train.max_epochs=1", *(sets or [])])
-    events: list[dict[str, Any]] = [
-        {
-            "event": "search",
-            "version": 1,
-            "plan": plan.model_dump(mode="json"),
-            "data": SIZES,
-            "environment": {},
-        }
-    ]
+    recorder = InMemory(plan)
+    recorder.results.data = SIZES
     for index, accuracy in enumerate(accuracies):
         name = f"t{index + 1:04}"
         values = {"optim.lr": lr[index] if lr else 0.1 + index}
@@ -35,27 +26,10 @@ def search_of(
             "epoch": 1, "val_accuracy": accuracy, "val_loss": 1.0,
             "first_step_at": 100.0 * index, "reported_at": 100.0 * index + 10,
         }  # fmt: skip
-        events += [
-            {
-                "event": "trial_created",
-                "trial_id": name,
-                "index": index,
-                "seed": index,
-                "values": values,
-            },
-            {
-                "event": "result",
-                "trial_id": name,
-                "metrics": metrics,
-                "checkpoint": None,
-                "done": True,
-                "diverged": False,
-            },
-        ]
-    results = Results(folder=Path("nowhere"))
-    for seq, event in enumerate(events):
-        results.apply({"seq": seq, "time": float(seq), **event})
-    return results
+        recorder.write("trial_created", trial_id=name, index=index, seed=index, values=values)
+        fate = {"checkpoint": None, "done": True, "diverged": False}
+        recorder.write("result", trial_id=name, metrics=metrics, **fate)
+    return recorder.results
 
 
 def test_candidates_are_the_best_by_validation_best_first() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
+from told import Story, story
 
 from cifar_tune.errors import ResultsError
 from cifar_tune.finals.models import model_at
 from cifar_tune.finals.opening import score_models, score_winner
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.machine import Share, read_machine
-from cifar_tune.record.journal import Journal, read_journal
+from cifar_tune.record.journal import read_journal
 from cifar_tune.record.recorder import Recorder
 from cifar_tune.search.session import Session
 from cifar_tune.train.fit import fit
@@ -30,10 +30,11 @@ from cifar_tune.vision.ensemble import combine
 from cifar_tune.vision.evaluate import accuracy, loaded_logits
 from cifar_tune.vision.opened import VisionData
 
-PLAN = load_plan(None, [
+GIVEN = (
     "data.val_size=60", "data.confirm_size=20", "data.batch_size=32", "model.width=2",
     "train.max_epochs=1", "train.threads=1",
-])  # fmt: skip
+)  # fmt: skip
+PLAN = load_plan(None, GIVEN)
 
 
 @pytest.fixture
@@ -44,33 +45,27 @@ def drawn() -> Dataset:
 @pytest.fixture
 def checkpoint(tmp_path: Path, drawn: Dataset) -> Path:
     """A trained network, small and bad."""
-    path = tmp_path / "model.ckpt"
-    save = LambdaCallback(on_validation_end=lambda trainer, module: trainer.save_checkpoint(path))
-    fit(PLAN.run({}, 0), search_data(drawn, PLAN.data), callbacks=[save])
+    return trained(tmp_path / "model.ckpt", drawn, {}, 0)
+
+
+def trained(path: Path, drawn: Dataset, values: dict[str, Any], index: int) -> Path:
+    save = LambdaCallback(on_validation_end=lambda trainer, _: trainer.save_checkpoint(path))
+    fit(PLAN.run(values, index), search_data(drawn, PLAN.data), callbacks=[save])
     return path
 
 
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
     """A search of two trials of which the second leads."""
-    with Journal(tmp_path) as journal:
-        recorder = Recorder(journal)
-        recorder.write(
-            "search", version=1, plan=PLAN.model_dump(mode="json"), data={}, environment={}
-        )
-        for index in range(2):
-            name = f"t000{index + 1}"
-            created = {"trial_id": name, "index": index, "seed": index, "values": {}}
-            recorder.write("trial_created", **created)
-            report(recorder, name, 0.1 + 0.1 * index)
-        yield recorder
+    with story(tmp_path) as told:
+        told.begin(*GIVEN)
+        for accuracy in (0.1, 0.2):
+            told.report(told.create({}), 1, accuracy, done=True)
+        yield told.recorder
 
 
 def report(recorder: Recorder, name: str, accuracy: float) -> None:
-    metrics = {"epoch": 1, "val_accuracy": accuracy, "val_loss": 1.0}
-    clock = {"first_step_at": 1.0, "reported_at": 2.0}
-    event: dict[str, Any] = {"trial_id": name, "metrics": {**metrics, **clock}, "checkpoint": None}
-    recorder.write("result", **event, done=True, diverged=False)
+    Story(recorder).report(name, 1, accuracy, done=True)
 
 
 def openings(recorder: Recorder) -> list[str]:
@@ -87,8 +82,7 @@ def model_of(recorder: Recorder, checkpoint: Path, name: str, seed: int) -> dict
     path = recorder.journal.folder / "finals" / name / "model.ckpt"
     path.parent.mkdir(parents=True)
     shutil.copy(checkpoint, path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"file": f"finals/{name}/model.ckpt", "sha256": digest, "seed": seed}
+    return model_at(recorder.journal.folder, path, seed)
 
 
 def first_of(models: list[dict[str, Any]]) -> dict[str, Any]:
@@ -109,17 +103,10 @@ SUBJECT = {"trial_id": "t0002", "epoch": 1, "number": 1}
 
 def session(recorder: Recorder, drawn: Dataset, say: Any = print) -> Session:
     """A start of that search, which trains nothing."""
-    share = Share(cpus=1, gpus=0, slots=1)
-    data = VisionData(drawn, PLAN.data)
     return Session(
-        recorder=recorder,
-        data=data,
-        machine=read_machine(),
-        share=share,
-        say=say,
-        objective=print,
-        ray=ExitStack(),
-    )  # type: ignore[arg-type]
+        recorder=recorder, data=VisionData(drawn, PLAN.data), machine=read_machine(), say=say,
+        share=Share(cpus=1, gpus=0, slots=1), objective=print, ray=ExitStack(),
+    )  # fmt: skip
 
 
 def logits(checkpoint: Path, images: np.ndarray, *, flip_averaging: bool = False) -> torch.Tensor:
@@ -235,8 +222,7 @@ def test_flip_averaging_is_the_mean_over_an_image_and_its_mirror_image(
 def test_the_mean_of_several_models_is_scored_as_a_model_of_its_own(
     recorder: Recorder, drawn: Dataset, checkpoint: Path, tmp_path: Path
 ) -> None:
-    fit(PLAN.run({"optim.lr": 0.5}, 7), search_data(drawn, PLAN.data), callbacks=[saving(tmp_path)])
-    other = tmp_path / "other.ckpt"
+    other = trained(tmp_path / "other.ckpt", drawn, {"optim.lr": 0.5}, 7)
     models = [model_of(recorder, path, f"seed-{n}", n) for n, path in ((1, checkpoint), (2, other))]
     target = recorder.journal.folder / "finals" / "ensemble" / "model.ckpt"
     combine([checkpoint, other], target)
@@ -248,11 +234,6 @@ def test_the_mean_of_several_models_is_scored_as_a_model_of_its_own(
     assert scored["test_accuracy"] == [accuracy(one, test) for one in each]
     assert scored["model"]["score"] == accuracy((each[0] + each[1]) / 2, test)
     assert scored["model"]["seed"] is None
-
-
-def saving(folder: Path) -> LambdaCallback:
-    path = folder / "other.ckpt"
-    return LambdaCallback(on_validation_end=lambda trainer, _: trainer.save_checkpoint(path))
 
 
 def test_final_models_train_on_all_training_images_and_no_test_image(

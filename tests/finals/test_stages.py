@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import threading
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,7 +21,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import LambdaCallback
 from search import objectives
-from search.searching import stop_after
+from search.searching import stopped_after
 
 from cifar_tune.errors import ResultsError
 from cifar_tune.plan import preflight
@@ -91,11 +90,9 @@ def story(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(held_out, "open_images", counting)
-        stopper = threading.Thread(target=stop_after, args=(folder / "finals" / "confirm-1", 3))
-        stopper.start()
         given = preflight.check(plan, [MACHINE]), folder, MACHINE
-        story.note(start_search, *given, objective=objective)
-        stopper.join()
+        with stopped_after(folder / "finals" / "confirm-1", 3):
+            story.note(start_search, *given, objective=objective)
         with pytest.MonkeyPatch.context() as stopping:
             stopping.setattr(Vision, "score", signalling)
             story.note(resume_search, folder, MACHINE, objective=objective)

@@ -31,8 +31,7 @@ def analytic(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> No
 
 def noted(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> None:
     """As `analytic`; each trial leaves a file that names its process and settings."""
-    folder = Path(os.environ["CIFAR_TUNE_TEST_NOTES"])
-    (folder / f"{run.seed}-{os.getpid()}").touch()
+    (notes_folder() / f"{run.seed}-{os.getpid()}").touch()
     analytic(run, data, reporter, resume_from)
 
 
@@ -74,6 +73,16 @@ def slow(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> None:
     for epoch in range(1, run.train.max_epochs + 1):
         time.sleep(0.1)
         reporter.report(figures(epoch, curve(run, epoch)))
+
+
+def noting(folder: Path, objective: Any) -> Any:
+    """An objective that has this folder for its notes, in whatever process it runs."""
+
+    def with_notes(*arguments: Any) -> None:
+        os.environ["CIFAR_TUNE_TEST_NOTES"] = str(folder)
+        objective(*arguments)
+
+    return with_notes
 
 
 def notes_folder() -> Path:

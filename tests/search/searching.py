@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,9 @@ def searching(folder: Path) -> Search:
                 recorder.write("trial_retried", trial_id=name, kind="code", reason="", by_user=True)
             with ExitStack() as ray:
                 session = Session(
-                    recorder=recorder,
-                    data=None,
-                    machine=MACHINE,
-                    share=forecast.share,
-                    objective=objective,
-                    ray=ray,
-                )
+                    recorder=recorder, data=None, machine=MACHINE, share=forecast.share,
+                    objective=objective, ray=ray,
+                )  # fmt: skip
                 stop = run_search(session, None, only=retry)
             return recorder.results, stop
 
@@ -76,6 +73,15 @@ def searching(folder: Path) -> Search:
 def events(results: Results, *names: str) -> list[Event]:
     """The recorded events of these names."""
     return read_journal(results.folder).of(*names)
+
+
+@contextmanager
+def stopped_after(folder: Path, reports: int) -> Iterator[None]:
+    """What runs meanwhile gets SIGTERM when the search in `folder` has so many reports."""
+    stopper = threading.Thread(target=stop_after, args=(folder, reports))
+    stopper.start()
+    yield
+    stopper.join()
 
 
 def stop_after(folder: Path, reports: int) -> None:

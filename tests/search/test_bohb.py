@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from optuna.trial import TrialState
+from search.remembered import InMemory
 from search.studies import ToldSearch, Values
 from search.test_study import QUADRATIC, Noting, noted, points
+from told import Story
 
 from cifar_tune.plan.load import load_plan
-from cifar_tune.record.results import Results
 from cifar_tune.record.trials import ENDED, id_of
 from cifar_tune.search.bohb import BohbStudy
 from cifar_tune.search.configurations import Configurations
@@ -128,22 +129,15 @@ def best_regret(folder: Path, searcher: str, seed: int) -> float:
     """That of the winner of 40 trials, four at once under Hyperband, as Ray would run them."""
     words = [f"search.searcher={searcher}", "search.num_samples=40", f"seed={seed}", FOUR_FIELDS]
     plan = load_plan(None, [*GIVEN, *words])
-    results, scheduler = Results(folder=folder, plan=plan), build_scheduler(plan)
-    study: Any = Configurations(plan)
+    scheduler, study = build_scheduler(plan), Configurations(plan)
     if searcher == "bohb":
         study = BohbStudy(plan, folder, sampler_of(plan))
-
-    def tell(event: str, **values: Any) -> None:
-        told = {"seq": results.events + 1, "event": event, "time": 0.0, **values}
-        results.apply(told)
-        study.observe(told, results)
-
-    running = list[Any]()
+    story = Story(InMemory(plan, study.observe))
+    results, running = story.recorder.results, list[Any]()
     while len(results.trials) < 40 or running:
         index = len(results.trials)
         if len(running) < 4 and index < 40:
-            values, name = study.suggest(index, {}), id_of(index)
-            tell("trial_created", trial_id=name, index=index, seed=index, values=values)
+            name = story.create(study.suggest(index, {}))
             running.append(SimpleNamespace(config={"trial_id": name}))
             scheduler.on_trial_add(None, running[-1])
             continue
@@ -151,22 +145,9 @@ def best_regret(folder: Path, searcher: str, seed: int) -> float:
         record = results.trials[trial.config["trial_id"]]
         epoch = record.epochs + 1
         accuracy = 1 - regret(record.values) - 0.5 * math.exp(-epoch / 3)
-        metrics = {
-            "epoch": epoch,
-            "val_accuracy": accuracy,
-            "val_loss": 1 - accuracy,
-            "first_step_at": 0.0,
-            "reported_at": 1.0,
-        }
-        decision = scheduler.on_trial_result(None, trial, {**metrics, "diverged": False})
-        tell(
-            "result",
-            trial_id=record.trial_id,
-            metrics=metrics,
-            checkpoint=None,
-            done=decision == "STOP",
-            diverged=False,
-        )
+        told = {"epoch": epoch, "val_accuracy": accuracy, "diverged": False}
+        decision = scheduler.on_trial_result(None, trial, told)
+        story.report(record.trial_id, epoch, accuracy, done=decision == "STOP")
         if decision != "STOP":
             running.append(trial)
     best = results.best()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from search import objectives
 from search.searching import Search, events, searching
+
+from cifar_tune.record.results import Results
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -21,18 +24,9 @@ def search(tmp_path: Path) -> Search:
 
 @pytest.fixture
 def noting(tmp_path: Path) -> Callable[[Any], Any]:
-    """Gives an objective a folder for its notes, in whatever process it runs."""
     folder = tmp_path / "notes"
     folder.mkdir()
-
-    def with_notes(objective: Any) -> Any:
-        def noted(*arguments: Any) -> None:
-            os.environ["CIFAR_TUNE_TEST_NOTES"] = str(folder)
-            objective(*arguments)
-
-        return noted
-
-    return with_notes
+    return partial(objectives.noting, folder)
 
 
 FULL = ("search.scheduler=none", "train.max_epochs=3")
@@ -116,36 +110,34 @@ def test_failed_trials_of_a_search_that_is_not_over_leave_the_rest_to_resume(
     assert results.counts()["completed"] == 40
 
 
-def test_a_failed_trial_is_tried_again_from_its_newest_checkpoint(
-    search: Search, noting: Callable[[Any], Any]
-) -> None:
-    def failing_late(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> None:
+def ending_early(by: Callable[..., Any]) -> Callable[..., None]:
+    """An objective whose seed 0 ends by this after two epochs, unless it goes on."""
+
+    def objective(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> None:
         if resume_from is None and run.seed == 0:
             short = run.model_copy(update={"train": run.train.model_copy(update={"max_epochs": 2})})
             objectives.with_file(short, data, reporter, None)
-            raise RuntimeError("the third bolt is loose")
+            by(short, data, reporter, None)
         objectives.with_file(run, data, reporter, resume_from)
 
+    return objective
+
+
+def epochs_of_the_first(results: Results) -> list[int]:
+    reports = [e for e in events(results, "result") if e["trial_id"] == "t0001"]
+    return [event["metrics"]["epoch"] for event in reports]
+
+
+def test_a_failed_trial_is_tried_again_from_its_newest_checkpoint(search: Search) -> None:
+    failing_late = ending_early(objectives.always_failing)
     given = (*FULL, "search.num_samples=2", "search.max_failures=0")
     results, _ = search(*given, objective=failing_late)
     assert results.trials["t0001"].status == "failed"
     results, _ = search(*given, objective=failing_late, retry=["t0001"])
-    reports = [e for e in events(results, "result") if e["trial_id"] == "t0001"]
-    assert [event["metrics"]["epoch"] for event in reports] == [1, 2, 3]
+    assert epochs_of_the_first(results) == [1, 2, 3]
 
 
-def test_a_trial_that_comes_back_trains_on_from_its_newest_checkpoint(
-    search: Search, noting: Callable[[Any], Any]
-) -> None:
-    def killed_once(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> None:
-        if resume_from is None and run.seed == 0:
-            short = run.model_copy(update={"train": run.train.model_copy(update={"max_epochs": 2})})
-            objectives.with_file(short, data, reporter, None)
-            os.kill(os.getpid(), 9)
-        objectives.with_file(run, data, reporter, resume_from)
-
+def test_a_trial_that_comes_back_trains_on_from_its_newest_checkpoint(search: Search) -> None:
+    killed_once = ending_early(lambda *_: os.kill(os.getpid(), 9))
     results, _ = search(*FULL, "search.num_samples=2", objective=killed_once)
-    reported = [
-        e["metrics"]["epoch"] for e in events(results, "result") if e["trial_id"] == "t0001"
-    ]
-    assert reported == [1, 2, 3]
+    assert epochs_of_the_first(results) == [1, 2, 3]

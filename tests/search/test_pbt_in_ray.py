@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import signal
-import threading
-import time
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from search import objectives
-from search.searching import Search, events, searching, stop_after
+from search.searching import Search, events, searching, stopped_after
 
 from cifar_tune.record.journal import Event
 from cifar_tune.record.results import Results
@@ -78,15 +76,9 @@ def test_the_values_of_an_epoch_are_those_it_was_trained_with(unbroken: Results)
 def test_a_restart_in_the_middle_leads_to_the_same_population(
     unbroken: Results, tmp_path: Path
 ) -> None:
-    def slow_with_file(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> None:
-        time.sleep(0.3)
-        objectives.with_file(run, data, reporter, resume_from)
-
     search = searching(tmp_path / "results")
-    stopper = threading.Thread(target=stop_after, args=(tmp_path / "results", 15))
-    stopper.start()
-    _, stop = search(*PLAN, objective=slow_with_file)
-    stopper.join()
+    with stopped_after(tmp_path / "results", 15):
+        _, stop = search(*PLAN, objective=objectives.slow_with_file)
     assert stop.signal == signal.SIGTERM
     results, stop = search(*PLAN, objective=objectives.with_file)
     assert stop.reason is None
@@ -103,16 +95,10 @@ def test_a_restart_in_the_middle_leads_to_the_same_population(
 def test_a_lost_checkpoint_of_a_clone_costs_its_epochs_and_not_the_end_of_the_search(
     tmp_path: Path,
 ) -> None:
-    def slow_with_file(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> None:
-        time.sleep(0.3)
-        objectives.with_file(run, data, reporter, resume_from)
-
     folder = tmp_path / "results"
     search = searching(folder)
-    stopper = threading.Thread(target=stop_after, args=(folder, 13))
-    stopper.start()
-    search(*PLAN, objective=slow_with_file)
-    stopper.join()
+    with stopped_after(folder, 13):
+        search(*PLAN, objective=objectives.slow_with_file)
     inherited = list((folder / "ray" / "1").glob("*-from-*/*/model.ckpt"))
     assert inherited
     for path in inherited:

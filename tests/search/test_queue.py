@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ray.tune.search import Searcher
+from search.searching import begin
 
 from cifar_tune.errors import PlanError, StorageError
 from cifar_tune.plan.load import load_plan
@@ -24,8 +25,7 @@ PLAN = load_plan(None, ["search.num_samples=3", "search.scheduler=none"])
 @pytest.fixture
 def recorder(tmp_path: Path) -> Recorder:
     recorder = Recorder(Journal(tmp_path))
-    plan = PLAN.model_dump(mode="json")
-    recorder.write("search", version=1, plan=plan, data={}, environment={})
+    begin(recorder, PLAN)
     return recorder
 
 

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from search import objectives
@@ -35,7 +34,9 @@ def test_asha_runs_all_trials_in_reused_processes_and_stops_the_losers_at_rungs(
 ) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
-    results, stop = search("search.num_samples=9", objective=_with_notes(notes))
+    results, stop = search(
+        "search.num_samples=9", objective=objectives.noting(notes, objectives.noted)
+    )
     counts = results.counts()
     assert stop.reason is None
     assert counts["total"] == 9
@@ -51,14 +52,6 @@ def test_asha_runs_all_trials_in_reused_processes_and_stops_the_losers_at_rungs(
     names = [path.name.split("-") for path in notes.iterdir()]
     assert len(names) == 9
     assert len({process for _, process in names}) <= 2
-
-
-def _with_notes(folder: Path) -> Any:
-    def objective(*arguments: Any) -> None:
-        os.environ["CIFAR_TUNE_TEST_NOTES"] = str(folder)
-        objectives.noted(*arguments)
-
-    return objective
 
 
 def test_a_failing_trial_is_tried_again_then_failed_with_its_reason(search: Search) -> None:

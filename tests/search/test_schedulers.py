@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from search import objectives
-from search.searching import events, searching, stop_after
+from search.searching import events, searching, stopped_after
 
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.rungs import brackets
 from cifar_tune.record.journal import Event, read_journal
-from cifar_tune.search.schedulers import JournalledHalving, build_scheduler, refill
+from cifar_tune.search.schedulers import build_scheduler, refill
 
 EPOCHS = 8
 JUDGES = ("asha", "halving", "hyperband", "median")
@@ -157,10 +156,8 @@ def test_row_09_a_search_stopped_twice_records_the_decisions_of_an_unbroken_sche
     values = ["search.num_samples=16", "search.grace_period=2", "search.reduction_factor=2"]
     chosen = [f"search.scheduler={scheduler}", f"train.max_epochs={EPOCHS}", *values]
     for reports in (12, 24):
-        stopper = threading.Thread(target=stop_after, args=(tmp_path, reports))
-        stopper.start()
-        _, stop = searching(tmp_path)(*chosen, objective=objectives.slow_with_file)
-        stopper.join()
+        with stopped_after(tmp_path, reports):
+            _, stop = searching(tmp_path)(*chosen, objective=objectives.slow_with_file)
         assert stop.signal is not None
     results, stop = searching(tmp_path)(*chosen, objective=objectives.with_file)
     assert stop.reason is None
@@ -292,25 +289,13 @@ def test_without_early_stopping_every_trial_goes_on() -> None:
     assert ray.decide(report("t0002", 1, 0.0)) == "CONTINUE"
 
 
-HalvingReport = tuple[str, int, float, bool]
-
-
 def halving_plan(*overrides: str, epochs: int = 27) -> Plan:
     return load_plan(None, ["search.scheduler=halving", f"train.max_epochs={epochs}", *overrides])
 
 
-class Halving:
-    """Tells a scheduler one report after the other."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.scheduler = build_scheduler(plan)
-        assert isinstance(self.scheduler, JournalledHalving)
-
-    def says(self, name: str, epoch: int, accuracy: float, diverged: bool = False) -> str:
-        loss = 1e9 if diverged else 1 - accuracy
-        result = {"epoch": epoch, "val_accuracy": accuracy, "val_loss": loss, "diverged": diverged}
-        trial = SimpleNamespace(config={"trial_id": name})
-        return str(self.scheduler.on_trial_result(None, trial, result))
+class Halving(Ray):
+    def says(self, name: str, epoch: int, accuracy: float, *, diverged: bool = False) -> str:
+        return self.decide(report(name, epoch, accuracy, diverged=diverged))
 
 
 def test_a_trials_own_report_counts_in_the_cutoff() -> None:
@@ -390,16 +375,16 @@ def test_trials_side_by_side_end_as_in_synchronous_halving(count: int, rng: rand
 @given(st.data())
 def test_what_was_recalled_decides_whatever_its_order(data: st.DataObject) -> None:
     plan = halving_plan(epochs=9)
-    reports: list[HalvingReport] = [
-        (f"t{number:04}", epoch, data.draw(st.floats(0, 1)), False)
+    reports = [
+        report(f"t{number:04}", epoch, data.draw(st.floats(0, 1)))
         for number in range(data.draw(st.integers(1, 12)))
         for epoch in (1, 2, 3)
     ]
-    mixed = data.draw(st.permutations(sorted({name for name, *_ in reports})))
-    other = [report for name in mixed for report in reports if report[0] == name]
+    mixed = data.draw(st.permutations(sorted({event["trial_id"] for event in reports})))
+    other = [event for name in mixed for event in reports if event["trial_id"] == name]
     first, second = Halving(plan), Halving(plan)
     for judge, order in ((first, reports), (second, other)):
-        for name, epoch, accuracy, diverged in order:
-            judge.says(name, epoch, accuracy, diverged)
+        for event in order:
+            judge.decide(event)
     for name in mixed:
         assert first.says(name, 4, 0.5) == second.says(name, 4, 0.5)

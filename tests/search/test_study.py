@@ -38,25 +38,11 @@ SIX_POINTS = "search.space={data.crop_padding: {int: [2, 4]}, model.l1: {pow2: [
 LEARNING = ("tpe", "gp", "cmaes", "bohb")
 
 
-class Noting(RandomSampler):
+class Notes:
     """Notes which trials a sampler is shown."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(0)
-        self.seen: list[FrozenTrial] = []
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        self.seen = [one for one in study.get_trials() if one.number != trial.number]
-        return super().infer_relative_search_space(study, trial)
-
-
-class NotingGP(GPSampler):
-    """As `Noting`; a sampler that leaves pruned trials out."""
-
     def __init__(self) -> None:
-        super().__init__(seed=0, warn_independent_sampling=False)
+        super().__init__(seed=0)
         self.seen: list[FrozenTrial] = []
 
     def infer_relative_search_space(
@@ -64,6 +50,14 @@ class NotingGP(GPSampler):
     ) -> dict[str, BaseDistribution]:
         self.seen = [one for one in study.get_trials() if one.number != trial.number]
         return {}
+
+
+class Noting(Notes, RandomSampler):
+    pass
+
+
+class NotingGP(Notes, GPSampler):
+    """Of a kind that leaves pruned trials out."""
 
 
 def noted(search: ToldSearch, sampler: Any) -> list[FrozenTrial]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from ray.tune.search import Searcher
+from search.remembered import InMemory
+from told import Story
 
 from cifar_tune.errors import PlanError
-from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.space import Value
-from cifar_tune.record.results import Results
 from cifar_tune.search.suggester import NotNow, RaySearcherSuggester
 
 SPACE = (
@@ -62,46 +61,25 @@ class Learner(Scripted):
         self.calls.append(("point", parameters, value, pruned, intermediate_values))
 
 
-class Search:
+class Search(Story):
     """The driver's side: each event goes into the results first, then to the suggester."""
 
-    def __init__(self, searcher: Searcher, plan: Plan = PLAN) -> None:
-        self.suggester = RaySearcherSuggester(plan, searcher)
-        self.results = Results(folder=Path(), plan=plan)
-        self.recorded: list[dict[str, Any]] = []
+    def __init__(self, searcher: Searcher, recorder: InMemory | None = None) -> None:
+        super().__init__(recorder or InMemory(PLAN))
+        self.suggester = RaySearcherSuggester(self.recorder.results.plan, searcher)
+        for event in self.recorder.events:
+            self.suggester.observe(event, self.recorder.results)
+        self.recorder.observers = (self.suggester.observe,)
 
-    def tell(self, event: str, **values: Any) -> None:
-        told = {"seq": len(self.recorded) + 1, "event": event, "time": 0.0, **values}
-        self.recorded.append(told)
-        self.results.apply(told)
-        self.suggester.observe(told, self.results)
-
-    def create(self, fixed: dict[str, Value] | None = None) -> dict[str, Value] | None:
-        index = len(self.results.trials)
-        values = self.suggester.suggest(index, fixed or {})
+    def next(self, fixed: dict[str, Value] | None = None) -> dict[str, Value] | None:
+        values = self.suggester.suggest(len(self.recorder.results.trials), fixed or {})
         if values is not None:
-            name = f"t{index + 1:04}"
-            self.tell("trial_created", trial_id=name, index=index, seed=index, values=values)
+            self.create(values)
         return values
-
-    def report(self, name: str, epoch: int, accuracy: float, **fate: Any) -> None:
-        clock = {"first_step_at": 0.0, "reported_at": 0.0}
-        metrics = {"epoch": epoch, "val_accuracy": accuracy, "val_loss": 1 - accuracy, **clock}
-        fate = {"checkpoint": None, "done": False, "diverged": False, **fate}
-        self.tell("result", trial_id=name, metrics=metrics, **fate)
-
-    def end(self, name: str, status: str) -> None:
-        self.tell("trial_ended", trial_id=name, status=status, reason="")
 
     def restarted_with(self, searcher: Searcher) -> Search:
         """A new start: a fresh suggester is told what is recorded."""
-        search = Search(searcher, self.results.plan)
-        for event in self.recorded:
-            search.recorded.append(event)
-            search.results.apply(event)
-        for event in self.recorded:
-            search.suggester.observe(event, search.results)
-        return search
+        return Search(searcher, self.recorder)
 
 
 def points(searcher: Scripted) -> list[tuple[Any, ...]]:
@@ -111,7 +89,7 @@ def points(searcher: Scripted) -> list[tuple[Any, ...]]:
 def test_suggestions_come_in_plain_values_under_our_trial_ids() -> None:
     suggested = {"optim.lr": np.float64(0.1), "data.flip": np.str_("random")}
     searcher = Scripted({**suggested, "data.crop_padding": np.int64(4)})
-    values = Search(searcher).create()
+    values = Search(searcher).next()
     assert values == {"optim.lr": 0.1, "data.flip": "random", "data.crop_padding": 4}
     assert [type(value) for value in values.values()] == [float, str, int]
     assert searcher.calls == [("suggest", "t0001")]
@@ -119,21 +97,21 @@ def test_suggestions_come_in_plain_values_under_our_trial_ids() -> None:
 
 def test_a_field_whose_condition_does_not_hold_is_left_out() -> None:
     searcher = Scripted({"data.crop_padding": 4, "data.flip": "none", "optim.lr": 0.1})
-    assert Search(searcher).create() == {"optim.lr": 0.1, "data.flip": "none"}
+    assert Search(searcher).next() == {"optim.lr": 0.1, "data.flip": "none"}
 
 
 def test_none_means_later_and_finished_means_no_more() -> None:
     search = Search(Scripted(None, Searcher.FINISHED))
     with pytest.raises(NotNow, match="Scripted has none"):
-        search.create()
-    assert search.create() is None
+        search.next()
+    assert search.next() is None
 
 
 def test_a_trial_is_told_as_ray_would_tell_it() -> None:
     searcher = Scripted({"optim.lr": 0.1}, {"optim.lr": 0.2})
     search = Search(searcher)
-    search.create()
-    search.create()
+    search.next()
+    search.next()
     search.report("t0001", 1, 0.5)
     search.report("t0001", 2, 0.6)
     search.report("t0002", 1, 0.3, done=True)
@@ -151,10 +129,10 @@ def test_a_trial_is_told_as_ray_would_tell_it() -> None:
 def test_failed_and_diverged_trials_are_errors_without_a_value() -> None:
     searcher = Scripted({"optim.lr": 0.1}, {"optim.lr": 0.2})
     search = Search(searcher)
-    search.create()
-    search.create()
+    search.next()
+    search.next()
     search.report("t0001", 1, 0.5)
-    search.tell("trial_retried", trial_id="t0001", kind="code", reason="")
+    search.recorder.write("trial_retried", trial_id="t0001", kind="code", reason="")
     search.end("t0001", "failed")
     search.report("t0002", 1, 0.0, diverged=True)
     search.end("t0002", "diverged")
@@ -165,15 +143,15 @@ def test_failed_and_diverged_trials_are_errors_without_a_value() -> None:
 def test_known_good_points_are_run_without_asking_and_told_at_their_end() -> None:
     searcher = Learner({"optim.lr": 0.1}, {"optim.lr": 0.2})
     search = Search(searcher)
-    known = search.create({"optim.lr": 0.3, "data.flip": "none"})
+    known = search.next({"optim.lr": 0.3, "data.flip": "none"})
     assert known == {"optim.lr": 0.3, "data.flip": "none"}
-    assert search.create({"optim.lr": 0.4}) is not None
+    assert search.next({"optim.lr": 0.4}) is not None
     assert searcher.calls == []
     search.report("t0001", 1, 0.5)
-    search.create()
+    search.next()
     assert points(searcher) == []
     search.report("t0001", 2, 0.6, done=True)
-    search.create()
+    search.next()
     assert points(searcher) == [(known, 0.6, True, [0.5, 0.6])]
 
 
@@ -182,37 +160,37 @@ def test_after_a_restart_it_is_told_what_is_recorded_once_each_trial_has_ended()
         Scripted(*({"optim.lr": lr, "data.flip": "none"} for lr in (0.1, 0.2, 0.3, 5.0)))
     )
     for _ in range(4):
-        search.create()
+        search.next()
     search.report("t0001", 1, 0.5, done=True)  # its end was not written any more
     search.report("t0002", 1, 0.4)
     search.end("t0002", "interrupted")
     search.end("t0003", "failed")
     learner = Learner({"optim.lr": 0.6}, {"optim.lr": 0.7}, {"optim.lr": 0.8})
     restarted = search.restarted_with(learner)
-    restarted.create()
+    restarted.next()
     first = ({"optim.lr": 0.1, "data.flip": "none"}, 0.5, True, [0.5])
     assert points(learner) == [first]
     restarted.report("t0002", 9, 0.8)
-    restarted.create()
+    restarted.next()
     assert points(learner)[1:] == [({"optim.lr": 0.2, "data.flip": "none"}, 0.8, False, [0.4, 0.8])]
-    restarted.create()
+    restarted.next()
     assert len(points(learner)) == 2
 
 
 def test_an_extended_trial_is_told_with_its_new_end() -> None:
     search = Search(Scripted({"optim.lr": 0.1, "data.flip": "none"}))
-    search.create()
+    search.next()
     search.report("t0001", 9, 0.5)
     longer = load_plan(
         None, ["search.searcher=my.searchers:scripted", SPACE, "train.max_epochs=18"]
     )
-    search.tell("extended", plan=longer.model_dump(mode="json"))
+    search.recorder.write("extended", plan=longer.model_dump(mode="json"))
     learner = Learner({"optim.lr": 0.6}, {"optim.lr": 0.7})
     restarted = search.restarted_with(learner)
-    restarted.create()
+    restarted.next()
     assert points(learner) == []
     restarted.report("t0001", 18, 0.9)
-    restarted.create()
+    restarted.next()
     assert points(learner) == [({"optim.lr": 0.1, "data.flip": "none"}, 0.9, False, [0.5, 0.9])]
 
 
@@ -229,22 +207,22 @@ def test_an_earlier_search_is_told_where_its_trials_lie_in_the_space(
         {"values": inside, "status": "diverged", "results": course},
         {"values": inside, "status": "failed", "results": []},
     ]
-    search.tell("started_from", source="results/a", points=[], trials=trials)
-    search.create()
-    search.create()
+    search.recorder.write("started_from", source="results/a", points=[], trials=trials)
+    search.next()
+    search.next()
     assert points(learner) == [(inside, 0.4, False, [0.2, 0.4])]
     assert "Learner is not told of 1 trials outside search.space" in caplog.text
 
 
 def test_one_that_can_not_be_told_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     search = Search(Scripted({"optim.lr": 0.1, "data.flip": "none"}))
-    search.create()
+    search.next()
     search.report("t0001", 9, 0.5)
     restarted = search.restarted_with(Scripted({"optim.lr": 0.2}))
     with caplog.at_level(logging.WARNING):
-        restarted.create({"optim.lr": 0.3, "data.flip": "none"})
+        restarted.next({"optim.lr": 0.3, "data.flip": "none"})
         restarted.report("t0002", 9, 0.6)
-        restarted.create()
+        restarted.next()
     assert "it starts without what 1 of them show" in caplog.text
     assert len(caplog.records) == 1
 
@@ -264,7 +242,7 @@ def test_one_that_can_not_be_told_says_so_once(caplog: pytest.LogCaptureFixture)
 )
 def test_a_suggestion_that_can_not_be_trained_is_refused(suggestion: Any, message: str) -> None:
     with pytest.raises(PlanError, match=message):
-        Search(Scripted(suggestion)).create()
+        Search(Scripted(suggestion)).next()
 
 
 @pytest.mark.parametrize(
@@ -301,6 +279,6 @@ def test_rays_own_optuna_searcher_works() -> None:
     made = OptunaSearch(space, metric="val_accuracy", mode="max", seed=1)
     search = Search(made)
     for number in range(1, 4):
-        assert search.create() is not None
+        assert search.next() is not None
         search.report(f"t{number:04}", 1, number / 10, done=True)
     assert [trial.value for trial in made._ot_study.trials] == [0.1, 0.2, 0.3]

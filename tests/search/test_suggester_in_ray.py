@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import threading
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from search import objectives
-from search.searching import Search, events, searching, stop_after
+from search.searching import Search, events, searching, stopped_after
+from search.studies import shown
 
 from cifar_tune.errors import PlanError
 
@@ -41,42 +39,29 @@ def test_a_search_runs_to_its_end(search: Search, searcher: str, scheduler: str)
 def test_what_early_stopping_ended_is_pruned_for_the_model(search: Search) -> None:
     given = ["search.searcher=tpe", "search.num_samples=8", "search.max_failures=0"]
     results, _ = search(*given, objective=objectives.worsening)
-    study = load_study(results.folder)
-    states = {trial.user_attrs["trial_id"]: trial.state.name for trial in study.trials}
+    trials = shown(results.folder)
+    states = {trial.user_attrs["trial_id"]: trial.state.name for trial in trials}
     words = {"completed": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL"}
     assert states == {name: words[trial.status] for name, trial in results.trials.items()}
     assert {"COMPLETE", "PRUNED", "FAIL"} == set(states.values())
-    for trial in study.trials:
+    for trial in trials:
         recorded = results.trials[trial.user_attrs["trial_id"]].results
         if trial.state.name == "PRUNED":
             assert trial.intermediate_values == {e: m["val_accuracy"] for e, m in recorded.items()}
-
-
-def load_study(folder: Path) -> optuna.Study:
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    from cifar_tune.search.dashboard import FILE_NAME
-
-    storage = JournalStorage(JournalFileBackend(str(folder / FILE_NAME)))
-    (name,) = optuna.get_all_study_names(storage)
-    return optuna.load_study(study_name=name, storage=storage)
 
 
 def test_a_restart_leaves_no_stale_trial_and_ends_with_all_of_them(
     search: Search, tmp_path: Path
 ) -> None:
     given = ["search.searcher=tpe", "search.num_samples=14", "search.scheduler=none", "train.max_epochs=4"]  # fmt: skip
-    stopper = threading.Thread(target=stop_after, args=(tmp_path / "results", 20))
-    stopper.start()
-    _, stop = search(*given, objective=objectives.slow)
-    stopper.join()
+    with stopped_after(tmp_path / "results", 20):
+        _, stop = search(*given, objective=objectives.slow)
     assert stop.signal == signal.SIGTERM
     results, stop = search(*given, objective=objectives.analytic)
     assert stop.reason is None
-    study = load_study(results.folder)
-    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 14
-    assert [trial.user_attrs["trial_id"] for trial in study.trials] == list(results.trials)
+    trials = shown(results.folder)
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 14
+    assert [trial.user_attrs["trial_id"] for trial in trials] == list(results.trials)
 
 
 @pytest.mark.faults
@@ -103,8 +88,8 @@ def test_known_good_points_come_first_and_their_results_are_learnt_from(search: 
     first = results.trials["t0001"].values
     assert {field: first[field] for field in point} == point
     assert len(first) == 4
-    study = load_study(results.folder)
-    assert len([trial for trial in study.trials if trial.user_attrs.get("from") == "before"]) == 5
+    trials = shown(results.folder)
+    assert len([trial for trial in trials if trial.user_attrs.get("from") == "before"]) == 5
 
 
 OWN = """
@@ -183,12 +168,7 @@ def test_a_searcher_that_can_not_take_in_results_ends_the_search_and_is_named(
 def test_a_searcher_that_waits_for_a_trial_which_waits_to_run_alone_does_not_wait_for_ever(
     search: Search, tmp_path: Path
 ) -> None:
-    notes = str(tmp_path)
-
-    def hungry(*arguments: Any) -> None:
-        os.environ["CIFAR_TUNE_TEST_NOTES"] = notes
-        objectives.hungry(*arguments)
-
+    hungry = objectives.noting(tmp_path, objectives.hungry)
     given = ["search.searcher=my_search:one_at_a_time", "search.num_samples=3", "seed=1"]
     results, stop = search(*given, "train.max_epochs=1", objective=hungry)
     assert stop.reason is None

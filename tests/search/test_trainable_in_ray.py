@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from search import objectives
-from search.searching import Search, events, searching, stop_after
+from search.searching import Search, events, searching, stopped_after
 
 from cifar_tune.record.results import Results
 
@@ -37,10 +34,7 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def search(tmp_path: Path, notes: Path) -> Search:
     """Runs, or goes on with, a search whose trials train for real, with two workers each."""
 
-    def objective(*arguments: Any) -> None:
-        os.environ["CIFAR_TUNE_TEST_NOTES"] = str(notes)
-        objectives.trained(*arguments)
-
+    objective = objectives.noting(notes, objectives.trained)
     run = searching(tmp_path / "results")
     return lambda *given: partial(run, objective=objective)(*GIVEN, *given)
 
@@ -91,10 +85,8 @@ def test_a_trial_goes_on_after_a_signal_and_after_the_death_of_a_worker(
     search: Search, notes: Path, tmp_path: Path
 ) -> None:
     given = ("search.num_samples=2", "train.max_epochs=400", "search.scheduler=none")
-    timer = threading.Thread(target=stop_after, args=(tmp_path / "results", 3))
-    timer.start()
-    results, stop = search(*given)
-    timer.join()
+    with stopped_after(tmp_path / "results", 3):
+        results, stop = search(*given)
     epochs = results.trials["t0001"].epochs
     assert stop.reason is not None
     assert 3 <= epochs < 400

@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 
 import pytest
+from told import story
 
 import cifar_tune
 from cifar_tune import Results, frame, load_plan, run_search
 from cifar_tune.errors import CifarTuneError, PlanError, ResultsError
 from cifar_tune.plan.config import Plan
-from cifar_tune.record.journal import Journal, read_journal
-from cifar_tune.record.recorder import Recorder
+from cifar_tune.record.journal import read_journal
 from cifar_tune.record.tables import trials_csv
 
 
@@ -78,31 +78,17 @@ def test_a_frame_has_the_rows_and_columns_of_the_table(tmp_path: Path) -> None:
         " model.width: {int: [2, 8], when: {model.name: resnet9}},"
         " train.precision: {choice: ['32', bf16]}, data.flip: {choice: [none, random]}}",
     ]
-    plan = load_plan(None, space)
     values = [
         {"optim.lr": 0.1 + 0.2, "model.name": "net", "train.precision": "32", "data.flip": "none"},
         {"optim.lr": 0.02, "model.name": "resnet9", "model.width": 5}
         | {"train.precision": "bf16", "data.flip": "random"},
     ]
-    with Journal(tmp_path) as journal:
-        recorder = Recorder(journal)
-        recorder.write(
-            "search", version=1, plan=plan.model_dump(mode="json"), data={}, environment={}
-        )
-        for index, one in enumerate(values):
-            name = f"t000{index + 1}"
-            recorder.write("trial_created", trial_id=name, index=index, seed=index, values=one)
-        metrics = {"epoch": 1, "val_accuracy": 1 / 3, "val_loss": 1.5}
-        clock = {"first_step_at": 1.0, "reported_at": 2.0}
-        recorder.write(
-            "result",
-            trial_id="t0001",
-            metrics={**metrics, **clock},
-            checkpoint=None,
-            done=True,
-            diverged=False,
-        )
-        results = recorder.results
+    with story(tmp_path) as told:
+        told.begin(*space)
+        for one in values:
+            told.create(one)
+        told.report("t0001", 1, 1 / 3, done=True)
+        results = told.recorder.results
     table = frame(results)
     header = next(csv.reader(io.StringIO(trials_csv(results))))
     assert list(table.columns) == header

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from command_line import run
 
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.load import load_plan
@@ -41,12 +41,8 @@ class Story:
     events: list[int]
     """Events in the journal after each command."""
 
-
-def cli(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cifar_tune.tune", *words]
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=folder, timeout=300, check=False
-    )
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return run(*words, cwd=self.folder.parent.parent)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +65,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Story
     ):
         if words[0] == "retry-failed":
             (here / "mended").touch()
-        done.append(cli(here, *words))
+        done.append(run(*words, cwd=here))
         counts.append(len(read_journal(folder).events))
     return Story(folder, image_folder, *done, events=counts)
 
@@ -137,7 +133,7 @@ def test_an_extension_that_would_compare_apples_with_pears_is_refused(
     story: Story, words: Sequence[str], message: str
 ) -> None:
     before = (story.folder / FILE_NAME).read_bytes()
-    refused = cli(story.folder.parent.parent, "extend", str(story.folder), *words)
+    refused = story.run("extend", str(story.folder), *words)
     assert refused.returncode == 2
     assert message in refused.stderr
     assert (story.folder / FILE_NAME).read_bytes() == before
@@ -153,32 +149,30 @@ def test_other_data_is_refused(story: Story, tmp_path: Path) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.new("RGB", (32, 32), (number, 0, 99)).save(path)
     words = ["--num-samples", "+2", "--data-dir", str(tmp_path)]
-    refused = cli(story.folder.parent.parent, "extend", str(story.folder), *words)
+    refused = story.run("extend", str(story.folder), *words)
     assert refused.returncode == 2
     assert "and the search began on data with" in refused.stderr
 
 
 def test_nothing_failed_is_said(story: Story) -> None:
-    refused = cli(story.folder.parent.parent, "retry-failed", str(story.folder))
+    refused = story.run("retry-failed", str(story.folder))
     assert refused.returncode == 2
     assert "has no failed trial to try again" in refused.stderr
 
 
 @pytest.mark.faults  # the test after it compares as well
 def test_a_trial_repeated_alone_gives_its_recorded_figures_bit_for_bit(story: Story) -> None:
-    here = story.folder.parent.parent
-    repeated = cli(here, "train", "--like", str(story.folder), "t0005")
+    repeated = story.run("train", "--like", str(story.folder), "t0005")
     assert repeated.returncode == 0, repeated.stderr
     assert "t0005: completed, 4 epochs recorded" in repeated.stdout
     assert "equal in all of 4 epochs" in repeated.stdout
 
 
 def test_a_trial_of_an_extended_search_is_repeated_up_to_the_extension(story: Story) -> None:
-    here = story.folder.parent.parent
-    repeated = cli(here, "train", "--like", str(story.folder), "t0001")
+    repeated = story.run("train", "--like", str(story.folder), "t0001")
     assert "compared up to epoch 2: then the search was extended" in repeated.stdout
     assert "equal in all of 2 epochs" in repeated.stdout
-    unknown = cli(here, "train", "--like", str(story.folder), "t0055")
+    unknown = story.run("train", "--like", str(story.folder), "t0055")
     assert unknown.returncode == 2
     assert "has no trial 't0055', but 6 from t0001 on; did you mean t0005?" in unknown.stderr
 
