@@ -37,7 +37,6 @@ class Ahead(PicklesAsNothing):
         self._begun = False
 
     def __call__(self, event: Event, results: Results) -> None:
-        """Observe one event of the journal."""
         finals, created = results.plan.finals, len(results.trials)
         ended = event["event"] == "trial_ended" and event["status"] != "interrupted"
         if self._begun or not ended or created < results.plan.search.num_samples:
@@ -89,7 +88,6 @@ class ProcessWatch(PicklesAsNothing, tune.Callback):
         self._running[trial.trial_id] = _Process(trial, actor, reported)
 
     def on_trial_result(self, *, trial: Any, **_: Any) -> None:
-        """It is alive."""
         if trial.trial_id in self._running:
             self._running[trial.trial_id].reported = time.monotonic()
 
