@@ -32,13 +32,11 @@ class Candidate:
     values: dict[str, Value]
 
     def as_event(self) -> dict[str, Any]:
-        """As the journal holds it."""
         judged = {"trial_id": self.trial_id, "epoch": self.epoch, self.metric: self.value}
         return {**judged, "values": self.values}
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any], metric: str) -> Candidate:
-        """As the journal held it."""
         judged = {name: event[name] for name in ("trial_id", "epoch", "values")}
         return cls(**judged, metric=metric, value=event[metric])
 

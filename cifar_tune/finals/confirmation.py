@@ -48,11 +48,9 @@ class Confirmed:
 
     @property
     def mean(self) -> float:
-        """Mean score on the confirmation examples."""
         return float(self.figures.mean())
 
     def as_event(self) -> dict[str, Any]:
-        """As the journal holds it."""
         scores = [float(score) for score in self.figures.mean(axis=1)]
         return {
             "trial_id": self.name,

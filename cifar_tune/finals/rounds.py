@@ -52,12 +52,7 @@ def recorded_round(results: Results, number: int) -> Round:
 def current_round(session: Session, seconds_left: float | None) -> Round | None:
     """The round to hold: the newest, if it is what is asked for, or else another.
 
-    Args:
-        session: of the search; is told what is given up for the time, and what can't be counted.
-        seconds_left: of a time budget; none: as long as it takes.
-
-    Returns:
-        None if the time is too short for any.
+    None if the time is too short for any; without a budget it takes as long as it takes.
     """
     results = session.results
     newest = recorded_round(results, max(results.finals)) if results.finals else None
@@ -70,13 +65,12 @@ def current_round(session: Session, seconds_left: float | None) -> Round | None:
     if size is None:
         return None
     candidates = pick_candidates(results, size.candidates)
-    counts = newest is not None and _counts(session, newest, candidates, size.seeds)
-    return Round(
-        number=max(results.finals, default=0) + 1,
-        candidates=candidates,
-        seeds=size.seeds,
-        continues=newest.number if newest is not None and counts else 0,
-    )
+    number, continues = 1, 0
+    if newest is not None:
+        number = newest.number + 1
+        counts = _counts(session, newest, candidates, size.seeds)
+        continues = newest.number if counts else 0
+    return Round(number=number, candidates=candidates, seeds=size.seeds, continues=continues)
 
 
 def _is_asked_for(results: Results, newest: Round) -> bool:

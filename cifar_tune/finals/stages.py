@@ -33,10 +33,7 @@ class Finals(Confirming):
     again: bool = False
 
     def run(self, seconds_left: float | None) -> None:
-        """Go through all steps that are not done yet.
-
-        Args:
-            seconds_left: of a time budget; none: as long as it takes.
+        """Go through all steps that are not done yet; without a budget as long as it takes.
 
         Raises:
             CifarTuneError: a journal can't be written, data or a checkpoint is damaged, a model is
@@ -92,11 +89,7 @@ class Finals(Confirming):
 
     def _score(self, current: Round, chosen: Candidate) -> None:
         """Train the final models unless the test split was opened for them, and score them."""
-        subject = {
-            "number": current.number,
-            "trial_id": chosen.trial_id,
-            "epoch": chosen.epoch,
-        }
+        subject = {"number": current.number, "trial_id": chosen.trial_id, "epoch": chosen.epoch}
         opened = self.session.results.test_opened
         if opened is not None and opened.get("number") == current.number:
             models, lost, handed = opened["models"], opened["lost"], handed_in(opened)

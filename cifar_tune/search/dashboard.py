@@ -75,14 +75,11 @@ class StudyFile:
         # Optuna tells its users of each trial, on stderr.
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
-            self._remove()
+            # A dashboard that was killed while it wrote has left its lock.
+            for path in (self._path, *folder.glob(f"{FILE_NAME}.lock*")):
+                path.unlink(missing_ok=True)
         except OSError as error:
             self._give_up(error)
-
-    def _remove(self) -> None:
-        """Remove the file, and locks of a dashboard that was killed while it wrote."""
-        for path in (self._path, *self._path.parent.glob(f"{FILE_NAME}.lock*")):
-            path.unlink(missing_ok=True)
 
     def observe(self, event: Event, results: Results) -> None:
         """Draw what an event has changed; of events told again at a start only the last counts."""
@@ -110,7 +107,6 @@ class StudyFile:
         )  # fmt: skip
 
     def _begin(self, results: Results) -> None:
-        """Draw all that is known."""
         name, self._begun = self._path.parent.name, True
         self._storage = storage = JournalStorage(_UnlockedFile(self._path))
         direction = direction_of(self._search)
@@ -144,7 +140,6 @@ class StudyFile:
             self._storage.set_study_user_attr(self._study_id, key, value)
 
     def _add(self, trial: Trial, **attributes: Any) -> None:
-        """Add a trial as it stands."""
         attributes = {"trial_id": trial.trial_id, **trial.values, **attributes, **_end(trial)}
         frozen = self._frozen(trial, attributes)
         optuna_id = self._storage.create_new_trial(self._study_id, frozen)
@@ -178,16 +173,12 @@ class StudyFile:
             if drawn is not state:
                 self._add(trial, continues="an earlier trial of the same trial_id")
         else:
-            if event is not None and event["event"] == "result":
-                self._report(optuna_id, event)
+            if event is not None and event["event"] == "result" and not event["diverged"]:
+                metrics = event["metrics"]
+                epoch, value = metrics["epoch"], metrics[self._search.metric]
+                self._storage.set_trial_intermediate_value(optuna_id, epoch, value)
             if state is not TrialState.RUNNING:  # an interrupted one goes on
                 self._close(optuna_id, trial)
-
-    def _report(self, optuna_id: int, event: Event) -> None:
-        metrics = event["metrics"]
-        if not event["diverged"]:
-            value = metrics[self._search.metric]
-            self._storage.set_trial_intermediate_value(optuna_id, metrics["epoch"], value)
 
     def _close(self, optuna_id: int, trial: Trial) -> None:
         state, value = state_of(trial), optuna_value(trial, self._search)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_tune.errors import ResourceError
+from cifar_tune.files import as_path
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import Machine
 from cifar_tune.plan.preflight import has_own_code
@@ -95,15 +96,9 @@ def ray_for(plan: Plan, machine: Machine, *, imports: Sequence[str] = ()) -> Ite
         _check_joined(plan.resources.address)
         yield
         return
-    if plan.resources.address is None:
-        with _own_ray(machine, plan, imports):
-            yield
-        return
-    _join(plan.resources.address, plan)
-    try:
+    address = plan.resources.address
+    with _own_ray(machine, plan, imports) if address is None else _joined(address, plan):
         yield
-    finally:
-        ray.shutdown()
 
 
 def _check_joined(address: str | None) -> None:
@@ -160,10 +155,7 @@ def _with(module: Any, **values: Any) -> Iterator[None]:
 @contextmanager
 def _place_for_token() -> Iterator[None]:
     """Ray writes its token below the user's home; where there is none, into a folder of its own."""
-    try:
-        home = Path.home()
-    except RuntimeError:  # a user without a name
-        home = Path("/nonexistent")
+    home = as_path("~")  # a user without a name has none
     given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
     known = (home / ".ray" / "auth_token").is_file()
     if given or known or os.access(home, os.W_OK) or os.access(home / ".ray", os.W_OK):
@@ -209,9 +201,8 @@ def _set(settings: dict[str, str]) -> None:
 
 def _own_path() -> str:
     """A module of the user's own lies where the command was given."""
-    return os.pathsep.join(
-        [current_directory() or "", *filter(None, [os.environ.get("PYTHONPATH")])]
-    )
+    given = os.environ.get("PYTHONPATH")
+    return os.pathsep.join([current_directory() or "", *([given] if given else [])])
 
 
 @contextmanager
@@ -250,7 +241,8 @@ def _on_loopback() -> AbstractContextManager[None]:
     return _with(ray_constants, ENABLE_RAY_CLUSTER=False)
 
 
-def _join(address: str, plan: Plan) -> None:
+@contextmanager
+def _joined(address: str, plan: Plan) -> Iterator[None]:
     import ray
 
     head = head_of(address)
@@ -273,3 +265,7 @@ def _join(address: str, plan: Plan) -> None:
             " a machine of the cluster, with the same versions of Python and Ray, and with its"
             " token (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token)"
         ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()

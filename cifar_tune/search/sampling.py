@@ -109,7 +109,6 @@ class Sampling:
         return not isinstance(self._study.sampler, GPSampler)
 
     def end(self, trial: Trial, end: End) -> None:
-        """Tell how a trial ended."""
         running = self._running.pop(trial.trial_id)
         for epoch, value in sorted(self._steps_of(trial).items()):
             running.report(value, epoch)
@@ -203,7 +202,6 @@ class _Study(optuna.Study):
     def give(
         self, trial: optuna.Trial, parameters: Iterable[Parameter], values: Mapping[str, Value]
     ) -> None:
-        """Let a trial have these values."""
         for one in parameters:
             if one.dimension.field in values:
                 given = one.encode(values[one.dimension.field])

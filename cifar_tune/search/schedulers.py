@@ -95,7 +95,6 @@ class JournalledHyperband(JournalledASHA):
     """
 
     def __init__(self, plan: Plan) -> None:
-        """As many brackets as the plan has rungs."""
         self._shares = [share for _, share in brackets(plan)]
         super().__init__(plan, bracket_count=len(self._shares))
         self._seed = plan.seed
@@ -117,7 +116,6 @@ class JournalledHalving(FIFOScheduler):
     """
 
     def __init__(self, plan: Plan) -> None:
-        """Rungs by the plan's epochs."""
         super().__init__()
         self._metric = plan.search.metric
         self._sign = plan.search.sign

@@ -46,15 +46,12 @@ class Session:
 
     @property
     def results(self) -> Results:
-        """What is recorded so far."""
         return self.recorder.results
 
     @property
     def plan(self) -> Plan:
-        """The plan that counts now."""
-        return self.recorder.results.plan
+        return self.results.plan
 
     @property
     def folder(self) -> Path:
-        """Its results folder."""
         return self.recorder.journal.folder

@@ -28,15 +28,10 @@ Numbers = random.Random
 def population(*accuracies: float | None, epoch: int = 2, planned: int | None = None) -> Results:
     """Members that all stand after `epoch`; none in place of an accuracy: it has not come there."""
     count = len(accuracies) if planned is None else planned
-    plan = load_plan(
-        None,
-        [
-            "search.scheduler=pbt",
-            f"search.num_samples={count}",
-            "search.perturbation_interval=2",
-            f"search.space={SPACE}",
-        ],
-    )
+    plan = load_plan(None, [
+        "search.scheduler=pbt", f"search.num_samples={count}", f"search.space={SPACE}",
+        "search.perturbation_interval=2",
+    ])  # fmt: skip
     results = Results(folder=Path(), plan=plan)
     for index, accuracy in enumerate(accuracies):
         name, size = f"t{index + 1:04}", 64 if index % 2 else 128

@@ -66,11 +66,7 @@ def _open_sockets(process: int) -> set[str]:
 
 
 def _name(process: int) -> str:
-    try:
-        words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
-    except OSError:
-        return ""
-    return Path(words[0].decode().split(" ")[0]).name
+    return Path(title(process).split(" ")[0]).name
 
 
 def _environment(process: int) -> dict[str, str]:

@@ -233,6 +233,13 @@ def test_an_extended_trial_counts_once_with_its_newest_value(tmp_path: Path) -> 
     assert {trial.state for trial in others} == {TrialState.RUNNING}
 
 
+def complete(search: ToldSearch, trials: int) -> None:
+    for _ in range(trials):
+        name = search.create()
+        accuracy = accuracy_of(search.values(name))
+        search.run(name, accuracy, accuracy, accuracy)
+
+
 def extend(search: ToldSearch, epochs: int) -> None:
     plan = search.plan.model_dump(mode="json")
     plan["train"]["max_epochs"] = epochs
@@ -244,10 +251,7 @@ def test_suggestions_after_an_extension_are_those_of_a_fresh_start(
     searcher: str, tmp_path: Path
 ) -> None:
     search = ToldSearch(tmp_path / "a", f"search.searcher={searcher}", NUMBERS)
-    for _ in range(20):
-        name = search.create()
-        accuracy = accuracy_of(search.values(name))
-        search.run(name, accuracy, accuracy, accuracy)
+    complete(search, 20)
     extend(search, 4)
     for name in [*search.recorder.results.trials]:
         search.run(name, accuracy_of(search.values(name)) + 0.05)
@@ -258,10 +262,7 @@ def test_suggestions_after_an_extension_are_those_of_a_fresh_start(
 
 def test_cmaes_keeps_its_generations_when_trials_are_extended(tmp_path: Path) -> None:
     search = ToldSearch(tmp_path, "search.searcher=cmaes", NUMBERS)
-    for _ in range(20):
-        name = search.create()
-        accuracy = accuracy_of(search.values(name))
-        search.run(name, accuracy, accuracy, accuracy)
+    complete(search, 20)
     before = search.told_again(tmp_path / "b").suggest(20, {})
     extend(search, 4)
     assert search.suggest() == before

@@ -6,10 +6,12 @@ import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from search import objectives
 from search.searching import Search, events, searching, stopped_after
+from toy_images import toy_data
 
 from cifar_tune.record.results import Results
 
@@ -34,7 +36,12 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def search(tmp_path: Path, notes: Path) -> Search:
     """Runs, or goes on with, a search whose trials train for real, with two workers each."""
 
-    objective = objectives.noting(notes, objectives.trained)
+    data = toy_data(64, 16)
+
+    def train(run: Any, _: Any, reporter: Any, resume_from: Path | None) -> None:
+        objectives.trained(run, data, reporter, resume_from)
+
+    objective = objectives.noting(notes, train)
     run = searching(tmp_path / "results")
     return lambda *given: partial(run, objective=objective)(*GIVEN, *given)
 
