@@ -56,10 +56,12 @@ def run_search(session: Session, part: Any, *, only: Collection[str] | None = No
         return stop
     suggester, scheduler = _told_all(recorder)
     queue = TrialQueue(recorder, suggester, stop, only=only)
-    recorder.observers += [queue.learn, Ahead(share.slots)]
+    recorder.observers.append(queue.learn)
+    imports = imports_of(session.objective, plan)
+    if imports:
+        recorder.observers.append(Ahead(share.slots))
     _record_start(session)
     with stop.on_signals():
-        imports = imports_of(session.objective, plan)
         session.ray.enter_context(ray_for(plan, session.machine, imports=imports))
         stop.install()
         trainable = tune.with_parameters(
