@@ -236,10 +236,11 @@ def _filesystem(location: str) -> tuple[Any, str]:
 
 
 def _copy(source: str, target: str) -> None:
-    from pyarrow.fs import copy_files
-
+    # Not by pyarrow's `copy_files`: within one storage that asks for a copy of its own, which not
+    # every fsspec has.
     (origin, path), (goal, new) = _filesystem(source), _filesystem(target)
-    copy_files(path, new, origin, goal)
+    with origin.open_input_stream(path) as whence, goal.open_output_stream(new) as whither:
+        shutil.copyfileobj(whence, whither, 1 << 20)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

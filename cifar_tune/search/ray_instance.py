@@ -122,13 +122,13 @@ def _own_ray(machine: Machine, plan: Plan, imports: Sequence[str]) -> Iterator[N
 
     with _place_for_token(), _environment_as_it_is():
         os.environ[PRELOADED] = ",".join(imports)
-        _start(machine, plan)
-        session = ray._private.worker._global_node.get_session_dir_path()
         try:
+            _start(machine, plan)
+            session = ray._private.worker._global_node.get_session_dir_path()
             yield
         finally:
             ray.shutdown()
-            del os.environ[PRELOADED]
+            os.environ.pop(PRELOADED, None)
         shutil.rmtree(session, ignore_errors=True)
 
 

@@ -101,8 +101,11 @@ search's own is `fit_objective`; a test or a benchmark may put a sleeping or ana
 
 
 def imports_of(objective: Objective, plan: Plan) -> list[str]:
-    """The modules that a trial's process may import before it has its trial."""
-    return [*FITTING, *task_of(plan).modules] if objective is fit_objective else []
+    """The modules that a trial's process may import before it has its trial, and its GPUs."""
+    if objective is not fit_objective:
+        return []
+    ours = ":" not in plan.task  # a module of the user's own may ask CUDA, which looks once
+    return [*FITTING, *(task_of(plan).modules if ours else ())]
 
 
 def fit_objective(run: Any, part: Any, reporter: Reporter, resume_from: Path | None) -> None:

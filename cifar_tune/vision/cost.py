@@ -19,7 +19,8 @@ def cost_of(config: ModelConfig, num_classes: int) -> dict[str, int]:
     `build_model`.
     """
     with weightless(config):
-        network = build_model(config, num_classes).eval()
+        network = build_model(config, num_classes)
+        network.eval()  # one of the user's own may return nothing
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             network(torch.zeros(1, 3, IMAGE_SIDE, IMAGE_SIDE))
     return {"multiply_adds": counter.get_total_flops() // 2, "parameters": _parameters(network)}
