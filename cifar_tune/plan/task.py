@@ -11,7 +11,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from cifar_tune.errors import PlanError
-from cifar_tune.plan.config import Plan
+from cifar_tune.plan.config import Plan, RunConfig
 from cifar_tune.plan.own_code import OwnCode, nearest
 
 if TYPE_CHECKING:
@@ -264,8 +264,8 @@ def _kept_in(task: Any, own: OwnCode) -> Any:
     return task
 
 
-def task_of(plan: Plan) -> Task:
-    return find_task(plan.task)
+def task_of(run: RunConfig) -> Task:
+    return find_task(run.task)
 
 
 def columns_of(plan: Plan) -> tuple[str, ...]:

@@ -89,13 +89,9 @@ def state_of(trial: Trial) -> TrialState:
     return TrialState.FAIL if trial.status == "failed" else TrialState.RUNNING
 
 
-def steps_of(trial: Trial, metric: str) -> dict[int, float]:
-    return trial.curve(metric)
-
-
 def optuna_value(trial: Trial, search: SearchConfig) -> float | None:
     """What Optuna judges a trial by: our judgement, or of a pruned one its newest report."""
-    state, steps = state_of(trial), steps_of(trial, search.metric)
+    state, steps = state_of(trial), trial.curve(search.metric)
     if state is TrialState.COMPLETE:
         return trial.results[best_epoch(trial, search)][search.metric]
     return steps[max(steps)] if state is TrialState.PRUNED and steps else None

@@ -8,6 +8,7 @@ import os
 import threading
 from contextlib import closing
 
+from cifar_tune.plan.forecast import compares
 from cifar_tune.plan.task import task_of
 from cifar_tune.record.journal import Event
 from cifar_tune.record.recorder import PicklesAsNothing
@@ -65,5 +66,6 @@ class Ahead(PicklesAsNothing):
         for name in task_of(results.plan).modules:  # of the models that are written and scored
             target = importlib.import_module
             threading.Thread(target=target, args=(name,), daemon=True).start()
-        if finals.seeds:
-            get_ready(min(self._slots, finals.candidates * finals.seeds))
+        trainings = finals.seeds * (finals.candidates if compares(results.plan) else 1)
+        if trainings:
+            get_ready(min(self._slots, trainings))

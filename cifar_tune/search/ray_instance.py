@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from cifar_tune.errors import ResourceError
+from cifar_tune.errors import DataError, ResourceError
 from cifar_tune.files import as_path
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import Machine
@@ -25,8 +25,6 @@ from cifar_tune.plan.preflight import has_own_code
 from cifar_tune.plan.task import Say
 from cifar_tune.process import STOPPING, current_directory
 from cifar_tune.search.ray_head import first_line, head_of, knock
-
-log = logging.getLogger(__name__)
 
 WORKER_SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # trials run where the command was given
@@ -121,15 +119,20 @@ def _own_ray(machine: Machine, plan: Plan, imports: Sequence[str]) -> Iterator[N
     import ray
 
     with _place_for_token(), _environment_as_it_is():
-        os.environ[PRELOADED] = ",".join(imports)
+        os.environ[PRELOADED], kept = ",".join(imports), True
         try:
             _start(machine, plan)
             session = ray._private.worker._global_node.get_session_dir_path()
             yield
+            kept = False
+        except DataError:  # in which Ray has no part
+            kept = False
+            raise
         finally:
             ray.shutdown()
             os.environ.pop(PRELOADED, None)
-        shutil.rmtree(session, ignore_errors=True)
+            if not kept:
+                shutil.rmtree(session, ignore_errors=True)
 
 
 def _environment_as_it_is() -> AbstractContextManager[None]:

@@ -56,32 +56,34 @@ def start_search(
         CifarTuneError: the data is damaged, the folder is taken, the storage is full, or no trial
             is usable.
     """
-    with ExitStack() as ray:
+    with ExitStack() as early:
         if forecast.plan.resources.address is None:
             # The processes of the first trials import torch while this one opens the data.
             imports = imports_of(objective, forecast.plan)
-            ray.enter_context(ray_for(forecast.plan, machine, imports=imports))
+            early.enter_context(ray_for(forecast.plan, machine, imports=imports))
             get_ready(min(forecast.share.slots, forecast.plan.search.num_samples))
         data = task_of(forecast.plan).open(forecast.plan, say)
         folder.mkdir(parents=True, exist_ok=True)
-        journal = ray.enter_context(Journal(folder))
-        if journal.records.events:
-            raise ResultsError(
-                f"{folder} was taken by another search just now; go on with that:"
-                f" {resume_command(folder)}, or choose another --name"
+        with Journal(folder) as journal, early.pop_all() as ray:  # Ray ends within the lock
+            if journal.records.events:
+                raise ResultsError(
+                    f"{folder} was taken by another search just now; go on with that:"
+                    f" {resume_command(folder)}, or choose another --name"
+                )
+            recorder = Recorder(journal)
+            plan, environment = data.settled(forecast.plan), _environment(machine, forecast.share)
+            recorder.write(
+                "search",
+                version=VERSION,
+                plan=plan.model_dump(mode="json"),
+                data=dict(data.facts),
+                environment=environment,
             )
-        recorder = Recorder(journal)
-        plan, environment = data.settled(forecast.plan), _environment(machine, forecast.share)
-        recorder.write(
-            "search",
-            version=VERSION,
-            plan=plan.model_dump(mode="json"),
-            data=dict(data.facts),
-            environment=environment,
-        )
-        if start_from is not None:
-            record_start_from(recorder, start_from, data, say)
-        return carry_out(session_of(recorder, data, machine, forecast.share, say, objective, ray))
+            if start_from is not None:
+                record_start_from(recorder, start_from, data, say)
+            return carry_out(
+                session_of(recorder, data, machine, forecast.share, say, objective, ray)
+            )
 
 
 def record_start_from(recorder: Recorder, start_from: StartFrom, data: Data, say: Say) -> None:

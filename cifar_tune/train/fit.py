@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.machine import check_compiler, read_machine, settle
-from cifar_tune.plan.task import find_task
+from cifar_tune.plan.task import task_of
 
 if TYPE_CHECKING:  # torch and Lightning cost seconds, which --help must not
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -102,7 +102,7 @@ def _fit(
     run: Any, part: Any, resume_from: Path | None, place: Mapping[str, Any], **given: Any
 ) -> FitResult:
     """Train; `place` are Trainer's arguments that win over the task's, `given` those beside it."""
-    task = find_task(run.task)
+    task = task_of(run)
     module, datamodule = task.build(run, part, fresh=resume_from is None)
     trainer = _trainer(run, **given, **{**task.trainer_options(run), **place})
     if getattr(datamodule, "on_device", False):

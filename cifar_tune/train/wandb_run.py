@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from cifar_tune.files import is_of_finals
 from cifar_tune.plan.config import Plan, RunConfig
 from cifar_tune.plan.space import Value
-from cifar_tune.plan.task import find_task
+from cifar_tune.plan.task import task_of
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def trial_trackers(
     if plan.tracking.wandb is None:
         return []
     config = run.as_values()
-    for field in find_task(run.task).private:
+    for field in task_of(run).private:
         section, _, key = field.partition(".")
         del config[section][key]
     config |= {"trial_id": trial_id, "searched": dict(values)}
@@ -48,7 +48,7 @@ def trial_trackers(
     if is_of_finals(folder):
         search, name = folder.parent.parent, f"{folder.name}-{trial_id}"
         group, job = f"{search.name}-finals", folder.name.rpartition("-")[0] or folder.name
-    tags = [plan.search.searcher, plan.search.scheduler, *find_task(run.task).tags(run)]
+    tags = [plan.search.searcher, plan.search.scheduler, *task_of(run).tags(run)]
     arguments = {
         "project": plan.tracking.wandb,
         "id": plain_name(f"{search.name}-{name}"),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_tune.errors import CifarTuneError, PlanError
-from cifar_tune.plan.task import find_task
+from cifar_tune.plan.task import task_of
 from cifar_tune.process import current_directory
 from cifar_tune.train.fit import FitResult, fit
 
@@ -104,7 +104,7 @@ class _Others:
         resume_from: Path | None,
     ) -> None:
         context = multiprocessing.get_context("forkserver")
-        preloaded = [*PRELOADED, *find_task(run.task).modules]
+        preloaded = [*PRELOADED, *task_of(run).modules]
         context.set_forkserver_preload(preloaded)
         self._ended = threading.Event()
         self._workers = []

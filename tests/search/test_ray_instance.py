@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
 import stat
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -198,3 +200,21 @@ def test_imports_ahead_leave_the_gpus_alone_until_ray_says_which_are_the_trials(
         [sys.executable, "-c", NO_GPU_YET], check=False, capture_output=True, text=True
     )
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_data_that_is_damaged_leaves_nothing_of_a_ray_that_was_started_for_it(
+    image_folder: Path, small_plan: list[str], tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(image_folder, images)
+    sorted(images.rglob("train/*/*.png"))[-1].write_bytes(b"")
+    sets = [word for value in small_plan for word in ("--set", value)]
+    with tempfile.TemporaryDirectory(prefix="ct", dir="/tmp") as short:  # sockets' paths are short
+        words = command("--out", str(tmp_path), "--name", "one", *sets, "--data-dir", str(images))
+        done = subprocess.run(
+            words, env={**os.environ, "RAY_TMPDIR": short}, check=False,
+            capture_output=True, text=True, timeout=100,
+        )  # fmt: skip
+        assert done.returncode == 2, done.stdout + done.stderr
+        assert "can't be read" in done.stderr
+        assert [*Path(short).glob("ray/session_*[0-9]")] == []
