@@ -101,6 +101,7 @@ class Bowl:
     private: frozenset[str] = frozenset()
     mutable = ("point.step",)
     main_loss = "depth"
+    keeps_best = False
     modules: tuple[str, ...] = ()
 
     def columns(self, plan: Any) -> Sequence[str]:
@@ -126,7 +127,7 @@ class Bowl:
     def open(self, plan: Any, say: Any, *, recorded: Any = None) -> Opened:
         return Opened()
 
-    def trainer_options(self, run: Any) -> dict[str, Any]:
+    def trainer_options(self, run: Any, folder: Any) -> dict[str, Any]:
         return {}
 
     def build(self, run: Any, part: Any, *, fresh: bool) -> tuple[Ball, Nothing]:

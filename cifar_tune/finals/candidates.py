@@ -82,11 +82,16 @@ def fitting(results: Results, seconds: float, slots: int) -> FinalsConfig | None
     return None
 
 
+def final_examples(facts: Mapping[str, Any]) -> int:
+    """Examples that a final model is trained on."""
+    return int(facts.get("final", sum(facts[name] for name in ("train", "val", "confirm"))))
+
+
 def forecast_seconds(results: Results, candidates: int, seeds: int, slots: int) -> float:
     """How long finals of this size would take, by the mean epoch of the search."""
     plan, cost, data = results.plan, results.cost(), results.data
     training = float(plan.train.max_epochs * cost["busy_seconds"] / max(1, cost["epochs_run"]))
-    whole = float((data["train"] + data["val"] + data["confirm"]) / data["train"])
+    whole = final_examples(data) / max(1, int(data["train"]))
     seconds = START_SECONDS + math.ceil(seeds / slots) * training * whole
     if candidates > 1 and compares(plan):
         seconds += START_SECONDS + math.ceil(candidates * seeds / slots) * training

@@ -22,6 +22,7 @@ from cifar_tune.plan.config import FinalsConfig
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
 
+FRESH = "confirmation examples"
 Cost = Mapping[str, int]
 """What a configuration costs on any machine: `multiply_adds` of an example, and `parameters`."""
 
@@ -68,7 +69,10 @@ class Confirmed:
 
 
 def gather(
-    candidates: Sequence[Candidate], trainings: Results, figures: Mapping[str, Figures]
+    candidates: Sequence[Candidate],
+    trainings: Results,
+    figures: Mapping[str, Figures],
+    sign: int = 1,
 ) -> dict[str, Confirmed]:
     """Put the trainings to their candidates, who take turns, by their trial's id.
 
@@ -76,6 +80,7 @@ def gather(
         candidates: in the order of the trainings' points.
         trainings: as `retrain` gave them.
         figures: of each completed training, by its id: [examples].
+        sign: -1 where less of them is better.
 
     Returns:
         The candidates that have a training that was completed.
@@ -83,19 +88,19 @@ def gather(
     every, count = list(trainings.trials.values()), len(candidates)
     turns = [[trial for trial in every if trial.index % count == turn] for turn in range(count)]
     return {
-        candidate.trial_id: _confirmed(candidate, own, figures)
+        candidate.trial_id: _confirmed(candidate, own, figures, sign)
         for candidate, own in zip(candidates, turns, strict=True)
         if any(trial.trial_id in figures for trial in own)
     }
 
 
 def _confirmed(
-    candidate: Candidate, trainings: Sequence[Trial], figures: Mapping[str, Figures]
+    candidate: Candidate, trainings: Sequence[Trial], figures: Mapping[str, Figures], sign: int
 ) -> Confirmed:
     completed = [trial for trial in trainings if trial.trial_id in figures]
     judged = [*completed, *(trial for trial in trainings if trial.status == "diverged")]
     first = figures[completed[0].trial_id]
-    worst = np.full_like(first, min(one.min() for one in figures.values()))
+    worst = np.full_like(first, sign * min((sign * one).min() for one in figures.values()))
     if first.dtype == np.bool_:
         worst[:] = False
     return Confirmed(
@@ -122,26 +127,32 @@ def joined(first: Confirmed, more: Confirmed) -> Confirmed:
 
 
 def choose(
-    confirmed: Sequence[Confirmed], wanted: FinalsConfig | None = None
+    confirmed: Sequence[Confirmed],
+    wanted: FinalsConfig | None = None,
+    *,
+    sign: int = 1,
+    on: str = FRESH,
 ) -> tuple[Confirmed, dict[str, Any]]:
-    """Choose the one with the highest mean, or a cheaper one if that is asked for and shown.
+    """Choose the one with the best mean, or a cheaper one if that is asked for and shown.
 
     Args:
         confirmed: at least one.
         wanted: with `prefer: cheap`, the cheapest is chosen of those whose simultaneous interval
             shows that they are not worse than the best by more than `margin`.
+        sign: 1 where a higher mean is better, -1 where a lower one is.
+        on: which examples they are.
 
     Returns:
         The chosen one, and the comparison as the journal holds it, with a sentence for people.
     """
     wanted = wanted or FinalsConfig()
-    ranking = sorted(confirmed, key=lambda one: one.mean, reverse=True)
+    ranking = sorted(confirmed, key=lambda one: sign * one.mean, reverse=True)
     best, *others = ranking
     fewest = min(len(one.seeds) for one in ranking)
     if not others:
         alone = f"Only {best.name} could be trained again: there is nothing to compare it with."
         return best, _event(ranking, best, alone)
-    if fewest < MIN_SEEDS or best.figures.shape[1] < 2:
+    if fewest < MIN_SEEDS:
         more = max(0, MIN_SEEDS - fewest) or None
         return best, _event(ranking, best, _too_few(ranking), tie=True, more_seeds=more)
     among = len(ranking)
@@ -150,9 +161,13 @@ def choose(
     tied = [other for other, comparison in pairs if not comparison.distinguishable]
     chosen, taken = best, f"Taken: {best.name}."
     if wanted.prefer == "cheap":
-        shown = [other for other, comparison in pairs if comparison.high <= wanted.margin]
+        shown = [
+            other
+            for other, comparison in pairs
+            if (comparison.high if sign > 0 else -comparison.low) <= wanted.margin
+        ]
         chosen, taken = _cheapest(best, shown, wanted.margin)
-    statement, more_seeds = f"{_standing(ranking, against, tied)} {taken}", None
+    statement, more_seeds = f"{_standing(ranking, against, tied, on)} {taken}", None
     if tied:
         needed = seeds_to_tell(best.figures, tied[0].figures, among=among)
         more_seeds = None if needed is None else needed - fewest
@@ -206,15 +221,19 @@ def _too_few(ranking: Sequence[Confirmed]) -> str:
 
 
 def _standing(
-    ranking: Sequence[Confirmed], against: Sequence[Comparison], tied: Sequence[Confirmed]
+    ranking: Sequence[Confirmed],
+    against: Sequence[Comparison],
+    tied: Sequence[Confirmed],
+    on: str,
 ) -> str:
     """Who is ahead of whom by how much, and whether noise may explain it."""
     best, following, first = ranking[0], ranking[1], against[0]
     several = f" that holds for all {len(ranking)} at once" if len(ranking) > 2 else ""
+    examples = best.figures.shape[1]
+    count = f"{examples:,} " * (examples > 1)
     figures = (
-        f"{best.mean:.4f} against {following.mean:.4f} on {best.figures.shape[1]:,} confirmation"
-        f" examples (difference {first.difference:+.4f}, 95 % interval{several} {first.low:+.4f} to"
-        f" {first.high:+.4f})"
+        f"{best.mean:.4f} against {following.mean:.4f} on {count}{on} (difference"
+        f" {first.difference:+.4f}, 95 % interval{several} {first.low:+.4f} to {first.high:+.4f})"
     )
     if not tied:
         return f"{best.name} is better than the next, {following.name}: {figures}."
@@ -229,7 +248,7 @@ def _standing(
 
 def _way_to_tell(more_seeds: int | None) -> str:
     if more_seeds is None:
-        return "More seeds would hardly tell them apart on so few examples."
+        return "More seeds would hardly tell them apart."
     return (
         f"If the difference is what it seems, {more_seeds} more seeds each would probably tell"
         f" (--final-seeds +{more_seeds})."

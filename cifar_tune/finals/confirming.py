@@ -9,15 +9,24 @@ from typing import Any
 
 from cifar_tune.files import at_hand, write_atomically
 from cifar_tune.finals.candidates import Candidate
-from cifar_tune.finals.confirmation import Confirmed, Cost, choose, gather, joined
+from cifar_tune.finals.confirmation import (
+    FRESH,
+    Confirmed,
+    Cost,
+    choose,
+    gather,
+    joined,
+)
 from cifar_tune.finals.figures import read_figures, write_figures
 from cifar_tune.finals.opening import scoring
-from cifar_tune.finals.retraining import Stage, newest_checkpoint
+from cifar_tune.finals.retraining import Stage, model_of
 from cifar_tune.finals.rounds import Round
 from cifar_tune.finals.uncertainty import Figures
 from cifar_tune.plan.forecast import compares
 from cifar_tune.plan.task import Costs, task_of
 from cifar_tune.record.results import Results
+
+CHOSEN_BY = "the validation examples, by which the search chose as well"
 
 
 @dataclass(frozen=True)
@@ -60,8 +69,8 @@ class Confirming(Stage):
         candidates, fresh = current.candidates, current.seeds - planned
         self.session.say(
             f"Finals, 1 of 2: the best {len(candidates)} are trained with {fresh}"
-            f" {'more' if planned else 'fresh'} seeds each and compared on data that the search"
-            " never saw."
+            f" {'more' if planned else 'fresh'} seeds each and compared on"
+            f" {'data that the search never saw' if self._on_fresh else CHOSEN_BY}."
         )
         points = [one.values for one in candidates] * fresh
         before = planned * len(candidates)
@@ -69,7 +78,7 @@ class Confirming(Stage):
         if trainings is None:
             return None
         self._keep_judged(current, trainings)
-        gathered = gather(candidates, trainings, self._figures(trainings))
+        gathered = gather(candidates, trainings, self._figures(trainings), self._sign)
         return {
             name: replace(one, cost=self._cost(one.candidate)) for name, one in gathered.items()
         }
@@ -81,7 +90,7 @@ class Confirming(Stage):
             own = (t for t in trainings.trials.values() if t.index % count == turn)
             first = next((t for t in own if t.status == "completed"), None)
             if first is not None and self.judged(current, candidate.trial_id) is None:
-                with at_hand(newest_checkpoint(trainings, first)) as checkpoint:
+                with at_hand(model_of(trainings, first)) as checkpoint:
                     path = folder / f"{candidate.trial_id}.ckpt"
                     write_atomically(path, checkpoint.read_bytes())
 
@@ -94,17 +103,24 @@ class Confirming(Stage):
         return None
 
     def _figures(self, trainings: Results) -> dict[str, Figures]:
-        """The figures of each completed training, by its id: [examples].
-
-        Here a task without a score will have those that its trainings logged.
-        """
+        """The figures of each completed training, by its id: [examples]."""
         task, plan, figures = scoring(self.session.plan), trainings.plan, dict[str, Figures]()
         examples = task.held_out(self.session.data, "confirm", plan)
         for name, trial in trainings.trials.items():
             if trial.status == "completed":
-                with at_hand(newest_checkpoint(trainings, trial)) as checkpoint:
+                with at_hand(model_of(trainings, trial)) as checkpoint:
                     figures[name] = task.score(checkpoint, examples, plan)
         return figures
+
+    @property
+    def _sign(self) -> int:
+        plan = self.session.plan
+        return 1 if scoring(plan).goal(plan).mode == "max" else -1
+
+    @property
+    def _on_fresh(self) -> bool:
+        """Whether candidates are compared on examples that no trial saw."""
+        return bool(self.session.data.facts["confirm"])
 
     def _cost(self, candidate: Candidate) -> Cost | None:
         """What a candidate costs on any machine; none where that can't be counted."""
@@ -123,7 +139,12 @@ class Confirming(Stage):
         comparison: dict[str, Any] | None = None
         if confirmed:
             write_figures(self.session.results, current.number, confirmed)
-            best, comparison = choose(confirmed, self.session.plan.finals)
+            best, comparison = choose(
+                confirmed,
+                self.session.plan.finals,
+                sign=self._sign,
+                on=FRESH if self._on_fresh else CHOSEN_BY,
+            )
             chosen = best.candidate
         else:
             self.session.say("No candidate could be trained again; the search's winner is taken.")
@@ -134,7 +155,7 @@ class Confirming(Stage):
             trial_id=chosen.trial_id,
             epoch=chosen.epoch,
             # By how much the best of many looks better than it is.
-            optimism=None if mean is None else winner.value - mean,
+            optimism=None if mean is None else self._sign * (winner.value - mean),
             confirm=comparison,
         )
         return chosen

@@ -11,7 +11,7 @@ from typing import Any
 
 from cifar_tune.errors import PlanError
 from cifar_tune.files import FINALS, MODEL, at_hand, write_atomically
-from cifar_tune.finals.retraining import newest_checkpoint
+from cifar_tune.finals.retraining import model_of
 from cifar_tune.plan.section import dump_yaml
 from cifar_tune.plan.task import Combines, task_of
 from cifar_tune.record.results import Results
@@ -39,7 +39,7 @@ def keep_models(
     for trial in completed:
         home = folder / FINALS / f"seed-{first + trial.index}"
         home.mkdir(parents=True, exist_ok=True)
-        with at_hand(newest_checkpoint(trainings, trial)) as checkpoint:
+        with at_hand(model_of(trainings, trial)) as checkpoint:
             content = checkpoint.read_bytes()
         write_atomically(home / MODEL, content)
         write_atomically(

@@ -20,7 +20,7 @@ from cifar_tune.finals.uncertainty import (
     standard_deviation,
 )
 from cifar_tune.plan.config import FinalsConfig, Plan
-from cifar_tune.plan.task import Scores, task_of
+from cifar_tune.plan.task import Scores, score_name, task_of
 from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.results import Results
 from cifar_tune.search.session import Session
@@ -116,10 +116,11 @@ def _record(session: Session, subject: Subject, opened: dict[str, Any], handed: 
         "test_scored",
         **subject,
         seeds=[model["seed"] for model in opened["models"]],
-        **{f"test_{task.score_name}": scores},
+        **{f"test_{score_name(plan)}": scores},
         mean=float(np.mean(scores)),
         std=standard_deviation(scores) if len(scores) >= MIN_SEEDS else None,
         ci95=_listed(interval_of_mean(figures)),
+        examples=figures.shape[1],
         model={**handed, "score": float(own.mean()), "ci95": _listed(interval_of_model(own))},
         **_how(plan, opened),
         lost=opened["lost"],

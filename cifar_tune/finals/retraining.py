@@ -9,10 +9,13 @@ from typing import Any, Literal
 
 from cifar_tune.errors import JournalError, ResultsError
 from cifar_tune.files import FINALS, is_whole, locate
+from cifar_tune.finals.candidates import final_examples
 from cifar_tune.finals.rounds import Round
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.space import Value
+from cifar_tune.plan.task import task_of
 from cifar_tune.record.journal import FILE_NAME, VERSION, Journal
+from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.recorder import Recorder
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
@@ -137,7 +140,7 @@ def _facts(facts: dict[str, Any], kind: Kind) -> dict[str, Any]:
     """What the trainings' journal says of their data."""
     if kind == "confirm":
         return facts
-    return {**facts, "train": sum(facts[name] for name in ("train", "val", "confirm"))}
+    return {**facts, "train": final_examples(facts)}
 
 
 def _names(current: Round, points: Sequence[dict[str, Value]], before: int) -> list[str]:
@@ -158,7 +161,7 @@ def _journal(folder: Path) -> Journal:
 
 def _check_checkpoints(trainings: Results) -> None:
     for trial in trainings.trials.values():
-        checkpoint = newest_checkpoint(trainings, trial)
+        checkpoint = model_of(trainings, trial)
         if trial.status == "completed" and not is_whole(checkpoint):
             again = _repeated(trainings.folder)
             raise ResultsError(f"{checkpoint} is damaged or gone; put it back, or {again}")
@@ -168,6 +171,8 @@ def _repeated(folder: Path) -> str:
     return f"move {folder} away and go on: its trainings are then repeated"
 
 
-def newest_checkpoint(trainings: Results, trial: Trial) -> str:
-    """Path or URI of the last epoch of a completed training."""
-    return locate(trainings.folder, trial.checkpoints.get(trial.epochs, "no checkpoint"))
+def model_of(trainings: Results, trial: Trial) -> str:
+    """Path or URI of the checkpoint that is a completed training's model."""
+    plan = trainings.plan
+    epoch = best_epoch(trial, plan.search) if task_of(plan).keeps_best else trial.epochs
+    return locate(trainings.folder, trial.checkpoints.get(epoch, "no checkpoint"))

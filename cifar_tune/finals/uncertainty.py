@@ -15,8 +15,8 @@ POWER = 0.8  # what "would probably tell" means
 MOST_SEEDS = 100  # more than anybody trains
 
 Figures = NDArray[np.generic]
-"""A figure of each example by each training, bool or float, higher is better: [trainings,
-examples]; the score of a training is its mean."""
+"""A figure of each example by each training, bool or float: [trainings, examples]; the score of a
+training is its mean. [trainings, 1]: a score that can't be told by example."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,9 @@ def _look_at(figures: Figures) -> _Trainings:
     figures = figures.astype(float)
     seeds, examples = figures.shape
     by_seed, by_example = figures.mean(axis=1), figures.mean(axis=0)
+    if examples == 1:  # a score as such, of which only the spread over seeds is known
+        spread = float(by_seed.var(ddof=1))
+        return _Trainings(seeds=seeds, variance=spread, rest=0.0, by_example=by_example)
     # Mean squares of the two-way layout of seeds and examples; the whole is their sum and the rest.
     seed_square = examples * float(by_seed.var(ddof=1))
     example_square = seeds * float(by_example.var(ddof=1))
@@ -82,8 +85,8 @@ def _variance(by_example: NDArray[np.float64], groups: Sequence[_Trainings]) -> 
     and Tukey 1956: seeds / N + examples / n). The degrees of freedom are Satterthwaite's (1946).
     """
     examples = len(by_example)
-    terms = [(float(by_example.var(ddof=1)) / examples, examples - 1)]
-    variance = terms[0][0]
+    terms = [(float(by_example.var(ddof=1)) / examples, examples - 1)] if examples > 1 else []
+    variance = sum(term for term, _ in terms)
     for group in groups:
         if group.between > 0:
             variance += group.between / group.seeds
@@ -96,7 +99,8 @@ def interval_of_mean(figures: Figures) -> tuple[float, float] | None:
     """95 % interval for the expected score of a new training, on new examples.
 
     Args:
-        figures: [trainings, examples] on examples that nothing was chosen by.
+        figures: [trainings, examples] on examples that nothing was chosen by; [trainings, 1] of
+            scores that are known as such.
 
     Returns:
         Its ends, those of parts of a whole within 0 and 1; none with fewer than `MIN_SEEDS`
@@ -104,7 +108,7 @@ def interval_of_mean(figures: Figures) -> tuple[float, float] | None:
     """
     from scipy.stats import t
 
-    if len(figures) < MIN_SEEDS or figures.shape[1] < 2:
+    if len(figures) < MIN_SEEDS:
         return None
     variance, freedom = _variance(figures.mean(axis=0), [_look_at(figures)])
     if variance <= 0:
@@ -144,8 +148,8 @@ def compare(first: Figures, second: Figures, *, among: int = 2) -> Comparison:
     some pair with the best was told apart in 1 to 5 % among two, 1 to 6 % among three.
 
     Args:
-        first, second: [trainings, examples], the same examples in the same order; `MIN_SEEDS`
-            trainings and two examples at least.
+        first, second: [trainings, examples], the same examples in the same order, of `MIN_SEEDS`
+            trainings at least; [trainings, 1] of scores that are known as such (Welch's interval).
         among: how many configurations the two were picked from.
     """
     from scipy.stats import studentized_range
@@ -167,9 +171,11 @@ def seeds_to_tell(first: Figures, second: Figures, *, among: int = 2) -> int | N
 
     one, other = _look_at(first), _look_at(second)
     difference = abs(float(first.mean()) - float(second.mean()))
-    examples = float((one.by_example - other.by_example).var(ddof=1)) / first.shape[1]
-    # The examples' own part stays whatever the number of seeds; the rest is averaged out.
-    own = max(0.0, examples - one.rest / one.seeds - other.rest / other.seeds)
+    own = 0.0
+    if first.shape[1] > 1:
+        examples = float((one.by_example - other.by_example).var(ddof=1)) / first.shape[1]
+        # The examples' own part stays whatever the number of seeds; the rest is averaged out.
+        own = max(0.0, examples - one.rest / one.seeds - other.rest / other.seeds)
     averaged = one.between + other.between + one.rest + other.rest
 
     pairs = among * (among - 1) / 2

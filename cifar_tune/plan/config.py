@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from cifar_tune.plan.section import (
     Absolute,
@@ -25,6 +25,7 @@ from cifar_tune.plan.section import (
     Section,
     Seed,
     absolute_path,
+    put,
 )
 from cifar_tune.plan.space import Space, Value, parse_space
 
@@ -73,8 +74,10 @@ class SearchConfig(Section):
     """Which trials are stopped early, or (pbt) changed on the way."""
     num_samples: Annotated[int, Field(ge=1, le=10_000_000), Flag("N")] = 16
     """Configurations to try; with grid: at most this many, and all if it is not given."""
-    metric: str = "val_loss"
+    metric: Annotated[str, Flag("NAME")] = "val_loss"
     """What early stopping and the choice of the winner go by: a figure of each validation."""
+    mode: Annotated[Auto | Mode, Flag("max|min")] = "auto"
+    """Whether more or less of the metric is better; auto: as it is known of the metric."""
     winner_by: Literal["best", "last"] = "best"
     """Whether a trial is judged by its best epoch or by its last."""
     grace_period: PositiveInt = 1
@@ -106,15 +109,22 @@ class SearchConfig(Section):
             budget_seconds(time)
         return time
 
+    @model_validator(mode="after")
+    def _check_mode(self) -> Any:
+        known = self.modes.get(self.metric)
+        if self.mode != "auto" and known not in (None, self.mode):
+            raise ValueError(f"has mode {self.mode}, and of {self.metric} {known} is better")
+        return self
+
     @property
-    def mode(self) -> Mode:
+    def direction(self) -> Mode:
         """Whether more or less of the metric is better."""
-        return self.modes.get(self.metric, "min")
+        return self.modes.get(self.metric, "min") if self.mode == "auto" else self.mode
 
     @property
     def sign(self) -> Literal[1, -1]:
         """What the metric is multiplied by, so that more of it is better."""
-        return 1 if self.mode == "max" else -1
+        return 1 if self.direction == "max" else -1
 
     @property
     def parsed_space(self) -> Space:
@@ -218,8 +228,7 @@ class RunConfig(Section):
         """The run of one trial: this one with searched values and its own seed."""
         base = {name: getattr(self, name).model_dump() for name in self.sections()}
         for field, value in values.items():
-            section, _, key = field.partition(".")
-            base[section][key] = value
+            put(base, field, value)
         return self.run_class().model_validate({"task": self.task, "seed": seed, **base})
 
     def as_values(self) -> dict[str, Any]:

@@ -13,14 +13,13 @@ from pydantic.fields import FieldInfo
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import load_plan, plan_from
 from cifar_tune.plan.section import Flag, Section, known_fields
-from cifar_tune.plan.task import find_task
+from cifar_tune.plan.task import TASKS, find_task
 
-TASK = find_task(Plan.model_fields["task"].default)  # its plan has the flags of a new search
 # What a search that goes on may change: where and how it runs, not what it compares.
 FREE_FIELDS = frozenset({
     "search.time_budget", "search.max_failures", "search.checkpoint_every_epochs",
     "search.fail_fast", "search.trial_timeout",
-}) | TASK.free  # fmt: skip
+})  # fmt: skip
 FREE_SECTIONS = ("finals", "resources", "tracking")
 
 
@@ -29,21 +28,24 @@ class FieldFlag:
     """A flag and the field that it names; `metavar` is none where the flag alone says true.
 
     `is_word`: the value is a word whatever it looks like, so that YAML must not read a number.
+    `task`: the only one that has it, which it then asks for; none: the default one has it.
     """
 
     field: str
     metavar: str | None
     help: str
     is_word: bool
+    task: str | None = None
 
 
-def field_flags(section: type[Section]) -> dict[str, FieldFlag]:
+def field_flags(section: type[Section], task: str | None = None) -> dict[str, FieldFlag]:
     return {
         flag.name or f"--{field.rpartition('.')[2].replace('_', '-')}": FieldFlag(
             field=field,
             metavar=flag.metavar,
             help=_help(info),
             is_word=str in (info.annotation, *get_args(info.annotation)),
+            task=task,
         )
         for field, info in known_fields(section).items()
         for flag in info.metadata
@@ -60,7 +62,16 @@ def _help(info: FieldInfo) -> str:
     return f"{text} ({'off' if default is False else default})"
 
 
-FLAGS = field_flags(TASK.Plan)
+def _all_flags() -> dict[str, FieldFlag]:
+    """Those of the default task, then what only others have."""
+    default, flags = Plan.model_fields["task"].default, dict[str, FieldFlag]()
+    for name in (default, *TASKS):
+        only = None if name == default else name
+        flags = {**field_flags(find_task(name).Plan, only), **flags}
+    return flags
+
+
+FLAGS = _all_flags()
 
 
 def add_plan_flags(parser: argparse.ArgumentParser) -> None:
@@ -91,11 +102,11 @@ def add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
 
 def resume_flags() -> list[str]:
     """The flags of a search that goes on; what its finals are has a command of its own."""
-    places = ("resources", "tracking")
+    places, free = ("resources", "tracking"), FREE_FIELDS.union(*(find_task(t).free for t in TASKS))
     return [
         name
         for name, flag in FLAGS.items()
-        if flag.field in FREE_FIELDS or flag.field.partition(".")[0] in places
+        if flag.field in free or flag.field.partition(".")[0] in places
     ]
 
 
@@ -126,10 +137,12 @@ def change_plan(plan: Plan, arguments: argparse.Namespace) -> Plan:
 
 def overrides_of(arguments: argparse.Namespace) -> dict[str, str]:
     """Overrides of the flags that were given, each with the flag as its user wrote it."""
-    given = {}
+    given = dict[str, str]()
     for name, flag in FLAGS.items():
         text = getattr(arguments, name.removeprefix("--").replace("-", "_"), None)
         if text is not None:
+            if flag.task is not None:
+                given[f"task={flag.task}"] = name
             value = json.dumps(text, ensure_ascii=False) if flag.is_word else text
             given[f"{flag.field}={value}"] = name if flag.metavar is None else f"{name} {text}"
     return given

@@ -15,7 +15,7 @@ from cifar_tune.plan.config import Plan
 from cifar_tune.plan.mistakes import explain
 from cifar_tune.plan.own_code import nearest
 from cifar_tune.plan.points import check_point
-from cifar_tune.plan.section import known_fields
+from cifar_tune.plan.section import is_field, known_fields
 from cifar_tune.plan.space import SpaceError
 from cifar_tune.plan.strict_yaml import Lines, parse_yaml, read_yaml
 from cifar_tune.plan.task import find_task, task_of
@@ -167,7 +167,7 @@ def _override(raw: dict[str, Any], override: str, where: str, kind: type[Plan]) 
         search = raw.setdefault("search", {})
         if isinstance(search, dict):
             search.setdefault("space", _default_space(kind))
-    elif key in known_fields(kind):
+    elif is_field(kind, key):
         *sections, last = key.split(".")
     else:
         near = nearest(key, known_fields(kind))
@@ -186,17 +186,14 @@ def _override(raw: dict[str, Any], override: str, where: str, kind: type[Plan]) 
 
 def _check_space(plan: Plan) -> None:
     """Every searched field exists, may be searched, and takes every value that can be drawn."""
-    task, known = task_of(plan), known_fields(type(plan))
-    searchable = [
-        name
-        for name in known_fields(type(plan).run_class())
-        if "." in name and name not in task.fixed | FIXED
-    ]
+    task, kind = task_of(plan), type(plan).run_class()
+    fixed = task.fixed | FIXED
+    searchable = [name for name in known_fields(kind) if "." in name and name not in fixed]
     if not plan.search.space:
         raise SpaceError("", "is empty; give at least one field to search")
     for name in plan.search.space:
-        if name not in searchable:
-            fault = "can't be searched" if name in known else "is not a field of a run"
+        if "." not in name or name in fixed or not is_field(kind, name):
+            fault = "can't be searched" if is_field(type(plan), name) else "is not a field of a run"
             raise SpaceError(name, fault + nearest(name, searchable))
     for dimension in plan.search.parsed_space:
         for value in dimension.values or dimension.ends:

@@ -47,8 +47,8 @@ class OwnCode:
         if not found:
             raise self._not_importable(module_name, "")
 
-    def load(self) -> Callable[..., Any]:
-        """Import what the name says; a PlanError if that is not called with the parameters."""
+    def find(self) -> Any:
+        """Import what the name says; a PlanError if it is not there."""
         module_name, name = self._split()
         with self._importing(module_name):
             module = importlib.import_module(module_name)
@@ -56,6 +56,11 @@ class OwnCode:
         if attribute is self:
             public = [word for word in vars(module) if not word.startswith("_")]
             raise self.error(f"; {module_name} has no {name}{nearest(name, public)}")
+        return attribute
+
+    def load(self) -> Callable[..., Any]:
+        """Import what the name says; a PlanError if that is not called with the parameters."""
+        attribute = self.find()
         call = f"{self.function}({', '.join(self.parameters)})"
         if not callable(attribute):
             raise self.error(

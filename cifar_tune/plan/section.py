@@ -55,9 +55,34 @@ class Section(BaseModel):
     )
 
 
+class OpenSection(Section):
+    """A section that takes any field: arguments of the user's own, which its task checks."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 def dump_yaml(section: Section) -> str:
     """All fields of a plan or run as YAML that `load.load_plan` reads back to an equal one."""
     return dump(section.model_dump(mode="json"))
+
+
+def is_field(section: type[Section], name: str) -> bool:
+    """Whether a dotted name is that of a field, or lies in a section that takes any."""
+    if name in known_fields(section):
+        return True
+    outer, _, inner = name.partition(".")
+    info = section.model_fields.get(outer)
+    kind = None if info is None else info.annotation
+    return bool(inner) and isinstance(kind, type) and issubclass(kind, OpenSection)
+
+
+def put(values: dict[str, Any], name: str, value: Any) -> None:
+    """Put a value where a dotted name leads to; sections on the way are made, or copied."""
+    *outer, last = name.split(".")
+    for section in outer:
+        values[section] = dict(values.get(section) or {})
+        values = values[section]
+    values[last] = value
 
 
 def known_fields(section: type[Section], prefix: str = "") -> dict[str, FieldInfo]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_ch
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.config import Plan, RunConfig
 from cifar_tune.plan.own_code import OwnCode, nearest
+from cifar_tune.plan.section import Mode
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Found by name, as a user's own is, so that nothing in the engine imports them.
-TASKS = {"vision": "cifar_tune.vision.task:VISION"}
+TASKS = {
+    "vision": "cifar_tune.vision.task:VISION",
+    "lightning": "cifar_tune.lit.task:LIGHTNING",
+}
 
 Say = Callable[[str], None]
 """Shows a line to whoever gave the command."""
@@ -36,13 +40,21 @@ class Found(NamedTuple):
     plan: Any
 
 
+class Goal(NamedTuple):
+    """What models are judged by."""
+
+    metric: str
+    mode: Mode
+
+
 class Data(Protocol):
     """A dataset that is open.
 
     Attributes:
         fingerprint: equal for equal content, wherever it came from.
         facts: plain values for the journal: at least `kind`, `source`, `fingerprint`, `notes`, and
-            the number of examples as `train`, `val`, `confirm`, `test`.
+            the number of examples as `train`, `val`, `confirm`, `test`; `final` is that of a final
+            training, where it is not the sum of the first three.
     """
 
     fingerprint: str
@@ -73,6 +85,8 @@ class Task(Protocol):
         private: fields that no tracker is told, since they may say whose machine it is.
         mutable: fields that a population may change on the way.
         main_loss: tells equal trials apart, the lower the better.
+        keeps_best: whether the model of a final training is that of its best epoch, which takes
+            validation data that it is not trained on; else that of its last.
         modules: what a training imports, by name, for processes that get ready for one.
     """
 
@@ -83,6 +97,7 @@ class Task(Protocol):
     private: frozenset[str]
     mutable: tuple[str, ...]
     main_loss: str
+    keeps_best: bool
     modules: tuple[str, ...]
 
     def check(self, plan: Any, *, workers: int) -> Sequence[str]:
@@ -129,12 +144,16 @@ class Task(Protocol):
     def tags(self, run: Any) -> list[str]:
         """Words by which a tracker may find runs of this kind."""
 
-    def trainer_options(self, run: Any) -> dict[str, Any]:
-        """Arguments of Lightning's Trainer that the task's sections settle."""
+    def trainer_options(self, run: Any, folder: Path) -> dict[str, Any]:
+        """Arguments of Lightning's Trainer that the task's sections settle.
+
+        Args:
+            folder: where the training may write what is its own.
+        """
 
     def build(
         self, run: Any, part: Any, *, fresh: bool
-    ) -> tuple[LightningModule, LightningDataModule]:
+    ) -> tuple[LightningModule, LightningDataModule | None]:
         """One training: built from torch's global random state, which is seeded.
 
         Args:
@@ -223,16 +242,17 @@ class Panels(Protocol):
 
 @runtime_checkable
 class Scores(Protocol):
-    """A task whose models can be scored example by example on what is held out."""
+    """A task whose models can be scored on what is held out."""
 
-    score_name: str
-    """What the mean of the figures is called; more of it is better."""
+    def goal(self, plan: Any) -> Goal:
+        """What the mean of the figures is called, and whether more or less of it is better."""
 
     def held_out(self, data: Any, split: Literal["confirm", "test"], plan: Any) -> Any:
         """Open examples that no search sees; that it happens once is the caller's promise."""
 
     def score(self, checkpoint: Path, examples: Any, plan: Any) -> NDArray[np.generic]:
-        """A figure of each example, [examples] bool or float; more of it is better."""
+        """A figure of each example, [examples] bool or float; [1] where it can't be told by
+        example."""
 
 
 @cache
@@ -277,7 +297,7 @@ def columns_of(plan: Plan) -> tuple[str, ...]:
 def score_name(plan: Plan) -> str:
     """What scores on held-out data are called: the task's own score, else the plan's metric."""
     task = task_of(plan)
-    return task.score_name if isinstance(task, Scores) else plan.search.metric
+    return task.goal(plan).metric if isinstance(task, Scores) else plan.search.metric
 
 
 def in_words(metric: str) -> str:

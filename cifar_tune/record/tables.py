@@ -162,6 +162,11 @@ def model_in_words(model: Mapping[str, Any], scored: Mapping[str, Any]) -> str:
     return f"the first of {count} final models {of}" if count > 1 else f"the final model {of}"
 
 
+def told_of_new(scored: Mapping[str, Any]) -> str:
+    """What the interval of the mean score is for: the spread over examples is in it, or not."""
+    return "a new training on new data" if scored.get("examples", 2) > 1 else "a new training"
+
+
 def _is_current(winner: Mapping[str, Any], told: Event) -> bool:
     """Without finals the winner alone is scored: a search that goes on may find another."""
     return told.get("number", 0) > 0 or all(told[k] == winner[k] for k in ("trial_id", "epoch"))

@@ -9,7 +9,7 @@ from cifar_tune.files import BEST
 from cifar_tune.plan.task import columns_of, in_words, score_name
 from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.results import Results
-from cifar_tune.record.tables import finals_of, model_in_words
+from cifar_tune.record.tables import finals_of, model_in_words, told_of_new
 from cifar_tune.record.trials import STATUSES
 from cifar_tune.report.words import counted, measured
 
@@ -77,7 +77,7 @@ def _interval_of(finals: dict[str, Any], count: int) -> str:
         return f"{words}{told}."
     if finals.get("ci95") is not None:
         return (
-            f"{_range(finals['ci95'])} for a new training of this configuration on new data"
+            f"{_range(finals['ci95'])} for {told_of_new(finals)} of this configuration"
             f" ({counted(count, 'seed')}, all training data)"
         )
     if count == 1:
@@ -105,7 +105,7 @@ def _finals_figures(finals: dict[str, Any] | None) -> list[tuple[str, str, str]]
     if finals is not None and finals.get("model") is not None and len(finals["seeds"]) > 1:
         note = SMALL_SEEDS
         if finals["ci95"] is not None:
-            note = f"{_range(finals['ci95'])} for a new training on new data"
+            note = f"{_range(finals['ci95'])} for {told_of_new(finals)}"
         figures.append(("mean of all final models", measured(finals["mean"]), note))
     if finals is not None and finals.get("std") is not None:
         note = f"standard deviation of {counted(len(finals['seeds']), 'seed')}"
@@ -114,7 +114,7 @@ def _finals_figures(finals: dict[str, Any] | None) -> list[tuple[str, str, str]]
         by, sign = finals["optimism"], "+" if finals["optimism"] >= 0 else "-"
         note = (
             "by how much the winner looked better on the validation data, which chose it, than its"
-            " new trainings are on the confirmation data"
+            " new trainings are"
         )
         figures.append(("optimism of the search", f"{sign}{measured(abs(by))}", note))
     return figures

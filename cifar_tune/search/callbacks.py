@@ -123,7 +123,7 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
             return record.status, f"early stopping at epoch {record.epochs}"
         if not record.results:
             return "failed", "it ended without a report"
-        return "stopped", f"it ended by itself after epoch {record.epochs}"
+        return "completed", f"it ended by itself after epoch {record.epochs}"
 
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:
         """A trial crashed: it is tried again, or failed."""

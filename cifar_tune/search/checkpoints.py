@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cifar_tune.files import RAY, delete_folder, is_whole, keep_only, locate, name_of, parent
+from cifar_tune.files import (
+    RAY,
+    delete_folder,
+    is_of_finals,
+    is_whole,
+    keep_only,
+    locate,
+    name_of,
+    parent,
+)
+from cifar_tune.plan.task import task_of
 from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.recorder import Recorder
 from cifar_tune.record.results import Results
@@ -63,7 +73,9 @@ def _needed_epochs(recorder: Recorder, record: Trial) -> set[int]:
     if record.status not in ENDED:
         return {*epochs[-2:], best_epoch(record, results.plan.search)} if epochs else set()
     needed = set(epochs[-1:]) if record.status in ("completed", "failed") else set()
-    if record.usable and results.best_ended() is record:
+    # A stage of the finals keeps the models of all its trainings until they are scored.
+    of_finals = is_of_finals(results.folder) and task_of(results.plan).keeps_best
+    if record.usable and (of_finals or results.best_ended() is record):
         needed.add(best_epoch(record, results.plan.search))
     return needed
 

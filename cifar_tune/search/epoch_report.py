@@ -13,7 +13,7 @@ from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
 from cifar_tune.files import MODEL
 from cifar_tune.plan.config import Plan
 from cifar_tune.search.pbt import is_exchange
-from cifar_tune.train.fit import figures_of, is_diverged
+from cifar_tune.train.fit import figures_of, is_diverged, is_last_of_epoch
 
 
 class EpochReport(TuneReportCheckpointCallback):
@@ -38,7 +38,9 @@ class EpochReport(TuneReportCheckpointCallback):
         if trainer.sanity_checking:
             return
         metrics = figures_of(trainer, pl_module)
-        diverged = is_diverged(pl_module, metrics)
+        if not is_last_of_epoch(trainer):
+            return
+        diverged = is_diverged(pl_module, metrics, self._plan.search.metric)
         due = not diverged and self._is_due(metrics)
         with self._get_checkpoint(trainer) if due else nullcontext() as checkpoint:
             self._report(metrics, diverged=diverged, checkpoint=checkpoint)

@@ -15,7 +15,7 @@ from typing import Any
 from ray import tune
 
 from cifar_tune.errors import PlanError
-from cifar_tune.files import at_hand, is_whole
+from cifar_tune.files import TRIALS, at_hand, is_whole
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.guard import guarded, working_in
 from cifar_tune.plan.space import Value
@@ -123,6 +123,7 @@ def fit_objective(run: Any, part: Any, reporter: Reporter, resume_from: Path | N
         workers=plan.workers,
         callbacks=[*trackers, report],  # the report last: Ray ends a trial inside
         resume_from=resume_from,
+        folder=reporter.folder / TRIALS / reporter.trial_id,
     )
 
 

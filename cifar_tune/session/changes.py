@@ -10,6 +10,7 @@ from cifar_tune.plan import preflight
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.flags import FREE_FIELDS, FREE_SECTIONS
 from cifar_tune.plan.load import plan_from
+from cifar_tune.plan.task import task_of
 
 PLACE = {"name", "out"}  # the folder itself is the search, wherever it was moved
 GROWING = {"search.num_samples", "train.max_epochs"}  # what `extend` is for
@@ -65,13 +66,14 @@ def check_same_plan(
         PlanError: with each difference.
     """
     old, new, given = (_flatten(plan) for plan in (recorded, settled, wanted))
+    unasked = FREE_FIELDS | task_of(recorded).free | PLACE | set(free)
     differences = [
-        f"{field} was {old[field]!r} and is now {new[field]!r}"
-        for field in old
-        if field not in FREE_FIELDS | PLACE | set(free)
+        f"{field} was {old.get(field)!r} and is now {new.get(field)!r}"
+        for field in {**old, **new}
+        if field not in unasked
         and field.partition(".")[0] not in FREE_SECTIONS
-        and given[field] != "auto"
-        and old[field] != new[field]
+        and given.get(field) != "auto"
+        and old.get(field) != new.get(field)
     ]
     if differences:
         raise PlanError(
@@ -96,7 +98,7 @@ def with_changes(recorded: Plan, wanted: Plan) -> Plan:
     values, new = recorded.model_dump(mode="json"), wanted.model_dump(mode="json")
     for name in FREE_SECTIONS:
         values[name] = new[name]
-    for field in FREE_FIELDS:
+    for field in FREE_FIELDS | task_of(recorded).free:
         section, _, key = field.partition(".")
         values[section][key] = new[section][key]
     return plan_from(values, "the recorded plan")

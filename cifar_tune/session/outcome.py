@@ -14,7 +14,7 @@ from cifar_tune.finals.stages import Finals
 from cifar_tune.plan.task import Exports, Say, Scores, columns_of, in_words, score_name, task_of
 from cifar_tune.record.journal import resume_command
 from cifar_tune.record.results import Results
-from cifar_tune.record.tables import failures, finals_of, model_in_words, write_tables
+from cifar_tune.record.tables import failures, finals_of, model_in_words, told_of_new, write_tables
 from cifar_tune.report.words import settings
 from cifar_tune.report.writer import write_in_process
 from cifar_tune.search.checkpoints import damaged, tidy
@@ -147,9 +147,10 @@ def finals_lines(results: Results) -> list[str]:
     if finals["confirm"]:
         lines.append(finals["confirm"]["statement"])
     if finals["optimism"] is not None:
+        fresh = " on fresh data" if results.data["confirm"] else ""
         lines.append(
             f"optimism of the search: {finals['optimism']:+.4f}, by which the winner's"
-            f" {in_words(metric)} exceeds the mean of its new trainings on fresh data: the best of"
+            f" {in_words(metric)} is better than the mean of its new trainings{fresh}: the best of"
             " many looks better than it is"
         )
     if finals["mean"] is not None:
@@ -174,7 +175,7 @@ def _test_lines(results: Results, finals: dict[str, Any]) -> list[str]:
         line += f" ({', '.join(lost)} and left out)"
     if finals["std"] is not None:
         line += f", standard deviation {finals['std']:.4f}"
-    line += _interval(finals["ci95"], "a new training on new data")
+    line += _interval(finals["ci95"], told_of_new(finals))
     if count > 1 or model is None:
         lines.append(line)
     if finals["openings"] > 1:

@@ -28,6 +28,7 @@ PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "bf16": "bf16-mixed",
     "16": "16-mixed",
 }
+HERE = Path()
 MOST_VARIANTS = 256  # of a compiled network, in one process
 
 
@@ -54,7 +55,8 @@ def fit(
     *,
     callbacks: Sequence[Callback] = (),
     resume_from: Path | None = None,
-    fast_dev_run: bool = False,
+    fast_dev_run: int = 0,
+    folder: Path = HERE,
     member: Member | None = None,
 ) -> FitResult:
     """Train one configuration on one device, validating after every epoch.
@@ -71,7 +73,8 @@ def fit(
             `on_validation_end`, where `figures_of` gives the epoch's figures. They may end the
             training by raising SystemExit.
         resume_from: a checkpoint that was saved at a validation's end.
-        fast_dev_run: one training and one validation step.
+        fast_dev_run: so many training and validation steps, and no more.
+        folder: where the task's own loggers and callbacks may write.
         member: which of several workers this process is (`workers.fit_with_workers` starts
             them); none: it trains alone.
 
@@ -86,10 +89,14 @@ def fit(
     machine = read_machine()
     run = run.model_copy(update={"train": settle(run.train, machine, cpus=machine.cpus, gpu=gpu)})
     _check(run, resume_from, gpu)
-    given = {"accelerator": "gpu" if gpu else "cpu", "fast_dev_run": fast_dev_run}
-    with _quiet_lightning(), _numerics(run, gpu):
+    given = {
+        "accelerator": "gpu" if gpu else "cpu",
+        "fast_dev_run": fast_dev_run,
+        "default_root_dir": folder,
+    }
+    with quiet_lightning(), numerics(run, gpu):
         if member is None:
-            return _fit(run, part, resume_from, _alone(), callbacks=[*callbacks], **given)
+            return _fit(run, part, resume_from, alone(), callbacks=[*callbacks], **given)
         from cifar_tune.train.parallel import WeighShares, joined, trainer_options
 
         place = trainer_options(member, gpu=gpu, sync_batchnorm=run.train.sync_batchnorm)
@@ -99,12 +106,20 @@ def fit(
 
 
 def _fit(
-    run: Any, part: Any, resume_from: Path | None, place: Mapping[str, Any], **given: Any
+    run: Any,
+    part: Any,
+    resume_from: Path | None,
+    place: Mapping[str, Any],
+    *,
+    callbacks: Sequence[Callback],
+    **given: Any,
 ) -> FitResult:
     """Train; `place` are Trainer's arguments that win over the task's, `given` those beside it."""
     task = task_of(run)
     module, datamodule = task.build(run, part, fresh=resume_from is None)
-    trainer = _trainer(run, **given, **{**task.trainer_options(run), **place})
+    options = {**task.trainer_options(run, given["default_root_dir"]), **place}
+    both = [*options.pop("callbacks", ()), *callbacks]
+    trainer = make_trainer(run, **{**options, **given}, callbacks=both)
     if getattr(datamodule, "on_device", False):
         # Its batches are there already; Lightning would look for what to move each step.
         vars(trainer.strategy)["batch_to_device"] = lambda batch, **_: batch
@@ -131,12 +146,28 @@ def figures_of(trainer: Trainer, module: LightningModule) -> dict[str, float]:
     if own is not None:
         return dict(own)
     logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    return {"epoch": float(trainer.current_epoch + 1), **logged}
+    return {**logged, "epoch": float(trainer.current_epoch + 1)}
 
 
-def is_diverged(module: LightningModule, metrics: Mapping[str, float]) -> bool:
-    """Whether a training has stopped making sense: a figure, or what the module itself saw."""
-    return bool(getattr(module, "diverged", False)) or not all(map(math.isfinite, metrics.values()))
+def is_last_of_epoch(trainer: Trainer) -> bool:
+    """Whether no other validation comes in this epoch (Trainer's `val_check_interval`)."""
+    every, batches = trainer.val_check_batch, trainer.num_training_batches
+    if every is None or not math.isfinite(every) or not math.isfinite(batches):
+        return True
+    done = trainer.fit_loop.epoch_loop.batch_idx + 1
+    return trainer.check_val_every_n_epoch is None or done + every > batches
+
+
+def is_diverged(
+    module: LightningModule, metrics: Mapping[str, float], judged_by: str | None = None
+) -> bool:
+    """Whether a training has stopped making sense: what the module itself saw, or a figure.
+
+    Args:
+        judged_by: the figure that matters; none: any.
+    """
+    figures = metrics.values() if judged_by is None else [metrics.get(judged_by, 0.0)]
+    return bool(getattr(module, "diverged", False)) or not all(map(math.isfinite, figures))
 
 
 @contextmanager
@@ -161,29 +192,32 @@ def compiled(module: LightningModule) -> Iterator[None]:
             del network.forward
 
 
-def _trainer(run: Any, **options: Any) -> Trainer:
-    """A Trainer that does nothing by itself but train: no logs, files, bars or summaries."""
+def make_trainer(run: Any, **options: Any) -> Trainer:
+    """A Trainer that does nothing by itself but train: no logs, files, bars or summaries.
+
+    `options` win.
+    """
     import lightning.pytorch as L
     from lightning.pytorch.profilers import PassThroughProfiler
 
     profiler = PassThroughProfiler()
     nothing = nullcontext()  # Lightning makes 26 contexts a step to time nothing: 40 µs
     profiler.profile = lambda _: nothing  # type: ignore[assignment, method-assign, return-value]
-    return L.Trainer(
-        precision=PRECISIONS[run.train.precision],
-        max_epochs=run.train.max_epochs,
-        profiler=profiler,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **options,
-    )
+    ours: dict[str, Any] = {
+        "precision": PRECISIONS[run.train.precision],
+        "max_epochs": run.train.max_epochs,
+        "profiler": profiler,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return L.Trainer(**{**ours, **options})
 
 
-def _alone() -> dict[str, Any]:
+def alone() -> dict[str, Any]:
     """One worker; of Lightning's own environment, or it takes over under SLURM."""
     from lightning.pytorch.plugins.environments import (  # type: ignore[attr-defined]
         LightningEnvironment,
@@ -203,7 +237,7 @@ def _check(run: Any, resume_from: Path | None, gpu: bool) -> None:
 
 
 @contextmanager
-def _numerics(run: Any, gpu: bool) -> Iterator[None]:
+def numerics(run: Any, gpu: bool) -> Iterator[None]:
     """Random state, threads and cuDNN as the run says, and afterwards as they were."""
     import numpy as np
     import torch
@@ -226,7 +260,7 @@ def _numerics(run: Any, gpu: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_lightning() -> Iterator[None]:
+def quiet_lightning() -> Iterator[None]:
     """Hide Lightning's notes ("GPU available: ..."), not its warnings but for one."""
     import lightning.pytorch  # noqa: F401 (which sets its logger's level when it is imported)
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cifar_tune.errors import CifarTuneError, PlanError
 from cifar_tune.plan.task import task_of
 from cifar_tune.process import current_directory
-from cifar_tune.train.fit import FitResult, fit
+from cifar_tune.train.fit import HERE, FitResult, fit
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
@@ -43,6 +43,7 @@ def fit_with_workers(
     workers: int,
     callbacks: Sequence[Callback] = (),
     resume_from: Path | None = None,
+    folder: Path = HERE,
 ) -> FitResult:
     """As `train.fit`, with `workers` processes that share every batch; on GPUs, one has one each.
 
@@ -54,16 +55,17 @@ def fit_with_workers(
         PlanError, DataError: as `train.fit`.
     """
     if workers == 1:
-        return fit(run, part, callbacks=callbacks, resume_from=resume_from)
+        return fit(run, part, callbacks=callbacks, resume_from=resume_from, folder=folder)
     _check_gpus(workers)
     from cifar_tune.train.parallel import Member
 
-    with tempfile.TemporaryDirectory(prefix="cifar_tune_") as folder:
-        meeting = str(Path(folder, "meeting"))
+    with tempfile.TemporaryDirectory(prefix="cifar_tune_") as place:
+        meeting = str(Path(place, "meeting"))
         members = [Member(rank=r, workers=workers, meeting=meeting) for r in range(workers)]
-        others = _Others(members[1:], run, part, resume_from)
+        given: dict[str, Any] = {"resume_from": resume_from, "folder": folder}
+        others = _Others(members[1:], run, part, given)
         try:
-            return fit(run, part, callbacks=callbacks, resume_from=resume_from, member=members[0])
+            return fit(run, part, callbacks=callbacks, member=members[0], **given)
         except CifarTuneError:
             raise
         except Exception as error:
@@ -101,7 +103,7 @@ class _Others:
         members: Sequence[Member],
         run: Any,
         part: Any,
-        resume_from: Path | None,
+        given: Mapping[str, Any],
     ) -> None:
         context = multiprocessing.get_context("forkserver")
         preloaded = [*PRELOADED, *task_of(run).modules]
@@ -112,7 +114,7 @@ class _Others:
         for member in members:
             ours, theirs = context.Pipe()
             process = context.Process(
-                target=_work, args=(member, run, part, resume_from, theirs, place), daemon=True
+                target=_work, args=(member, run, part, given, theirs, place), daemon=True
             )
             process.start()
             theirs.close()  # or its end would not show here
@@ -158,7 +160,7 @@ def _work(
     member: Member,
     run: Any,
     part: Any,
-    resume_from: Path | None,
+    given: Mapping[str, Any],
     link: Connection,
     place: str | None,
 ) -> None:
@@ -168,7 +170,7 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # worker 0 decides
     threading.Thread(target=_end_with, args=(link,), daemon=True).start()
     try:
-        fit(run, part, resume_from=resume_from, member=member)
+        fit(run, part, member=member, **given)
     except BaseException:
         link.send(traceback.format_exc())
         link.close()

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cifar_tune.errors import ResultsError
 from cifar_tune.files import (
@@ -22,6 +26,13 @@ from cifar_tune.files import (
 )
 from cifar_tune.plan.section import dump_yaml
 from cifar_tune.plan.task import Say
+from cifar_tune.record.model_folder import (
+    figures_of,
+    finish_swap,
+    holds_final,
+    replacing,
+    write_figures,
+)
 from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import model_in_words
@@ -32,14 +43,6 @@ from cifar_tune.vision.evaluate import accuracy, predict_logits
 from cifar_tune.vision.export import has_all_forms, write_portable
 from cifar_tune.vision.model_card import FILE_NAME as README
 from cifar_tune.vision.model_card import model_card
-from cifar_tune.vision.model_folder import (
-    figures_of,
-    finish_swap,
-    holds_final,
-    replacing,
-    write_figures,
-    write_predictions,
-)
 from cifar_tune.vision.opened import VisionData
 from cifar_tune.vision.portable import load_checkpoint
 
@@ -97,7 +100,7 @@ def _predict_validation(results: Results, data: SearchData, draft: Path, winner:
     validation = Images(data.val_images, data.val_labels)
     logits = predict_logits(draft / MODEL, validation, gpu=results.plan.on_gpu)
     of = f"{winner.trial_id} of the search on the validation images"
-    write_predictions(draft / PREDICTIONS, logits.numpy(), data.val_labels, of)
+    _write_predictions(draft / PREDICTIONS, logits.numpy(), data.val_labels, of)
     return accuracy(logits, validation)
 
 
@@ -192,6 +195,18 @@ def _copy_config(results: Results, source: Path, draft: Path) -> None:
             return
 
 
+def _write_predictions(
+    path: Path, logits: NDArray[np.float32], labels: NDArray[np.int64], of: str
+) -> None:
+    """Write logits, [n, classes], with the labels, [n], and whose they are on which images.
+
+    It is an `.npz` file, which numpy reads without pickles.
+    """
+    content = io.BytesIO()
+    np.savez_compressed(content, logits=logits, labels=labels, of=np.array(of))
+    write_atomically(path, content.getvalue())
+
+
 def _write_confirmed(
     results: Results,
     data: VisionData,
@@ -213,6 +228,6 @@ def _write_confirmed(
             on_note(f"there are no confirmation predictions: {error}")
             return
         of = f"a confirmation training of {trial_id}'s configuration on the confirmation images"
-        write_predictions(draft / CONFIRMED, logits.numpy(), images.labels, of)
+        _write_predictions(draft / CONFIRMED, logits.numpy(), images.labels, of)
     elif figures_of(winner).get("trial_id") == trial_id and (winner / PREDICTIONS).is_file():
         shutil.copyfile(winner / PREDICTIONS, draft / PREDICTIONS)

@@ -163,7 +163,7 @@ class VisionSearch(SearchConfig):
 
     modes: ClassVar[Mapping[str, Mode]] = MODES
 
-    metric: str = "val_accuracy"
+    metric: Annotated[str, Flag("NAME")] = "val_accuracy"
     """What early stopping and the choice of the winner go by: accuracy, loss, or a figure that
     train.metrics may name, as val_macro_f1."""
 

@@ -19,10 +19,10 @@ from cifar_tune.errors import DataError
 from cifar_tune.files import BEST as FOLDER
 from cifar_tune.files import CONFIRMED, PREDICTIONS, WINNER
 from cifar_tune.plan.task import Panel
+from cifar_tune.record.model_folder import figures_of, holds_final
 from cifar_tune.record.results import Results
 from cifar_tune.vision.config import VisionPlan
 from cifar_tune.vision.data import find_dataset, search_data
-from cifar_tune.vision.model_folder import figures_of, holds_final
 
 MOST_MISTAKES = 24
 LONGEST_NAME = 18

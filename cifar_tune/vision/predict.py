@@ -81,7 +81,7 @@ def find_model(path: Path) -> Path:
 
 def log_if_older(place: Path) -> None:
     """Say which model it is, where the score that the search tells is that of others."""
-    from cifar_tune.vision.model_folder import figures_of, holds_final
+    from cifar_tune.record.model_folder import figures_of, holds_final
 
     folder = place.parent if place.is_file() else place
     final = folder.parent / FINALS / "seed-1"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.points import possible_values
 from cifar_tune.plan.rungs import rung_epochs, rungs_below
-from cifar_tune.plan.task import Found
+from cifar_tune.plan.task import Found, Goal
 from cifar_tune.vision.config import VisionPlan, VisionRun, batch_sizes
 
 if TYPE_CHECKING:  # torch, Lightning and plotly cost seconds
@@ -42,7 +42,7 @@ class Vision:
     )  # fmt: skip
     main_loss = "val_loss"
     modules = ("cifar_tune.vision.data.datamodule", "cifar_tune.vision.module")
-    score_name = "accuracy"
+    keeps_best = False
 
     def check(self, plan: VisionPlan, *, workers: int) -> Sequence[str]:
         """Names of models, batches that workers share, and rungs within the warm-up."""
@@ -98,7 +98,7 @@ class Vision:
         """The kind of network."""
         return [run.model.name]
 
-    def trainer_options(self, run: VisionRun) -> dict[str, Any]:
+    def trainer_options(self, run: VisionRun, folder: Path) -> dict[str, Any]:
         """Gradient clipping."""
         return {"gradient_clip_val": run.optim.gradient_clip or None}
 
@@ -157,6 +157,10 @@ class Vision:
         from cifar_tune.vision.cost import cost_of
 
         return cost_of(run.model, len(data.dataset.classes))
+
+    def goal(self, plan: VisionPlan) -> Goal:
+        """Accuracy."""
+        return Goal("accuracy", "max")
 
     def held_out(
         self, data: VisionData, split: Literal["confirm", "test"], plan: VisionPlan

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from cifar_tune.files import write_atomically
 
@@ -36,18 +32,6 @@ def holds_final(folder: Path) -> bool:
 def write_figures(folder: Path, figures: Mapping[str, Any]) -> None:
     """Write `metrics.json`."""
     write_atomically(folder / FIGURES, json.dumps(figures, indent=2) + "\n")
-
-
-def write_predictions(
-    path: Path, logits: NDArray[np.float32], labels: NDArray[np.int64], of: str
-) -> None:
-    """Write logits, [n, classes], with the labels, [n], and whose they are on which images.
-
-    It is an `.npz` file, which numpy reads without pickles.
-    """
-    content = io.BytesIO()
-    np.savez_compressed(content, logits=logits, labels=labels, of=np.array(of))
-    write_atomically(path, content.getvalue())
 
 
 @contextmanager
