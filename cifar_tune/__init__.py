@@ -1,14 +1,24 @@
-"""cifar_tune: one command tunes a CIFAR-10 classifier with PyTorch Lightning and Ray Tune.
+"""cifar_tune: one command tunes a LightningModule with Ray Tune; image classifiers are built in.
 
-From Python: `load_plan`, `run_search`, `Results`, `frame`; `load_model` and `read_image`. Each is
-imported when it is first asked for, so that this module itself imports nothing.
+From Python: `tune_module`; `load_plan`, `run_search`, `Results`, `frame`; `load_model` and
+`read_image`. Each is imported when it is first asked for, so that this module itself imports
+nothing.
 """
 
 __version__ = "0.1.0"
 
-__all__ = ["load_plan", "run_search", "Results", "frame", "load_model", "read_image"]
+__all__ = [
+    "tune_module",
+    "load_plan",
+    "run_search",
+    "Results",
+    "frame",
+    "load_model",
+    "read_image",
+]
 
 _HOMES = {
+    "tune_module": "session.api",
     "load_plan": "plan.load",
     "run_search": "session.api",
     "Results": "record.results",
@@ -21,7 +31,7 @@ TYPE_CHECKING = False  # what type checkers take for True, without importing typ
 if TYPE_CHECKING:
     from cifar_tune.plan.load import load_plan
     from cifar_tune.record.results import Results
-    from cifar_tune.session.api import frame, run_search
+    from cifar_tune.session.api import frame, run_search, tune_module
     from cifar_tune.vision.predict import load_model, read_image
 
 

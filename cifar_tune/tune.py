@@ -228,7 +228,8 @@ def _tune_parser() -> argparse.ArgumentParser:
 
     parser = Parser(
         prog="cifar-tune tune",
-        description="Search the hyperparameters of a CIFAR-10 classifier.",
+        description="Search the hyperparameters of an image classifier (CIFAR-10, or a folder of"
+        " your images), or of your own LightningModule: --module.",
         epilog=f"Other commands: cifar-tune {' | '.join(list(COMMANDS)[1:])}, each with --help.",
     )
     add_plan_flags(parser)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cifar_tune.errors import PlanError
 from cifar_tune.files import FINALS, MODEL, at_hand, write_atomically
 from cifar_tune.finals.retraining import model_of
 from cifar_tune.plan.section import dump_yaml
@@ -65,19 +64,12 @@ def model_to_hand_over(session: Session, models: Sequence[Model]) -> Model:
     """The one that the results folder will stand for, before the test split is opened.
 
     The first, which is no choice; or, if that is asked for, the mean of all as a model of its own.
-
-    Raises:
-        PlanError: the task can't make one model of several.
     """
     task, folder = task_of(session.plan), session.folder
     target = folder / FINALS / ENSEMBLE / MODEL
     if not session.plan.finals.ensemble or len(models) < 2:
         shutil.rmtree(target.parent, ignore_errors=True)
         return {"kind": "final", **models[0]}
-    if not isinstance(task, Combines):
-        raise PlanError(
-            f"finals.ensemble is true, and the task {task.name} can't make one model of several;"
-            " leave it out"
-        )
+    assert isinstance(task, Combines)  # as the start has checked
     task.combine([folder / model["file"] for model in models], target)
     return {"kind": ENSEMBLE, **model_at(folder, target, None)}

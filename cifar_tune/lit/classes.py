@@ -7,12 +7,21 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
+from copy import deepcopy
 from typing import Any
 
+import torch
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import (
+    LRSchedulerCallable,
+    LRSchedulerTypeTuple,
+    OptimizerCallable,
+    instantiate_class,
+)
 
 from cifar_tune.errors import CifarTuneError, PlanError, one_line
+from cifar_tune.lit.aliases import install
 from cifar_tune.lit.config import LitRun, arguments_of
 from cifar_tune.plan.own_code import OwnCode, nearest
 
@@ -49,6 +58,7 @@ def find_class(section: str, name: str) -> type[Any]:
     Raises:
         PlanError: there is none, or it is no LightningModule or LightningDataModule.
     """
+    install()
     own, kind = own_code(section, name), KIND[section]
     found = own.find()
     if not isinstance(found, type) or not issubclass(found, kind):
@@ -66,11 +76,14 @@ def find_class(section: str, name: str) -> type[Any]:
 
 
 def _of_the_other_lightning(found: Any, kind: str) -> str:
-    """A hint for a class of the package `pytorch_lightning`, whose Trainer is another one."""
+    """A hint for a class of the package `pytorch_lightning` itself, whose Trainer is another."""
     bases = getattr(found, "__mro__", ())
     if not any(base.__module__.startswith("pytorch_lightning") for base in bases):
         return ""
-    return f"; it is a pytorch_lightning.{kind}: import it from lightning.pytorch instead"
+    return (
+        f"; it is a pytorch_lightning.{kind}, and that package was imported before this one could"
+        " stand in for it: import lightning.pytorch as pl instead"
+    )
 
 
 def check_arguments(run: LitRun, classes: Mapping[str, type[Any]]) -> None:
@@ -90,7 +103,7 @@ def make(section: str, kind: type[Any], run: LitRun) -> Any:
     parser, parsed, more = _parsed(section, kind, given)
     own = own_code(section, str(getattr(run, section).class_path))
     with own.guarded("making it"):
-        made = parser.instantiate_classes(parsed).get(section)  # classes among the arguments
+        made = parser.instantiate(parsed).get(section)  # classes among the arguments
         return kind(**{name: made[name] for name in given.keys() - more.keys()}, **more)
 
 
@@ -111,7 +124,7 @@ def trainer_arguments(run: LitRun) -> dict[str, Any]:
 def make_trainer_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     """The same, with callbacks and loggers made."""
     parser, parsed, _ = _parsed("trainer", Trainer, given)
-    made = parser.instantiate_classes(parsed)["trainer"]
+    made = parser.instantiate(parsed)["trainer"]
     return {name: made[name] for name in given}
 
 
@@ -124,8 +137,6 @@ def make_by_path(
     parser.add_subclass_arguments(base, section, skip=skip, instantiate=False, fail_untyped=False)
     with _explained(section, given):
         parsed = parser.parse_object({section: {"class_path": class_path, "init_args": given}})
-        from lightning.pytorch.cli import instantiate_class
-
         return instantiate_class(first, parsed[section].as_dict())
 
 
@@ -134,12 +145,18 @@ def _parsed(
 ) -> tuple[ArgumentParser, Namespace, dict[str, Any]]:
     """The parser of a class's arguments, what it made of them, and what only `**kwargs` takes."""
     parser = ArgumentParser(exit_on_error=False)
-    known = parser.add_class_arguments(kind, section, fail_untyped=False, instantiate=False)
-    names = [name.removeprefix(f"{section}.") for name in known]
+    made_later = _made_later(kind) if section == "model" else {}
+    known = parser.add_class_arguments(
+        kind, section, fail_untyped=False, instantiate=False, skip=set(made_later)
+    )
+    for name, annotation in made_later.items():
+        parser.add_argument(f"--{section}.{name}", type=annotation | None, default=None)
+    names = [*(name.removeprefix(f"{section}.") for name in known), *made_later]
     rest: dict[str, Any] = {}
     if _takes_any(kind, names):
         rest = {name: value for name, value in given.items() if name not in names}
-    mine = {name: value for name, value in given.items() if name not in rest}
+    # A copy, for the parser changes what it reads.
+    mine = {name: deepcopy(value) for name, value in given.items() if name not in rest}
     for name in mine:
         if name not in names:
             raise PlanError(_unknown(section, kind, name, names, given[name]))
@@ -147,9 +164,33 @@ def _parsed(
         return parser, parser.parse_object({section: mine} if mine or names else {}), rest
 
 
+def _made_later(kind: type[Any]) -> dict[str, Any]:
+    """Arguments that are said to be an optimizer or a schedule, with what they must be instead.
+
+    Nobody has one before there are parameters: modules that are configured by Hydra say so, and
+    get what makes one (Hydra's `_partial_`).
+    """
+    later: dict[str, Any] = {}
+    for name, one in _signature(kind).parameters.items():
+        said = one.annotation
+        if isinstance(said, type) and issubclass(said, torch.optim.Optimizer):
+            later[name] = OptimizerCallable
+        elif said is torch.optim.lr_scheduler or said in LRSchedulerTypeTuple:
+            later[name] = LRSchedulerCallable
+    return later
+
+
+def _signature(kind: type[Any]) -> inspect.Signature:
+    """Of `__init__`, with its annotations as types where their names can be found."""
+    try:
+        return inspect.signature(kind.__init__, eval_str=True)
+    except (NameError, TypeError, AttributeError, SyntaxError):
+        return inspect.signature(kind.__init__)
+
+
 def _takes_any(kind: type[Any], names: list[str]) -> bool:
     """Whether `__init__` has a `**kwargs` of which nothing more can be known."""
-    parameters = inspect.signature(kind.__init__).parameters.values()
+    parameters = _signature(kind).parameters.values()
     named = {
         one.name for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
     }

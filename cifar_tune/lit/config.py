@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from cifar_tune.errors import PlanError
 from cifar_tune.lit.cli_file import read_cli_file
 from cifar_tune.plan.config import Plan, RunConfig, SearchConfig, TrainConfig
 from cifar_tune.plan.section import Auto, Flag, OpenSection
@@ -113,7 +114,11 @@ class LitPlan(Plan, LitRun):
         name = raw.get("lightning_config") if isinstance(raw, dict) else None
         if not isinstance(name, str):
             return raw
-        return merged(read_cli_file(name, SECTIONS), {**raw, "lightning_config": None})
+        try:
+            file = read_cli_file(name, SECTIONS)
+        except ValueError as error:
+            raise PlanError(f"--lightning-config {error}") from None
+        return merged(file, {**raw, "lightning_config": None})
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

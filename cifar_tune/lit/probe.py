@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,7 +20,7 @@ from cifar_tune.errors import PlanError
 from cifar_tune.lit.classes import own_code
 from cifar_tune.lit.config import LitRun
 from cifar_tune.plan.own_code import nearest
-from cifar_tune.train.fit import fit
+from cifar_tune.train.fit import fit, logged_by
 
 BATCHES = 2
 
@@ -56,7 +57,7 @@ class _Look(Callback):
         self.tried = Tried()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.tried.logged = {name: float(x) for name, x in trainer.callback_metrics.items()}
+        self.tried.logged = logged_by(trainer)
         self.tried.val = _examples(trainer.val_dataloaders)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -98,7 +99,12 @@ def try_out(run: LitRun, part: Any) -> Tried:
 def _try_out(told: str, kind: type[LitRun], part: Any) -> Tried:
     run, look, began = kind.model_validate_json(told), _Look(), time.perf_counter()
     own = own_code("model", str(run.model.class_path))
-    with own.guarded("trying it on two batches"), TemporaryDirectory(prefix="cifar_tune_") as place:
+    with (
+        own.guarded("trying it on two batches"),
+        TemporaryDirectory(prefix="cifar_tune_") as place,
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", message=".*have no `val_dataloader`")  # told better here
         fit(run, part, callbacks=[look], fast_dev_run=BATCHES, folder=Path(place))
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -117,7 +123,8 @@ def check_metric(tried: Tried, metric: str, module: str, data: str) -> None:
         )
     known = ", ".join(tried.logged)
     does = f"it logs {known}" if known else "it logs nothing (self.log in validation_step)"
-    hint = nearest(metric, tried.logged)
+    suffixed = [name for name in tried.logged if name.startswith(f"{metric}/")]
+    hint = f"; did you mean {suffixed[0]}?" if suffixed else nearest(metric, tried.logged)
     if metric in tried.later:
         hint = f"; {metric} is logged in training, after it: log it in validation_step as well"
     raise PlanError(

@@ -96,7 +96,6 @@ class Around(Callback):
 
     def __init__(self, run: LitRun) -> None:
         self._run = run
-        self._begun = False
         self._before: dict[str, float] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -112,11 +111,6 @@ class Around(Callback):
         """The random state is a function of the run's seed, the epoch and the worker."""
         epoch, rank = trainer.current_epoch, trainer.global_rank
         seed_all(random.Random(f"{self._run.seed}:{epoch}:{rank}").getrandbits(31))
-        if not self._begun:
-            self._begun = True
-            fetcher = trainer.fit_loop._data_fetcher
-            if fetcher is not None:
-                iter(fetcher)  # the first epoch's was made before; its order is this epoch's now
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After optimizers are restored: a population may have changed a learning rate."""

@@ -24,7 +24,7 @@ from cifar_tune.plan.place import nearest_folder
 from cifar_tune.plan.points import count_points, grid_points, possible_values
 from cifar_tune.plan.rungs import rung_epochs, rungs_below
 from cifar_tune.plan.section import OWN_NAME
-from cifar_tune.plan.task import task_of
+from cifar_tune.plan.task import Combines, task_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +55,11 @@ def check(plan: Plan, nodes: Sequence[Machine]) -> Forecast:
     if True in possible_values(settled, "train.compile"):
         check_compiler(gpu=settled.on_gpu)
     notes += task_of(plan).check(settled, workers=given.workers)
+    if plan.finals.ensemble and not isinstance(task_of(plan), Combines):
+        raise PlanError(
+            f"finals.ensemble is true, and the task {plan.task} can't make one model of several;"
+            " leave it out"
+        )
     if plan.train.sync_batchnorm and given.workers == 1:
         notes.append("train.sync_batchnorm changes nothing: each trial has one worker")
     if plan.tracking.watch and plan.tracking.wandb is None:

@@ -140,13 +140,24 @@ def figures_of(trainer: Trainer, module: LightningModule) -> dict[str, float]:
     """The figures of the epoch that was validated just now, with `epoch`, from 1.
 
     A module that keeps them itself has `epoch_metrics`, training figures included; of any other
-    they are the scalars that it logged.
+    they are the scalars that the validation logged; `trainer.callback_metrics` also has those of
+    the training an epoch before.
     """
     own = getattr(module, "epoch_metrics", None)
     if own is not None:
         return dict(own)
-    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    return {**logged, "epoch": float(trainer.current_epoch + 1)}
+    return {**logged_by(trainer), "epoch": float(trainer.current_epoch + 1)}
+
+
+def logged_by(trainer: Trainer) -> dict[str, float]:
+    """What the newest validation of a training logged, by name."""
+    results = trainer.fit_loop.epoch_loop.val_loop._results
+    logged = {item.meta.name for item in results.values()}
+    return {
+        name: float(value)
+        for name, value in trainer.callback_metrics.items()
+        if name.partition("/dataloader_idx_")[0].removesuffix("_epoch") in logged or name in logged
+    }
 
 
 def is_last_of_epoch(trainer: Trainer) -> bool:
