@@ -51,15 +51,17 @@ class RayNodes:
         )  # fmt: skip
         self._wait_for("head")
 
-    def add(self, cpus: int, host: str | None = None, prefix: Sequence[str] = ()) -> int:
-        """Start one more node; its number, for `kill`.
+    def add(
+        self, cpus: int, host: str | None = None, prefix: Sequence[str] = (), gpus: int = 0
+    ) -> int:
+        """Start one more node; its number, for `kill`. Ray believes what is said of its GPUs.
 
         One after another: of two that start at once on a host, one may give up.
         """
         number = len(self._nodes)
         self._start(
             f"node{number}", prefix, f"--address={self.address}", f"--num-cpus={cpus}",
-            f"--node-ip-address={host or self._host}",
+            f"--node-ip-address={host or self._host}", f"--num-gpus={gpus}",
         )  # fmt: skip
         self._wait_for(f"node{number}")
         return number

@@ -14,7 +14,7 @@ import pytest
 
 ROOM = Path(__file__).parent.parent / "cifar_tune"
 # A module imports only from its own room and from those before it; nobody imports what stands
-# beside the way: vision is found by name, and report shows what is recorded.
+# beside the way: vision and lit are found by name, and report shows what is recorded.
 ORDER = (
     "errors",
     "files",
@@ -29,9 +29,10 @@ ORDER = (
 )
 BESIDE = {
     "vision": ("errors", "files", "process", "plan", "record", "train"),
+    "lit": ("errors", "files", "process", "plan", "record", "train"),
     "report": ("errors", "files", "process", "plan", "record"),
 }
-USERS = {"vision": set[str](), "report": {"session", "tune"}}
+USERS = {"vision": set[str](), "lit": set[str](), "report": {"session", "tune"}}
 ONE_PLACE = {"ray": ("search",), "wandb": ("train", "wandb_run.py"), "tensorboardX": ("report",)}
 
 

@@ -39,7 +39,7 @@ def test_a_plan_of_another_task_has_its_sections_and_no_other() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("visoin", r"task is 'visoin'; it must be vision, or your own as package\.module:Task; did you mean vision"),
+        ("visoin", r"task is 'visoin'; it must be vision or lightning, or your own as package\.module:Task; did you mean vision"),
         ("analytic_task:Ball", r"can't be called as Task\(\)"),
         ("analytic_task:Opened", r"which has no "),
         ("nowhere_at_all:Task", r"no module nowhere_at_all"),

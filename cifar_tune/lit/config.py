@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from cifar_tune.errors import PlanError
 from cifar_tune.lit.cli_file import read_cli_file
 from cifar_tune.plan.config import Plan, RunConfig, SearchConfig, TrainConfig
-from cifar_tune.plan.section import Auto, Flag, OpenSection
+from cifar_tune.plan.section import Auto, Flag, Mode, OpenSection
 from cifar_tune.plan.space import Value
 
 SECTIONS = ("model", "data", "trainer", "optimizer", "lr_scheduler")
@@ -77,14 +77,15 @@ class LitSearch(SearchConfig):
     """Searched fields (model.NAME, data.NAME, trainer.NAME), each with one of choice, grid,
     uniform, loguniform, int, logint, pow2."""
 
-    @model_validator(mode="after")
-    def _check_direction(self) -> Any:
-        if self.mode == "auto" and "loss" not in self.metric:
+    @classmethod
+    def mode_of_unknown(cls, metric: str) -> Mode:
+        """Less of a loss is better; of anything else it must be said."""
+        if "loss" not in metric:
             raise ValueError(
-                f"has metric {self.metric!r} and no mode; say whether more or less of it is better:"
+                f"has metric {metric!r} and no mode; say whether more or less of it is better:"
                 " --mode max or --mode min"
             )
-        return self
+        return "min"
 
 
 class LitRun(RunConfig):

@@ -159,7 +159,7 @@ class Lightning:
     def goal(self, plan: LitPlan) -> Goal:
         """The plan's metric, by its name without `val_`."""
         metric = plan.search.metric
-        return Goal(metric.removeprefix("val_"), plan.search.direction)
+        return Goal(metric.removeprefix("val_"), plan.search.mode)
 
     def held_out(
         self, data: LitData, split: Literal["confirm", "test"], plan: LitPlan

@@ -76,8 +76,8 @@ class SearchConfig(Section):
     """Configurations to try; with grid: at most this many, and all if it is not given."""
     metric: Annotated[str, Flag("NAME")] = "val_loss"
     """What early stopping and the choice of the winner go by: a figure of each validation."""
-    mode: Annotated[Auto | Mode, Flag("max|min")] = "auto"
-    """Whether more or less of the metric is better; auto: as it is known of the metric."""
+    mode: Annotated[Mode, Flag("max|min")] = Field(default_factory=lambda: "min")
+    """Whether more (max) or less (min) of the metric is better, where that is not known of it."""
     winner_by: Literal["best", "last"] = "best"
     """Whether a trial is judged by its best epoch or by its last."""
     grace_period: PositiveInt = 1
@@ -109,22 +109,32 @@ class SearchConfig(Section):
             budget_seconds(time)
         return time
 
-    @model_validator(mode="after")
-    def _check_mode(self) -> Any:
-        known = self.modes.get(self.metric)
-        if self.mode != "auto" and known not in (None, self.mode):
-            raise ValueError(f"has mode {self.mode}, and of {self.metric} {known} is better")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _settle_mode(cls, raw: Any) -> Any:
+        """Without a mode, the metric's own; `modes` knows some."""
+        if not isinstance(raw, dict):
+            return raw
+        metric = raw.get("metric", cls.model_fields["metric"].default)
+        known = cls.modes.get(metric) if isinstance(metric, str) else None
+        if raw.get("mode") is None:
+            return {**raw, "mode": known or cls.mode_of_unknown(str(metric))}
+        if known not in (None, raw["mode"]):
+            raise ValueError(
+                f"has mode {raw['mode']}, and of {metric} {'more' if known == 'max' else 'less'} is"
+                f" better: leave it out, or give --mode {known}"
+            )
+        return raw
 
-    @property
-    def direction(self) -> Mode:
-        """Whether more or less of the metric is better."""
-        return self.modes.get(self.metric, "min") if self.mode == "auto" else self.mode
+    @classmethod
+    def mode_of_unknown(cls, metric: str) -> Mode:  # noqa: ARG003
+        """Of a metric that is not among `modes`; a ValueError if it must be given."""
+        return "min"
 
     @property
     def sign(self) -> Literal[1, -1]:
         """What the metric is multiplied by, so that more of it is better."""
-        return 1 if self.direction == "max" else -1
+        return 1 if self.mode == "max" else -1
 
     @property
     def parsed_space(self) -> Space:

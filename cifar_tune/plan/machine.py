@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cifar_tune.errors import PlanError, ResourceError, counted
+from cifar_tune.errors import PlanError, ResourceError, counted, one_line
 from cifar_tune.plan.config import ResourcesConfig, TrainConfig
 
 Train = TypeVar("Train", bound=TrainConfig)
@@ -114,19 +115,42 @@ def _cpu() -> tuple[str, set[str]]:
 
 def _gpus() -> dict[str, Any]:
     """What a `Machine` has of GPUs; nothing where there is none."""
-    if not [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dxg")]:
+    if not _has_gpu_files():
         return {}
     import torch
 
-    if not torch.cuda.device_count():
+    count = torch.cuda.device_count()
+    if not count:
         return {}
+    try:
+        torch.cuda.init()
+    except RuntimeError as error:
+        raise ResourceError(
+            f"this machine has {counted(count, 'GPU')}, and CUDA can't start: {one_line(error)};"
+            f" torch {torch.__version__} is built for CUDA {torch.version.cuda}, and the driver is"
+            f" {_driver()}: update the driver, install a torch for an older CUDA, or hide the GPUs"
+            " with CUDA_VISIBLE_DEVICES="
+        ) from None
     return {
-        "gpus": torch.cuda.device_count(),
+        "gpus": count,
         "gpu_name": torch.cuda.get_device_name(0),
         # Compute capability 8.0 (A100) is the first with bfloat16 in its tensor cores.
         "gpu_bf16": torch.cuda.get_device_capability(0) >= (8, 0),
         "gpu_bytes": torch.cuda.get_device_properties(0).total_memory,
     }
+
+
+def _has_gpu_files() -> bool:
+    return any([*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dxg")])
+
+
+def _driver(told: Path = Path("/proc/driver/nvidia/version")) -> str:
+    """The NVIDIA driver's version."""
+    try:
+        found = re.search(r"\d+\.\d+(\.\d+)?", told.read_text())
+    except OSError:
+        found = None
+    return "of an unknown version" if found is None else found[0]
 
 
 HERE, CLUSTER = "this machine", "the cluster"
@@ -166,14 +190,27 @@ def share_on(config: ResourcesConfig, nodes: Sequence[Machine], where: str = HER
             f"{where} has no node with {cpus} CPUs and {gpus:g} GPUs for a trial{of}; pass"
             " less with --cpus-per-trial, --gpus-per-trial or --workers-per-trial"
         )
+    return replace(share, slots=slots, notes=tuple(_idle_gpus(config, nodes, share)))
+
+
+def _idle_gpus(config: ResourcesConfig, nodes: Sequence[Machine], share: Share) -> Iterator[str]:
+    """Notes on what trials of this share leave unused of the GPUs."""
+    gpus = share.gpus
     idle = 1 - gpus * trials_per_gpu(gpus) if 0 < gpus < 1 else 0.0
-    if idle <= 0.02:  # 0.333 is meant as a third
-        return replace(share, slots=slots)
-    note = (
-        f"--gpus-per-trial {gpus:g}: {trials_per_gpu(gpus)} trials share a GPU and {idle:.0%} of it"
-        " stays idle; a share of 1/2, 1/3 or 1/4 leaves none"
-    )
-    return replace(share, slots=slots, notes=(note,))
+    if idle > 0.02:  # 0.333 is meant as a third
+        yield (
+            f"--gpus-per-trial {gpus:g}: {trials_per_gpu(gpus)} trials share a GPU and {idle:.0%}"
+            " of it stays idle; a share of 1/2, 1/3 or 1/4 leaves none"
+        )
+    if not gpus or config.max_concurrent != "auto":
+        return
+    room, slots = sum(_by_gpu(node, gpus) for node in nodes), slots_on(config, nodes, share)
+    if slots < room:
+        yield (
+            f"the GPUs have room for {room} trials, and the CPUs for {slots} of {share.cpus} each:"
+            " what is left of the GPUs stays idle; give trials a larger share of a GPU, or fewer"
+            " CPUs with --cpus-per-trial"
+        )
 
 
 def slots_on(config: ResourcesConfig, nodes: Sequence[Machine], share: Share) -> int:
@@ -233,8 +270,8 @@ def _cpus_per_trial(
     if wanted == "auto":
         # One process feeds each share of a GPU; more than 4 CPUs do not help the loader, which
         # works on the GPU.
-        node = max(nodes, key=lambda node: node.gpus)
-        return workers * max(1, min(4, node.cpus // trials_per_gpu(gpus) // max(1, node.gpus)))
+        share = min(node.cpus // trials_per_gpu(gpus) // node.gpus for node in nodes if node.gpus)
+        return workers * max(1, min(4, share))
     if wanted < workers:
         raise ResourceError(
             f"--cpus-per-trial is {wanted}, for {workers} workers; it must be at least one each:"
@@ -250,9 +287,11 @@ def _cpus_per_trial(
 
 def _slots_on(node: Machine, cpus: int, gpus: float) -> int:
     by_cpu = node.cpus // cpus
-    if not gpus:
-        return by_cpu
-    return min(by_cpu, int(node.gpus // gpus) if gpus > 1 else node.gpus * trials_per_gpu(gpus))
+    return min(by_cpu, _by_gpu(node, gpus)) if gpus else by_cpu
+
+
+def _by_gpu(node: Machine, gpus: float) -> int:
+    return int(node.gpus // gpus) if gpus > 1 else node.gpus * trials_per_gpu(gpus)
 
 
 def trials_per_gpu(gpus: float) -> int:

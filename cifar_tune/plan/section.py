@@ -67,13 +67,15 @@ def dump_yaml(section: Section) -> str:
 
 
 def is_field(section: type[Section], name: str) -> bool:
-    """Whether a dotted name is that of a field, or lies in a section that takes any."""
+    """Whether a dotted name is that of a field, or of a section that takes any, or inside one."""
     if name in known_fields(section):
         return True
     outer, _, inner = name.partition(".")
     info = section.model_fields.get(outer)
     kind = None if info is None else info.annotation
-    return bool(inner) and isinstance(kind, type) and issubclass(kind, OpenSection)
+    if not isinstance(kind, type) or not issubclass(kind, Section):
+        return False
+    return issubclass(kind, OpenSection) or (bool(inner) and is_field(kind, inner))
 
 
 def put(values: dict[str, Any], name: str, value: Any) -> None:

@@ -77,7 +77,7 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
 
 def direction_of(search: SearchConfig) -> StudyDirection:
     """Whether the study's values are to be large or small."""
-    return StudyDirection.MAXIMIZE if search.direction == "max" else StudyDirection.MINIMIZE
+    return StudyDirection.MAXIMIZE if search.mode == "max" else StudyDirection.MINIMIZE
 
 
 def state_of(trial: Trial) -> TrialState:

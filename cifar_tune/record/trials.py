@@ -141,7 +141,9 @@ TRIES_AGAIN = {DATA: 0, DISK_FULL: 0, OUT_OF_MEMORY: 1, STORAGE: 2, LOST_NODE: 3
 # in which Ray tells that a worker is gone, with its node or alone; then our data errors.
 SIGNS = (
     (OUT_OF_MEMORY, r"MemoryError|out of memory|(can't|cannot) allocate memory|low on memory"),
-    (OUT_OF_MEMORY, r"bad_alloc|ALLOC_FAILED"),
+    (OUT_OF_MEMORY, r"bad_alloc|ALLOC_FAILED|ALLOCATION_FAILED"),
+    # cuBLAS and cuDNN, where a neighbour on the GPU left no room for what they keep themselves.
+    (OUT_OF_MEMORY, r"CUBLAS_STATUS_NOT_INITIALIZED.*cublasCreate|unable to find an engine"),
     (DISK_FULL, r"No space left on device|quota exceeded|PytorchStreamWriter failed writing"),
     (STORAGE, r"Read-only file system|Stale file handle|Input/output error"),
     (STORAGE, r"Unable to set up cluster storage"),  # Ray, before it copies a checkpoint

@@ -31,7 +31,7 @@ def best_so_far(results: Results) -> go.Figure | str:
     if not trials or best is None:
         return NOTHING_JUDGED
     x = [one.trial.index + 1 for one in trials]
-    better = max if search.direction == "max" else min
+    better = max if search.mode == "max" else min
     values = list(accumulate((one.value for one in trials), better))
     figure = go.Figure()
     figure.add_scatter(
@@ -49,7 +49,7 @@ def best_so_far(results: Results) -> go.Figure | str:
     if len(trials) == 1:
         figure.update_xaxes(tickvals=x)
     caption = (
-        f"The best {name} {'rose' if search.direction == 'max' else 'fell'} from"
+        f"The best {name} {'rose' if search.mode == 'max' else 'fell'} from"
         f" {measured(trials[0].value)} (first trial) to {measured(values[-1])} ({best.trial_id})"
         f" over {counted(len(trials), 'trial')} that can be judged."
     )

@@ -135,7 +135,7 @@ def contour(results: Results) -> go.Figure | str:
     if pair is None:
         return f"No two fields vary among at least {FEWEST_FOR_CONTOUR} trials that have both."
     both = _having(trials, pair)
-    name, mode = in_words(results.plan.search.metric), results.plan.search.direction
+    name, mode = in_words(results.plan.search.metric), results.plan.search.mode
     across, up = (axes.grid(one, CELLS) for one in pair)
     figure = go.Figure()
     figure.add_contour(

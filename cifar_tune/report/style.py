@@ -62,7 +62,7 @@ def caption_of(figure: go.Figure) -> str:
 
 def logarithmic(values: Sequence[float], search: SearchConfig) -> bool:
     """Whether the metric's axis is logarithmic: a high loss must not press the others together."""
-    return search.direction == "min" and min(values) > 0
+    return search.mode == "min" and min(values) > 0
 
 
 def plain(content: Any) -> Any:

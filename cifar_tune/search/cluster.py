@@ -16,7 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 from cifar_tune import __version__
-from cifar_tune.errors import ResourceError, ResultsError
+from cifar_tune.errors import ResourceError, ResultsError, counted
 from cifar_tune.files import (
     FAULTS,
     LONGEST_NAME,
@@ -150,6 +150,13 @@ def _survey(nodes: Sequence[Node]) -> list[Machine]:
             raise ResourceError(
                 f"{node.name} has cifar_tune {version}, and this machine {__version__}; install the"
                 " same on all nodes"
+            )
+        if machine.gpus < node.gpus:
+            raise ResourceError(
+                f"{node.name} offers {counted(node.gpus, 'GPU')} to Ray, and torch sees"
+                f" {machine.gpus} there; start its Ray where they are seen (driver, container,"
+                " CUDA_VISIBLE_DEVICES), or with as many as there are: ray start --num-gpus"
+                f" {machine.gpus}"
             )
         machines.append(replace(machine, cpus=node.cpus, gpus=node.gpus))
     return machines

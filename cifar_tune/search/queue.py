@@ -42,7 +42,7 @@ class TrialQueue(PicklesAsNothing, Searcher):
         With `only`, these trials are handed out, else all that are unfinished and new ones.
         """
         plan = recorder.results.plan
-        super().__init__(metric=plan.search.metric, mode=plan.search.direction)
+        super().__init__(metric=plan.search.metric, mode=plan.search.mode)
         self._recorder = recorder
         self._searcher_name = plan.search.searcher
         self._suggester = suggester

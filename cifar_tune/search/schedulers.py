@@ -262,4 +262,4 @@ def refill(scheduler: TrialScheduler, plan: Plan, events: Iterable[Event]) -> No
 
 
 def _goal(plan: Plan) -> dict[str, str]:
-    return {"metric": plan.search.metric, "mode": plan.search.direction}
+    return {"metric": plan.search.metric, "mode": plan.search.mode}

@@ -112,7 +112,7 @@ class RaySearcherSuggester:
         self._earlier: list[dict[str, Any]] = []  # of the search that this one started from
         self._learns = True
         if searcher.metric is None:
-            searcher.set_search_properties(plan.search.metric, plan.search.direction, {})
+            searcher.set_search_properties(plan.search.metric, plan.search.mode, {})
         self._check_goal()
 
     def _check_goal(self) -> None:
@@ -120,8 +120,8 @@ class RaySearcherSuggester:
         known = sorted({search.metric, *columns_of(self._plan)})
         if metric is not None and metric not in known:
             raise self._error(f"goes by {metric!r}; it must be one of {', '.join(known)}")
-        if metric == search.metric and mode != search.direction:
-            raise self._error(f"has mode {mode!r} for {metric}; give it mode {search.direction!r}")
+        if metric == search.metric and mode != search.mode:
+            raise self._error(f"has mode {mode!r} for {metric}; give it mode {search.mode!r}")
 
     def _error(self, fault: str) -> PlanError:
         name = type(self._searcher).__name__

@@ -18,6 +18,7 @@ from cifar_tune.plan.section import (
     Fraction,
     Mode,
     NotNegative,
+    OpenSection,
     Positive,
     PositiveInt,
     Section,
@@ -92,6 +93,10 @@ class DataConfig(Section):
         return size
 
 
+class ModelArguments(OpenSection):
+    """Keyword arguments of the user's own network, by their names."""
+
+
 class ModelConfig(Section):
     """The network."""
 
@@ -104,6 +109,9 @@ class ModelConfig(Section):
     """Units of the first hidden layer of net."""
     l2: Size = 84
     """Units of the second hidden layer of net."""
+    args: ModelArguments = ModelArguments()
+    """Keyword arguments of a network of your own, beside config and num_classes: each can be
+    searched, as model.args.dropout."""
 
 
 class OptimConfig(Section):
@@ -208,6 +216,22 @@ class VisionPlan(Plan, VisionRun):
         run: VisionRun = super().with_values(values, seed)
         metrics = [name.removeprefix("val_") for name in self.measured[2:]]
         return run.model_copy(update={"train": run.train.model_copy(update={"metrics": metrics})})
+
+
+def possible_models(plan: VisionPlan) -> list[ModelConfig]:
+    """Each network that can be drawn, with the largest of its searched fields."""
+    models = []
+    for name in possible_values(plan, "model.name"):
+        values: dict[str, Value] = {"model.name": name}
+        for dimension in plan.search.parsed_space:
+            of_others = any(n == "model.name" and name not in ok for n, ok in dimension.when)
+            if not dimension.field.startswith("model.") or dimension.field in values or of_others:
+                continue
+            drawn = dimension.values or dimension.ends
+            numbers = [value for value in drawn if isinstance(value, (int, float))]
+            values[dimension.field] = max(numbers) if numbers else drawn[0]
+        models.append(plan.with_values(values, seed=0).model)
+    return models
 
 
 def batch_sizes(plan: VisionPlan) -> list[int]:

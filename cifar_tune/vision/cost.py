@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cifar_tune.plan.points import possible_values
-from cifar_tune.vision.config import ModelConfig, VisionPlan
+from cifar_tune.vision.config import ModelConfig, VisionPlan, possible_models
 from cifar_tune.vision.data.dataset import IMAGE_SIDE
 from cifar_tune.vision.models import build_model, weightless
 
@@ -30,14 +30,8 @@ def checkpoint_bytes(plan: VisionPlan, num_classes: int) -> int:
     """Size of the largest checkpoint of a plan: weights and the optimizer's state, in float32."""
     # Weights, and one or two moments; muon has a second one of the last layer and biases alone.
     copies = 3 if "adamw" in possible_values(plan, "optim.name") else 2
-    sizes = {
-        field.removeprefix("model."): max(int(size or 0) for size in possible_values(plan, field))
-        for field in plan.search.space
-        if field.startswith("model.") and field != "model.name"
-    }
     largest = 0
-    for name in possible_values(plan, "model.name"):
-        model = plan.model.model_copy(update={"name": str(name), **sizes})
+    for model in possible_models(plan):
         with weightless(model):
             largest = max(largest, _parameters(build_model(model, num_classes)))
     return 4 * copies * largest

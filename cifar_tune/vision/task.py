@@ -11,7 +11,7 @@ from cifar_tune.errors import PlanError
 from cifar_tune.plan.points import possible_values
 from cifar_tune.plan.rungs import rung_epochs, rungs_below
 from cifar_tune.plan.task import Found, Goal
-from cifar_tune.vision.config import VisionPlan, VisionRun, batch_sizes
+from cifar_tune.vision.config import VisionPlan, VisionRun, batch_sizes, possible_models
 
 if TYPE_CHECKING:  # torch, Lightning and plotly cost seconds
     import numpy as np
@@ -66,9 +66,9 @@ class Vision:
         batch, epochs = max(batch_sizes(plan)), plan.train.max_epochs
         few = few_steps(found.train_size, batch, epochs, drop_last=plan.data.drop_last)
         # A mistake in it shows here, not in each trial.
-        for name in possible_values(plan, "model.name"):
-            if ":" in str(name):
-                build_model(plan.model.model_copy(update={"name": name}), len(found.classes))
+        for model in possible_models(plan):
+            if ":" in model.name or model.args.model_extra:
+                build_model(model, len(found.classes))
         sentences = [*found.sentences, *few]
         return Found(sentences, plan.model_copy(update={"data": found.config}))
 

@@ -125,7 +125,7 @@ def test_any_argument_may_be_searched_and_nested_ones_too() -> None:
         ("search.space.model.class_path={choice: [a, b]}", r"class_path can't be searched"),
         ("search.space.mode.lr={uniform: [0, 1]}", r"mode\.lr is not a field of a run"),
         ("mode.lr=3", r"mode\.lr is not a field of the plan"),
-        ("search.mode=auto", r"has metric 'val_f1' and no mode; .* --mode max or --mode min"),
+        ("search.mode=null", r"has metric 'val_f1' and no mode; .* --mode max or --mode min"),
         ("search.mode=upwards", r"search\.mode is 'upwards'; it must be"),
     ],
 )
@@ -135,6 +135,8 @@ def test_a_mistake_in_the_plan_is_told_with_its_rule(override: str, message: str
 
 
 def test_a_loss_needs_no_mode_and_the_known_direction_is_not_turned_round() -> None:
-    assert make_plan("search.metric=val_loss", "search.mode=auto").search.direction == "min"
-    with pytest.raises(PlanError, match=r"has mode min, and of val_accuracy max is better"):
+    assert make_plan("search.metric=val_loss", "search.mode=null").search.mode == "min"
+    with pytest.raises(
+        PlanError, match=r"has mode min, and of val_accuracy more is better: leave it out"
+    ):
         load_plan(None, ["search.mode=min"])

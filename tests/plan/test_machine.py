@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from cifar_tune.errors import ResourceError
+from cifar_tune.plan import machine as machines
 from cifar_tune.plan.config import TrainConfig
-from cifar_tune.plan.machine import Machine, _cgroup_quota, read_machine, settle
+from cifar_tune.plan.machine import Machine, _cgroup_quota, _driver, read_machine, settle
 
 PLAIN = Machine(cpus=4, gpus=0, gpu_name=None, cpu_name="x", cpu_bf16=False, gpu_bf16=True)
 FAST = Machine(cpus=4, gpus=1, gpu_name="g", cpu_name="x", cpu_bf16=True, gpu_bf16=False)
@@ -50,3 +52,31 @@ def test_a_containers_quota_is_read(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text + "\n")
     assert _cgroup_quota(tmp_path) == cpus
+
+
+def test_cuda_that_can_not_start_is_told_with_driver_and_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+
+    def too_old() -> None:
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).")
+
+    monkeypatch.setattr(machines, "_has_gpu_files", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "init", too_old)
+    told = (
+        r"this machine has 1 GPU, and CUDA can't start: The NVIDIA driver .* too old .*; torch .* is built for"
+        r" CUDA .*, and the driver is .*: update the driver, .* CUDA_VISIBLE_DEVICES="
+    )
+    with pytest.raises(ResourceError, match=told):
+        read_machine()
+
+
+def test_the_drivers_version_is_read(tmp_path: Path) -> None:
+    told = tmp_path / "version"
+    assert _driver(told) == "of an unknown version"
+    told.write_text(
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15\n"
+    )
+    assert _driver(told) == "535.104.05"

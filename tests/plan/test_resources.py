@@ -43,6 +43,19 @@ def test_a_share_that_leaves_some_of_the_gpu_idle_is_told() -> None:
     assert share(machine(8, 1), gpus_per_trial=0.333).notes == ()
 
 
+def test_on_mixed_nodes_a_trial_gets_the_cpus_that_the_smallest_has_for_it() -> None:
+    nodes = [machine(32, 4), machine(4, 2), machine(64)]
+    assert share_on(ResourcesConfig(gpus_per_trial=1.0), nodes).cpus == 2
+    assert share_on(ResourcesConfig(gpus_per_trial=1.0), nodes).notes == ()
+
+
+def test_gpus_that_idle_for_want_of_cpus_are_told() -> None:
+    given = share(machine(2, 1), gpus_per_trial=0.25)
+    assert (given.cpus, given.slots) == (1, 2)
+    assert "room for 4 trials, and the CPUs for 2 of 1 each" in given.notes[0]
+    assert share(machine(2, 1), gpus_per_trial=0.25, max_concurrent=2).notes == ()
+
+
 @pytest.mark.parametrize(
     ("node", "fields", "given"),
     [

@@ -226,3 +226,13 @@ def test_a_node_without_the_shared_path_is_named(
         assert "which the driver wrote, is not there" in done.stderr
         assert "give it with --storage-path" in done.stderr
         assert not list(shared.iterdir())
+
+
+def test_a_node_that_offers_gpus_which_torch_does_not_see_is_named(
+    tmp_path: Path, place: list[str]
+) -> None:
+    with ray_nodes(tmp_path / "c", 1) as nodes:
+        nodes.add(1, gpus=1)
+        done = run(nodes, *place)
+    assert done.returncode == 2
+    assert "offers 1 GPU to Ray, and torch sees 0 there; start its Ray where" in done.stderr

@@ -209,6 +209,16 @@ def test_fast_dev_run_covers_every_optimizer_and_schedule(optimizer: str, schedu
     assert not fit(run, toy_data(), fast_dev_run=True).diverged
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+def test_two_steps_of_every_optimizer_precision_and_clipping(
+    optimizer: str, precision: str, clip: float
+) -> None:
+    run = toy_run(optim__name=optimizer, train__precision=precision, optim__gradient_clip=clip)
+    assert not fit(run, toy_data(), fast_dev_run=2).diverged
+
+
 class Centred(nn.Module):
     """A user's own network that starts from the mean of training images."""
 

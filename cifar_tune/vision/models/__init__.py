@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.own_code import OwnCode, current_directory_importable, nearest
@@ -43,6 +44,12 @@ def build_model(config: ModelConfig, num_classes: int) -> nn.Module:
     Raises:
         PlanError: an unknown name, or a model of the user's that can't be built or called.
     """
+    arguments = dict(config.args.model_extra or {})
+    if arguments and ":" not in config.name:
+        raise PlanError(
+            f"model.args has {', '.join(arguments)}, and {config.name} takes no arguments; leave it"
+            " out, or name a network of your own: model.name=package.module:build"
+        )
     if config.name == "net":
         from cifar_tune.vision.models.lecture import Net
 
@@ -59,7 +66,7 @@ def build_model(config: ModelConfig, num_classes: int) -> nn.Module:
         from cifar_tune.vision.models.resnet18 import cifar_resnet18
 
         return cifar_resnet18(num_classes)
-    return _build_users_own(_own(config.name), config, num_classes)
+    return _build_users_own(_own(config.name), config, num_classes, arguments)
 
 
 @contextmanager
@@ -99,18 +106,37 @@ def _own(name: str) -> OwnCode:
     return own
 
 
-def _build_users_own(own: OwnCode, config: ModelConfig, num_classes: int) -> nn.Module:
+def _build_users_own(
+    own: OwnCode, config: ModelConfig, num_classes: int, arguments: dict[str, Any]
+) -> nn.Module:
     from torch import nn
 
     build = own.load()
+    _check_arguments(own, build, arguments)
     # The path is for what it imports when it is called.
     with current_directory_importable(), own.guarded("building it"):
-        model = build(config, num_classes)
+        model = build(config, num_classes, **arguments)
     if not isinstance(model, nn.Module):
         returned = type(model).__name__
         raise own.error(f", which returned {returned}; it must return a torch.nn.Module")
     _check_output(own, model, num_classes)
     return model
+
+
+def _check_arguments(own: OwnCode, build: Any, arguments: dict[str, Any]) -> None:
+    try:
+        parameters = inspect.signature(build).parameters
+    except ValueError:  # no signature to be had
+        return
+    if any(one.kind == one.VAR_KEYWORD for one in parameters.values()):
+        return
+    known = [name for name, one in parameters.items() if one.kind != one.VAR_POSITIONAL][2:]
+    for name, value in arguments.items():
+        if name not in known:
+            raise PlanError(
+                f"model.args.{name} is {value!r}, and {own.name} has no such argument; it has"
+                f" {', '.join(known) or 'none but config and num_classes'}{nearest(name, known)}"
+            )
 
 
 def _check_output(own: OwnCode, model: nn.Module, num_classes: int) -> None:

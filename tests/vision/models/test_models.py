@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from cifar_tune import load_plan
 from cifar_tune.errors import PlanError
-from cifar_tune.vision.config import ModelConfig
+from cifar_tune.vision.config import ModelConfig, possible_models
 from cifar_tune.vision.models import MODEL_NAMES, build_model, check_model_name
 
 OWN = """
@@ -143,3 +144,62 @@ def test_an_error_in_the_users_file_is_told_with_its_line(
         PlanError, match=r"No module named 'no_such_dependency' at .*half_written\.py:3"
     ):
         build_model(ModelConfig(name="half_written:build"), 4)
+
+
+WITH_ARGUMENTS = """
+from torch import nn
+
+def build(config, num_classes, *, dropout=0.0, units=8):
+    return nn.Sequential(
+        nn.Flatten(), nn.Dropout(dropout), nn.Linear(3072, units), nn.Linear(units, num_classes)
+    )
+"""
+
+
+def test_a_network_of_ones_own_has_arguments_of_its_own_each_of_which_can_be_searched(
+    own_code: Callable[[str], str],
+) -> None:
+    name = f"{own_code(WITH_ARGUMENTS)}:build"
+    plan = load_plan(None, [
+        f"model.name={name}", "model.args.units=5", "search.space.model.args.dropout={uniform: [0.0, 0.5]}",
+    ])  # fmt: skip
+    run = plan.with_values({"model.args.dropout": 0.25}, seed=0)
+    network = build_model(run.model, 10)
+    assert (network[1].p, network[2].out_features) == (0.25, 5)
+    assert run.as_values()["model"]["args"] == {"units": 5, "dropout": 0.25}
+
+
+def test_arguments_may_depend_on_which_network_is_drawn(own_code: Callable[[str], str]) -> None:
+    name = f"{own_code(WITH_ARGUMENTS)}:build"
+    plan = load_plan(None, [
+        f"search.space.model.name={{choice: [resnet9, '{name}']}}",
+        f"search.space.model.args.units={{int: [4, 6], when: {{model.name: '{name}'}}}}",
+    ])  # fmt: skip
+    models = possible_models(plan)  # type: ignore[arg-type]
+    assert [(one.name, one.args.model_extra) for one in models] == [
+        ("resnet9", {}),
+        (name, {"units": 6}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "build",
+            r"model\.args\.droput is 0\.1, and .*:build has no such argument; it has dropout, units; did you mean dropout",
+        ),
+        (
+            "resnet9",
+            r"model\.args has droput, and resnet9 takes no arguments; leave it out, or name a network of your own",
+        ),
+    ],
+)
+def test_an_argument_that_a_network_has_not_is_refused(
+    name: str, message: str, own_code: Callable[[str], str]
+) -> None:
+    if name == "build":
+        name = f"{own_code(WITH_ARGUMENTS)}:build"
+    plan = load_plan(None, [f"model.name={name}", "model.args.droput=0.1"])
+    with pytest.raises(PlanError, match=message):
+        build_model(plan.model, 10)  # type: ignore[attr-defined]
