@@ -268,14 +268,15 @@ def _load(text: str) -> None:
 def problems_of_inline_code(text: str) -> list[str]:
     """Flags, commands, fields and files in inline code that are none."""
     prose = FENCE.sub(lambda found: "\n" * found[0].count("\n"), text)
+    own = "task: lightning" in text  # whose sections take any field
     return [
         f"line {prose.count(chr(10), 0, found.start()) + 1}: {problem}"
         for found in INLINE.finditer(prose)
-        for problem in _problems_of_code(" ".join(found[1].split()))
+        for problem in _problems_of_code(" ".join(found[1].split()), own)
     ]
 
 
-def _problems_of_code(code: str) -> list[str]:
+def _problems_of_code(code: str, own: bool) -> list[str]:
     tool, *words = code.split()
     if tool == "cifar-tune" and words in [[command] for command in COMMANDS]:  # it is only named
         return []
@@ -287,7 +288,11 @@ def _problems_of_code(code: str) -> list[str]:
         files = [f"no file {code}"]
     return [
         f"{code}: {problem}"
-        for problem in (*(f"no flag {flag}" for flag in flags), *files, *_field_problems(code))
+        for problem in (
+            *(f"no flag {flag}" for flag in flags),
+            *files,
+            *([] if own else _field_problems(code)),
+        )
     ]
 
 

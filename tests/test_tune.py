@@ -23,7 +23,8 @@ PINNED = {
     "--max-epochs", "--gpus-per-trial", "--workers-per-trial", "--cpus-per-trial", "--max-concurrent", "--address",
     "--storage-path",
     "--data-dir", "--out", "--name", "--seed", "--wandb", "--dry-run", "--resume",
-    "--wait-for-resources", "--version",
+    "--wait-for-resources", "--version", "--metric", "--mode", "--module", "--datamodule",
+    "--lightning-config",
 }  # fmt: skip
 
 

@@ -20,7 +20,8 @@ from cifar_tune.errors import PlanError
 from cifar_tune.lit.classes import own_code
 from cifar_tune.lit.config import LitRun
 from cifar_tune.plan.own_code import nearest
-from cifar_tune.train.fit import fit, logged_by
+from cifar_tune.train.figures import logged_by
+from cifar_tune.train.fit import fit
 
 BATCHES = 2
 

@@ -14,7 +14,7 @@ from cifar_tune.errors import PlanError
 from cifar_tune.lit.config import SECTIONS, LitPlan, LitRun
 from cifar_tune.lit.notes import check_sources, notes_on, sources_of
 from cifar_tune.plan.points import draw_random
-from cifar_tune.plan.task import Found, Goal
+from cifar_tune.plan.task import VALIDATION, Found, Goal
 
 if TYPE_CHECKING:  # torch and Lightning cost seconds
     import numpy as np
@@ -157,9 +157,9 @@ class Lightning:
         return build(run, dict(part.classes), part.token)
 
     def goal(self, plan: LitPlan) -> Goal:
-        """The plan's metric, by its name without `val_`."""
+        """The plan's metric, by its name without what says that it is of a validation."""
         metric = plan.search.metric
-        return Goal(metric.removeprefix("val_"), plan.search.mode)
+        return Goal(VALIDATION.sub("", metric), plan.search.mode)
 
     def held_out(
         self, data: LitData, split: Literal["confirm", "test"], plan: LitPlan

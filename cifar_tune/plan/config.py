@@ -1,7 +1,4 @@
-"""The plan of a search and the config of one run: typed, checked, the only home of defaults.
-
-Here is what every task has; the sections that a task adds are its own (`plan.task`).
-"""
+"""The plan of a search and the config of one run, as every task has them; the home of defaults."""
 
 from __future__ import annotations
 
@@ -113,18 +110,14 @@ class SearchConfig(Section):
     @classmethod
     def _settle_mode(cls, raw: Any) -> Any:
         """Without a mode, the metric's own; `modes` knows some."""
-        if not isinstance(raw, dict):
+        if not isinstance(raw, dict):  # made already
             return raw
         metric = raw.get("metric", cls.model_fields["metric"].default)
         known = cls.modes.get(metric) if isinstance(metric, str) else None
-        if raw.get("mode") is None:
-            return {**raw, "mode": known or cls.mode_of_unknown(str(metric))}
-        if known not in (None, raw["mode"]):
-            raise ValueError(
-                f"has mode {raw['mode']}, and of {metric} {'more' if known == 'max' else 'less'} is"
-                f" better: leave it out, or give --mode {known}"
-            )
-        return raw
+        mode = raw.get("mode") or known or cls.mode_of_unknown(str(metric))
+        if known not in (None, mode):
+            raise ValueError(f"has mode {mode}, and of {metric} {known} is better; leave mode out")
+        return {**raw, "mode": mode}
 
     @classmethod
     def mode_of_unknown(cls, metric: str) -> Mode:  # noqa: ARG003

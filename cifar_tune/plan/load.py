@@ -21,7 +21,7 @@ from cifar_tune.plan.strict_yaml import Lines, parse_yaml, read_yaml
 from cifar_tune.plan.task import find_task, task_of
 
 SPACE = "search.space."
-TASK = "task"
+TASK, METRIC, MODE = "task", "search.metric", "search.mode"
 # Searching these would make trials incomparable: the epochs that early stopping counts in, the
 # arithmetic of the machine. A task has more of them.
 FIXED = frozenset({"train.max_epochs", "train.threads"})
@@ -97,6 +97,8 @@ def _overridden(
         if key in _space(raw, kind) and SPACE + key not in place.flags:
             # Who gives a field a value does not want it searched; the plan's lines list the rest.
             _override(raw, f"{SPACE}{key}=null", flag, kind)
+    if METRIC in place.flags and MODE not in place.flags:
+        raw["search"].pop("mode", None)  # it was that of another metric
     try:
         plan = kind.model_validate(raw)
         _check_space(plan)

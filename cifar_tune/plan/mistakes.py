@@ -65,7 +65,7 @@ def _explain(item: Mapping[str, Any], kind: type[Section], place: Place) -> str:
         return f"{place(path)}: {name} is not a field of the plan{near}"
     rule = str(item["msg"]).replace("Input should be", "it must be").removeprefix("Value error, ")
     rule = rule[0].lower() + rule[1:]
-    verb = "" if rule.startswith("is ") else f"is {item['input']!r}; "
+    verb = "" if rule.startswith(("is ", "has ")) else f"is {item['input']!r}; "
     given = str(item["input"])
     meant = own_searcher(given).meant() if path == ("search", "searcher") else ""
     return f"{place(path)}: {name} {verb}{rule}{meant or nearest(given, _literals(name, kind))}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +26,7 @@ TASKS = {
     "vision": "cifar_tune.vision.task:VISION",
     "lightning": "cifar_tune.lit.task:LIGHTNING",
 }
+VALIDATION = re.compile(r"^val(id|idation)?[_/]")  # before a metric's own name
 
 Say = Callable[[str], None]
 """Shows a line to whoever gave the command."""
@@ -41,7 +43,7 @@ class Found(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """What models are judged by."""
+    """A metric, and whether more or less of it is better."""
 
     metric: str
     mode: Mode
@@ -85,8 +87,8 @@ class Task(Protocol):
         private: fields that no tracker is told, since they may say whose machine it is.
         mutable: fields that a population may change on the way.
         main_loss: tells equal trials apart, the lower the better.
-        keeps_best: whether the model of a final training is that of its best epoch, which takes
-            validation data that it is not trained on; else that of its last.
+        keeps_best: whether a final model is that of its best epoch, not of its last, which takes
+            validation data that it is not trained on.
         modules: what a training imports, by name, for processes that get ready for one.
     """
 
@@ -101,10 +103,7 @@ class Task(Protocol):
     modules: tuple[str, ...]
 
     def check(self, plan: Any, *, workers: int) -> Sequence[str]:
-        """Check what the plan says in the task's sections; notes on it. It is cheap.
-
-        Args:
-            workers: processes that share each training.
+        """Check what the plan says in the task's sections; notes on it. `workers` share a training.
 
         Raises:
             PlanError: with value, rule and remedy.
@@ -125,14 +124,11 @@ class Task(Protocol):
         """Whether there is data that no trial sees, on which candidates can be compared."""
 
     def open(self, plan: Any, say: Say, *, recorded: Facts | None = None) -> Data:
-        """Open the data.
+        """Open the data; it raises as `find`.
 
         Args:
             say: is told what a user should know.
             recorded: the facts of a search that goes on: nothing else will do.
-
-        Raises:
-            DataError, PlanError: as `find`.
         """
 
     def columns(self, plan: Any) -> Sequence[str]:
@@ -215,12 +211,10 @@ class Exports(Protocol):
 
         Args:
             results: of the search, with the scores of the final models.
-            data: as `open` gave it.
             model: `kind` (final or ensemble), `file` in the results folder, `sha256`, `seed`,
                 `score`, `ci95`.
             judged: a checkpoint of the same configuration that has not seen the confirmation
                 examples; none: there is none.
-            say: is told what could not be written.
         """
 
 
@@ -301,5 +295,5 @@ def score_name(plan: Plan) -> str:
 
 
 def in_words(metric: str) -> str:
-    """A metric's name for people: `val_f1` is validation f1."""
-    return metric.replace("val_", "validation ", 1).replace("_", " ")
+    """A metric's name for people: `val_f1` and `val/f1` are validation f1."""
+    return VALIDATION.sub("validation ", metric).replace("_", " ")

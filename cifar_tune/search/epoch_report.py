@@ -13,7 +13,7 @@ from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
 from cifar_tune.files import MODEL
 from cifar_tune.plan.config import Plan
 from cifar_tune.search.pbt import is_exchange
-from cifar_tune.train.fit import figures_of, is_diverged, is_last_of_epoch
+from cifar_tune.train.figures import figures_of, is_diverged, is_last_of_epoch
 
 
 class EpochReport(TuneReportCheckpointCallback):

@@ -45,7 +45,7 @@ def tune_module(
             must stand at the top of a cell.
         datamodule: a LightningDataModule's class, or its name; none: the module has its loaders.
         space: searched fields, as `{"model.lr": {"loguniform": [1e-4, 1e-1]}}`: model.NAME and
-            data.NAME are arguments of the two classes, trainer.NAME of Lightning's Trainer.
+            data.NAME are arguments of the two, trainer.NAME those of Lightning's Trainer.
         metric: what the trials are judged by: any scalar that a validation logs.
         mode: whether more (max) or less (min) of it is better.
         plan: any other fields of a plan, as `{"model.hidden": 64, "finals.seeds": 3}`.

@@ -147,7 +147,8 @@ def finals_lines(results: Results) -> list[str]:
     if finals["confirm"]:
         lines.append(finals["confirm"]["statement"])
     if finals["optimism"] is not None:
-        fresh = " on fresh data" if results.data["confirm"] else ""
+        same = "final" in results.data and not results.data["confirm"]  # they validate on it too
+        fresh = "" if same else " on fresh data"
         lines.append(
             f"optimism of the search: {finals['optimism']:+.4f}, by which the winner's"
             f" {in_words(metric)} is better than the mean of its new trainings{fresh}: the best of"

@@ -21,7 +21,8 @@ from cifar_tune.plan.guard import guarded
 from cifar_tune.plan.parser import Parser
 from cifar_tune.plan.task import task_of
 from cifar_tune.process import end_on_signals, outlast_streams, say
-from cifar_tune.train.fit import figures_of, fit
+from cifar_tune.train.figures import figures_of
+from cifar_tune.train.fit import fit
 from cifar_tune.train.reproduce import read_trial
 
 if TYPE_CHECKING:  # torch and Lightning cost seconds, which --help must not

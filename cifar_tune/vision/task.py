@@ -68,7 +68,8 @@ class Vision:
         # A mistake in it shows here, not in each trial.
         for model in possible_models(plan):
             if ":" in model.name or model.args.model_extra:
-                build_model(model, len(found.classes))
+                own = plan.model.model_copy(update={"name": model.name, "args": model.args})
+                build_model(own, len(found.classes))
         sentences = [*found.sentences, *few]
         return Found(sentences, plan.model_copy(update={"data": found.config}))
 

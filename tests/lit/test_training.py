@@ -12,7 +12,8 @@ from lightning.pytorch.callbacks import Callback
 from lit.plans import HERE, NOTHING, make_plan
 
 from cifar_tune.lit.config import LitRun
-from cifar_tune.train.fit import figures_of, fit, is_last_of_epoch
+from cifar_tune.train.figures import figures_of, is_last_of_epoch
+from cifar_tune.train.fit import fit
 
 FORMS = ("Classifier", "ListForm", "DictForm", "Plateau", "TupleForm")
 
@@ -181,7 +182,7 @@ def test_a_population_changes_all_learning_rates_on_the_way(module: str, tmp_pat
 
 
 def test_only_the_metric_decides_whether_a_trial_diverged(tmp_path: Path) -> None:
-    from cifar_tune.train.fit import is_diverged
+    from cifar_tune.train.figures import is_diverged
 
     result, keep = train(run_of(module="Nan"), tmp_path)
     assert not is_diverged(result.module, keep.figures[-1], "val_f1")

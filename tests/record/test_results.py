@@ -59,7 +59,7 @@ def test_the_best_epoch_is_the_earliest_of_the_best_or_the_last(tmp_path: Path) 
     search = recorder.results.plan.search
     assert best_epoch(trial, search) == 2
     assert best_epoch(trial, search.model_copy(update={"winner_by": "last"})) == 3
-    assert best_epoch(trial, search.model_copy(update={"metric": "val_loss"})) == 3
+    assert best_epoch(trial, search.model_copy(update={"metric": "val_loss", "mode": "min"})) == 3
 
 
 def test_what_a_trial_completed_counts_although_it_fails_in_an_extension(tmp_path: Path) -> None:

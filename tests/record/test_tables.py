@@ -86,8 +86,8 @@ def test_scores_of_another_look_are_not_those_of_the_model_that_was_handed_over_
 def test_optimism_is_explained_where_it_stands(search: WrittenSearch) -> None:
     (line,) = [line for line in finals_lines(search.results) if line.startswith("optimism")]
     assert line == (
-        "optimism of the search: +0.0200, by which the winner's validation accuracy exceeds the"
-        " mean of its new trainings on fresh data: the best of many looks better than it is"
+        "optimism of the search: +0.0200, by which the winner's validation accuracy is better"
+        " than the mean of its new trainings on fresh data: the best of many looks better than it is"
     )
 
 

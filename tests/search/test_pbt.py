@@ -136,7 +136,7 @@ def test_a_quarter_rounded_up_and_at_most_half_is_replaced(members: int, replace
 def test_the_metric_of_the_plan_decides_and_equals_stand_by_age() -> None:
     results = population(0.5, 0.5, 0.5, 0.5)
     assert pairs(results) == [("t0004", "t0001")]
-    search = results.plan.search.model_copy(update={"metric": "val_loss"})
+    search = results.plan.search.model_copy(update={"metric": "val_loss", "mode": "min"})
     by_loss = population(0.1, 0.5, 0.5, 0.9)
     by_loss.plan = by_loss.plan.model_copy(update={"search": search})
     assert pairs(by_loss) == [("t0001", "t0004")]
