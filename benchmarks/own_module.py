@@ -190,7 +190,7 @@ def _searches(rounds: int) -> dict[str, list[sides.Outcome]]:
         "model.class_path=own_module:Net", "data.class_path=own_module:Pictures",
     ]  # fmt: skip
     plan = load_plan(None, ["task=lightning", *sets])
-    points = [float(point["model.lr"]) for point in Configurations(plan)]
+    points = [point["model.lr"] for point in Configurations(plan)]
 
     def ours(folder: Path) -> list[str]:
         words = [word for one in ["task=lightning", *sets] for word in ("--set", one)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -14,6 +14,7 @@ from cifar_tune.finals.uncertainty import (
     MIN_SEEDS,
     Comparison,
     Figures,
+    alike,
     compare,
     seeds_to_tell,
     standard_deviation,
@@ -118,7 +119,7 @@ def joined(first: Confirmed, more: Confirmed) -> Confirmed:
     return Confirmed(
         candidate=more.candidate,
         seeds=[*first.seeds, *more.seeds],
-        figures=np.concatenate([first.figures, more.figures]),
+        figures=np.concatenate(alike([first.figures, more.figures])),
         train_seconds=(first.train_seconds + more.train_seconds) / 2,
         cost=more.cost or first.cost,
         diverged=first.diverged + more.diverged,
@@ -146,6 +147,9 @@ def choose(
         The chosen one, and the comparison as the journal holds it, with a sentence for people.
     """
     wanted = wanted or FinalsConfig()
+    if len({one.figures.shape[1] for one in confirmed}) > 1:
+        told = alike([one.figures for one in confirmed])
+        confirmed = [replace(one, figures=f) for one, f in zip(confirmed, told, strict=True)]
     ranking = sorted(confirmed, key=lambda one: sign * one.mean, reverse=True)
     best, *others = ranking
     fewest = min(len(one.seeds) for one in ranking)

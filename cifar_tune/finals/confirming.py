@@ -21,7 +21,7 @@ from cifar_tune.finals.figures import read_figures, write_figures
 from cifar_tune.finals.opening import scoring
 from cifar_tune.finals.retraining import Stage, model_of
 from cifar_tune.finals.rounds import Round
-from cifar_tune.finals.uncertainty import Figures
+from cifar_tune.finals.uncertainty import Figures, alike
 from cifar_tune.plan.forecast import compares
 from cifar_tune.plan.task import Costs, task_of
 from cifar_tune.record.results import Results
@@ -110,7 +110,7 @@ class Confirming(Stage):
             if trial.status == "completed":
                 with at_hand(model_of(trainings, trial)) as checkpoint:
                     figures[name] = task.score(checkpoint, examples, plan)
-        return figures
+        return dict(zip(figures, alike(list(figures.values())), strict=True))
 
     @property
     def _sign(self) -> int:

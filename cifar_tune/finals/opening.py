@@ -15,6 +15,7 @@ from cifar_tune.errors import PlanError, ResultsError
 from cifar_tune.finals.models import ENSEMBLE, Model, model_at
 from cifar_tune.finals.uncertainty import (
     MIN_SEEDS,
+    alike,
     interval_of_mean,
     interval_of_model,
     standard_deviation,
@@ -110,7 +111,8 @@ def _record(session: Session, subject: Subject, opened: dict[str, Any], handed: 
         file: task.score(session.folder / file, examples, plan)
         for file in dict.fromkeys([*files, handed["file"]])
     }
-    figures, own = np.stack([by_file[file] for file in files]), by_file[handed["file"]]
+    *figures_of_all, own = alike([*(by_file[file] for file in files), by_file[handed["file"]]])
+    figures = np.stack(figures_of_all)
     scores = [float(score) for score in figures.mean(axis=1)]
     session.recorder.write(
         "test_scored",

@@ -190,6 +190,13 @@ def seeds_to_tell(first: Figures, second: Figures, *, among: int = 2) -> int | N
     return more[fewest] if fewest < len(more) else None
 
 
+def alike(figures: Sequence[Figures]) -> list[Figures]:
+    """Figures that can be stacked: where one is told by score alone, all are, [..., 1]."""
+    if len({one.shape[-1] for one in figures}) < 2:
+        return list(figures)
+    return [one.mean(axis=-1, keepdims=True, dtype=float) for one in figures]
+
+
 def standard_deviation(values: Sequence[float]) -> float | None:
     """The sample's; none for fewer than two values."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else None

@@ -22,26 +22,12 @@ from lightning.pytorch.cli import (
 
 from cifar_tune.errors import CifarTuneError, PlanError, one_line
 from cifar_tune.lit.aliases import install
+from cifar_tune.lit.cli_file import SETTLED
 from cifar_tune.lit.config import LitRun, arguments_of
 from cifar_tune.plan.own_code import OwnCode, nearest
 
 FLAG = {"model": "--module", "data": "--datamodule"}
 KIND = {"model": LightningModule, "data": LightningDataModule}
-# Arguments of the Trainer that are not the user's, each with what stands in their place.
-OWNED = {
-    "max_epochs": "a search has its own: give --max-epochs (train.max_epochs)",
-    "devices": "give --gpus-per-trial or --workers-per-trial",
-    "accelerator": "give --gpus-per-trial; 0 is a CPU",
-    "num_nodes": "a trial runs on one node",
-    "strategy": "workers of a trial are trained by Lightning's DDP: give --workers-per-trial",
-    "default_root_dir": "each trial has a folder of its own in the results folder",
-    "fast_dev_run": "give --dry-run, which runs two batches",
-    "use_distributed_sampler": "Lightning shares the batches among the workers of a trial",
-    "barebones": "a barebones Trainer logs nothing, so that nothing could be judged",
-    "enable_progress_bar": "the search shows what its trials do",
-    "enable_model_summary": "the search shows what its trials do",
-    "num_sanity_val_steps": "each start tries a validation before the search",
-}
 
 
 def own_code(section: str, name: str) -> OwnCode:
@@ -104,7 +90,13 @@ def make(section: str, kind: type[Any], run: LitRun) -> Any:
     own = own_code(section, str(getattr(run, section).class_path))
     with own.guarded("making it"):
         made = parser.instantiate(parsed).get(section)  # classes among the arguments
-        return kind(**{name: made[name] for name in given.keys() - more.keys()}, **more)
+        untyped = _untyped(kind)
+        arguments = {
+            # A word stays a word where nothing says that it is another value.
+            name: given[name] if name in untyped and _is_scalar(given[name]) else made[name]
+            for name in given.keys() - more.keys()
+        }
+        return kind(**arguments, **more)
 
 
 def trainer_arguments(run: LitRun) -> dict[str, Any]:
@@ -115,8 +107,8 @@ def trainer_arguments(run: LitRun) -> dict[str, Any]:
     """
     given = arguments_of(run.trainer)
     for name in given:
-        if name in OWNED:
-            raise PlanError(f"trainer.{name} is {given[name]!r}; leave it out: {OWNED[name]}")
+        if name in SETTLED:
+            raise PlanError(f"trainer.{name} is {given[name]!r}; leave it out: {SETTLED[name]}")
     _parsed("trainer", Trainer, given)
     return given
 
@@ -178,6 +170,16 @@ def _made_later(kind: type[Any]) -> dict[str, Any]:
         elif said is torch.optim.lr_scheduler or said in LRSchedulerTypeTuple:
             later[name] = LRSchedulerCallable
     return later
+
+
+def _untyped(kind: type[Any]) -> set[str]:
+    return {
+        name for name, one in _signature(kind).parameters.items() if one.annotation is one.empty
+    }
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _signature(kind: type[Any]) -> inspect.Signature:

@@ -5,12 +5,28 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import yaml
-
+from cifar_tune.errors import PlanError
 from cifar_tune.files import as_path
+from cifar_tune.plan.strict_yaml import parse_yaml
 
 # What else LightningCLI writes there, and nothing of a search depends on.
 UNUSED = ("ckpt_path", "verbose", "return_predictions", "datamodule", "dataloaders", "config")
+# Arguments of the Trainer that are not the user's, each with what stands in their place; those of a
+# file are left out.
+SETTLED = {
+    "max_epochs": "a search has its own: give --max-epochs (train.max_epochs)",
+    "devices": "give --gpus-per-trial or --workers-per-trial",
+    "accelerator": "give --gpus-per-trial; 0 is a CPU",
+    "num_nodes": "a trial runs on one node",
+    "strategy": "workers of a trial are trained by Lightning's DDP: give --workers-per-trial",
+    "default_root_dir": "each trial has a folder of its own in the results folder",
+    "fast_dev_run": "give --dry-run, which runs two batches",
+    "use_distributed_sampler": "Lightning shares the batches among the workers of a trial",
+    "barebones": "a barebones Trainer logs nothing, so that nothing could be judged",
+    "enable_progress_bar": "the search shows what its trials do",
+    "enable_model_summary": "the search shows what its trials do",
+    "num_sanity_val_steps": "each start tries a validation before the search",
+}
 
 
 def read_cli_file(name: str, sections: Collection[str]) -> dict[str, Any]:
@@ -32,42 +48,46 @@ def read_cli_file(name: str, sections: Collection[str]) -> dict[str, Any]:
             f"is {name!r}, whose section {unknown[0]} is not known; a file of LightningCLI has"
             f" {', '.join(sections)}: pass what {unknown[0]} says as model.NAME or data.NAME"
         )
-    plan: dict[str, Any] = {key: flat(content[key]) for key in sections if content.get(key)}
+    plan: dict[str, Any] = {
+        key: flat(name, key, content[key]) for key in sections if content.get(key)
+    }
     trainer = plan.get("trainer", {})
     epochs = trainer.pop("max_epochs", None)
-    if isinstance(epochs, int) and epochs > 0:
+    if epochs == -1:
+        raise ValueError(f"is {name!r}, where trainer.max_epochs is -1; give --max-epochs N")
+    if epochs is not None:
         plan["train"] = {"max_epochs": epochs}
-    # A dump lists every argument, those that say nothing as well.
-    plan["trainer"] = {key: value for key, value in trainer.items() if _says_something(key, value)}
+    # A dump lists every argument, those that say nothing, and those that a search settles.
+    plan["trainer"] = {k: v for k, v in trainer.items() if v is not None and k not in SETTLED}
     seed = content.get("seed_everything")
     if isinstance(seed, int) and not isinstance(seed, bool):
         plan["seed"] = seed
     return plan
 
 
-def flat(section: Mapping[str, Any]) -> dict[str, Any]:
+def flat(file: str, key: str, section: Any) -> dict[str, Any]:
     """A section with the arguments of its class beside `class_path`."""
+    if isinstance(section, str) and key != "trainer":
+        return {"class_path": section}
+    if not isinstance(section, Mapping):
+        raise ValueError(
+            f"is {file!r}, where {key} is {section!r}; it must be a section, or a class"
+        )
     values = dict(section)
     if "class_path" in values:
-        values |= values.pop("init_args", None) or {}
+        values |= {
+            **(values.pop("init_args", None) or {}),
+            **(values.pop("dict_kwargs", None) or {}),
+        }
     return values
-
-
-def _says_something(key: str, value: Any) -> bool:
-    defaults = {
-        "accelerator": "auto", "strategy": "auto", "devices": "auto", "num_nodes": 1,
-        "fast_dev_run": False, "use_distributed_sampler": True, "barebones": False,
-    }  # fmt: skip
-    return value is not None and (key not in defaults or value != defaults[key])
 
 
 def _read(name: str) -> dict[str, Any]:
     try:
-        with as_path(name).open(encoding="utf-8") as file:
-            content = yaml.safe_load(file)
+        content, _ = parse_yaml(as_path(name).read_text(encoding="utf-8"), "")
     except OSError as error:
         raise ValueError(f"is {name!r}, which can't be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (PlanError, UnicodeDecodeError) as error:
         raise ValueError(f"is {name!r}, which is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ValueError(f"is {name!r}, which holds {type(content).__name__}, not sections")

@@ -12,7 +12,6 @@ from cifar_tune.errors import PlanError
 from cifar_tune.lit.cli_file import read_cli_file
 from cifar_tune.plan.config import Plan, RunConfig, SearchConfig, TrainConfig
 from cifar_tune.plan.section import Auto, Flag, Mode, OpenSection
-from cifar_tune.plan.space import Value
 
 SECTIONS = ("model", "data", "trainer", "optimizer", "lr_scheduler")
 DOTTED = re.compile(r"([A-Za-z_][\w.]*)\.([A-Za-z_]\w*)")
@@ -136,10 +135,6 @@ def arguments_of(section: OpenSection) -> dict[str, Any]:
     return dict(section.model_extra or {})
 
 
-def searched(plan: LitPlan, section: str) -> dict[str, list[Value]]:
-    """The searched fields of a section, each with its values or the ends of its range."""
-    return {
-        one.field: list(one.values or one.ends)
-        for one in plan.search.parsed_space
-        if one.field.startswith(f"{section}.")
-    }
+def searched(plan: LitPlan, section: str) -> list[str]:
+    """The searched fields of a section."""
+    return [field for field in plan.search.space if field.startswith(f"{section}.")]

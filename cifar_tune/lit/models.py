@@ -40,9 +40,8 @@ def score(checkpoint: Path, loader: str, part: Any, metric: str) -> NDArray[np.g
     Raises:
         ResultsError: the checkpoint is damaged, or its module does not log the metric there.
     """
-    run, weights = _loaded(checkpoint)
-    accuracy = "acc" in metric
-    figures, right = validate(run, part, weights, loader, _right if accuracy else lambda *_: None)
+    run, also = _run_of(checkpoint), _right if "acc" in metric else lambda *_: None
+    figures, right = validate(run, part, checkpoint, loader, also)
     if metric not in figures:
         raise ResultsError(
             f"{checkpoint}: its validation over {loader} logged {', '.join(figures) or 'nothing'},"
@@ -53,11 +52,11 @@ def score(checkpoint: Path, loader: str, part: Any, metric: str) -> NDArray[np.g
     return np.array([figures[metric]])
 
 
-def _loaded(checkpoint: Path) -> tuple[LitRun, dict[str, Any]]:
+def _run_of(checkpoint: Path) -> LitRun:
     if not is_whole(str(checkpoint)):
         raise ResultsError(f"{checkpoint} is damaged or gone; put it back, and go on")
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    return LitRun.model_validate(content[STATE_KEY]["run"]), content["state_dict"]
+    return LitRun.model_validate(content[STATE_KEY]["run"])
 
 
 def _right(trainer: Any, module: Any, loaders: Any) -> NDArray[np.bool_] | None:
@@ -142,7 +141,7 @@ def hand_over(results: Results, model: Mapping[str, Any], say: Say) -> bool:
 
 def _fill(folder: Path, source: Path, figures: Mapping[str, Any]) -> None:
     """Replace a folder by a checkpoint, its arguments, its figures, and how to load it."""
-    run, _ = _loaded(source)
+    run = _run_of(source)
     with replacing(folder) as draft:
         shutil.copyfile(source, draft / MODEL)
         write_atomically(draft / "config.yaml", dump_yaml(run))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cifar_tune.errors import DataError
-from cifar_tune.lit.config import LitPlan, arguments_of
+from cifar_tune.errors import DataError, PlanError
+from cifar_tune.lit.config import LitPlan, arguments_of, searched
 
 if TYPE_CHECKING:
     from cifar_tune.lit.probe import Tried
@@ -43,16 +44,69 @@ def notes_on(plan: LitPlan, tried: Tried) -> list[str]:
     return notes
 
 
+def check_sections(plan: LitPlan) -> None:
+    """A PlanError if arguments are given, or searched, of a class that is not named."""
+    named = {
+        "data": plan.data.class_path,
+        "optimizer": plan.optimizer.class_path,
+        "lr_scheduler": plan.lr_scheduler.class_path and plan.optimizer.class_path,
+    }
+    for section, name in named.items():
+        given = [*arguments_of(getattr(plan, section)), *searched(plan, section)]
+        given += ["class_path"] if getattr(plan, section).class_path and not name else []
+        if given and not name:
+            other = "optimizer" if plan.lr_scheduler.class_path else section
+            raise PlanError(
+                f"{section}.{given[0].removeprefix(f'{section}.')} is given, and {other}.class_path"
+                " names no class, so that nothing would come of it; name one, or leave it out"
+            )
+
+
+def check_validations(plan: LitPlan) -> None:
+    """A PlanError if validations come so seldom that trials could not be judged."""
+    trainer, epochs, search = arguments_of(plan.trainer), plan.train.max_epochs, plan.search
+    every = trainer.get("check_val_every_n_epoch", 1)
+    if every is None or trainer.get("limit_val_batches") == 0:
+        name = "check_val_every_n_epoch" if every is None else "limit_val_batches"
+        raise PlanError(
+            f"trainer.{name} is {trainer[name]!r}; trials are judged by a validation at the end of"
+            " an epoch: leave it out"
+        )
+    if isinstance(every, int) and every > epochs:
+        raise PlanError(
+            f"trainer.check_val_every_n_epoch is {every}, above train.max_epochs, which is"
+            f" {epochs}: no trial would ever be judged; lower it"
+        )
+    steps = {"pbt": "perturbation_interval", "halving": "grace_period"}
+    field = steps.get(search.scheduler)
+    if field and isinstance(every, int) and getattr(search, field) % every:
+        raise PlanError(
+            f"search.{field} is {getattr(search, field)}, and there is a validation every {every}"
+            f" epochs, by which {search.scheduler} compares trials; give a multiple of {every}"
+        )
+
+
 def sources_of(classes: Mapping[str, type[Any]]) -> dict[str, str]:
-    """A hash of the source of each class, by its name; empty where it can't be had."""
+    """A hash of the source of each class, by its name."""
     told = {}
     for kind in classes.values():
-        try:
-            source = inspect.getsource(kind)
-        except (OSError, TypeError):
-            continue
+        source = _source_of(kind)
         told[f"{kind.__module__}:{kind.__qualname__}"] = hashlib.sha256(source.encode()).hexdigest()
     return told
+
+
+def _source_of(kind: type[Any]) -> str:
+    """Of a notebook's class only its methods know their source; else what they do."""
+    with contextlib.suppress(OSError, TypeError):
+        return inspect.getsource(kind)
+    told = []
+    for name, method in sorted(vars(kind).items()):
+        if inspect.isfunction(method):
+            try:
+                told.append(inspect.getsource(method))
+            except (OSError, TypeError):
+                told.append(f"{name} {method.__code__.co_code.hex()} {method.__code__.co_names}")
+    return "\n".join(told)
 
 
 def check_sources(before: Mapping[str, str], now: Mapping[str, str], say: Say) -> None:

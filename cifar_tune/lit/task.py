@@ -12,7 +12,13 @@ from uuid import uuid4
 
 from cifar_tune.errors import PlanError
 from cifar_tune.lit.config import SECTIONS, LitPlan, LitRun
-from cifar_tune.lit.notes import check_sources, notes_on, sources_of
+from cifar_tune.lit.notes import (
+    check_sections,
+    check_sources,
+    check_validations,
+    notes_on,
+    sources_of,
+)
 from cifar_tune.plan.points import draw_random
 from cifar_tune.plan.task import VALIDATION, Found, Goal
 
@@ -74,6 +80,8 @@ class Lightning:
         from cifar_tune.lit.classes import check_arguments
 
         classes = _classes(plan)
+        check_sections(plan)
+        check_validations(plan)
         first = _first_run(plan)
         check_arguments(first, classes)
         for dimension in plan.search.parsed_space:

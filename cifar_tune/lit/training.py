@@ -14,7 +14,8 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, ProgressBar
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from cifar_tune.lit.classes import (
@@ -47,26 +48,28 @@ def build(
         PlanError: one can't be found or made.
     """
     made: dict[str, Any] = {}
-    for section in ("model", "data"):
+    for section, seed in (("data", DATA_SEED), ("model", run.seed)):
         name = getattr(run, section).class_path
         if name is not None:
+            seed_all(seed)
             kind = classes.get(section) or find_class(section, name)
             made[section] = make(section, kind, run)
+            if is_overridden("setup", made[section], parent=KIND[section]):
+                _seed_setup(made[section], run.seed)
             if token and is_overridden("prepare_data", made[section], parent=KIND[section]):
                 _prepare_once(made[section], f"{token}{getattr(run, section)}")
     use_optimizer(made["model"], run)
-    # What the data module draws while it is set up, such as a split, is the same in all trials.
-    seed_all(DATA_SEED)
     return made["model"], made.get("data")
 
 
 def trainer_options(run: LitRun, folder: Path) -> dict[str, Any]:
     """What the plan gives the Trainer; what writes files writes them into the trial's folder."""
     options = make_trainer_arguments(_in_folder(trainer_arguments(run), folder))
-    if "logger" not in options:
-        options["logger"] = False
+    # A module may write to its logger; where there is none, that leads nowhere.
+    options["logger"] = options.get("logger") or DummyLogger()
     callbacks = options.pop("callbacks", None) or []
     callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+    callbacks = [one for one in callbacks if not isinstance(one, ProgressBar)]  # the search has one
     if any(isinstance(one, Checkpoint) for one in callbacks):
         options["enable_checkpointing"] = True
     # Lightning's own sharing of the batches among workers.
@@ -99,7 +102,7 @@ class Around(Callback):
         self._before: dict[str, float] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """After the data module's setup, before the module's own."""
+        """Before the module's own setup, which may make layers."""
         seed_all(self._run.seed)
         folder = Path(trainer.default_root_dir)
         for callback in trainer.checkpoint_callbacks:
@@ -148,10 +151,13 @@ def _scale(trainer: L.Trainer, factor: float) -> None:
             for name in ("lr", "initial_lr", "max_lr", "min_lr"):
                 if name in group:
                     group[name] *= factor
-    for config in trainer.lr_scheduler_configs:
-        bases = getattr(config.scheduler, "base_lrs", None)
+    schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
+    while schedules:
+        schedule = schedules.pop()
+        schedules += getattr(schedule, "_schedulers", ())  # of SequentialLR and ChainedScheduler
+        bases = getattr(schedule, "base_lrs", None)
         if bases is not None:
-            config.scheduler.base_lrs = [rate * factor for rate in bases]
+            schedule.base_lrs = [rate * factor for rate in bases]
 
 
 def is_plain(value: Any) -> bool:
@@ -168,6 +174,22 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def _seed_setup(owner: L.LightningModule | L.LightningDataModule, seed: int) -> None:
+    """Let `setup` draw the same at each call, for every stage and in every trial, as a split must.
+
+    What a module makes there is a module's: its layers depend on the seed.
+    """
+    setup = owner.setup
+    of_data = isinstance(owner, L.LightningDataModule)
+
+    def seeded(stage: str) -> None:
+        seed_all(DATA_SEED if of_data else seed)
+        setup(stage)
+        seed_all(seed)
+
+    owner.setup = seeded  # type: ignore[method-assign]
 
 
 def use_optimizer(module: L.LightningModule, run: LitRun) -> None:
@@ -194,17 +216,20 @@ def _prepare_once(owner: L.LightningModule | L.LightningDataModule, of: str) -> 
 
     Lightning runs it once a process; the trials of a search are many processes.
     """
-    prepare = owner.prepare_data
-    key = hashlib.sha256(f"{gethostname()}{of}".encode()).hexdigest()[:16]
+    prepare, host = owner.prepare_data, gethostname()
+    key = hashlib.sha256(f"{host}{of}".encode()).hexdigest()[:16]
 
     def prepare_data() -> None:
         assert owner.trainer is not None
         folder = Path(owner.trainer.default_root_dir).parent
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f".prepared-{key}").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if not file.tell():
-                prepare()
-                file.write("done")
+        done, before = folder / f".prepared-{key}", set(vars(owner))
+        with (folder / f".prepare-{host}.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if done.exists() and not done.read_text():
+                return
+            prepare()
+            # Who keeps something in the object itself has it nowhere else: each prepares it then.
+            done.write_text(" ".join(sorted(set(vars(owner)) - before)))
 
     owner.prepare_data = prepare_data  # type: ignore[method-assign]

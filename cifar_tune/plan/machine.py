@@ -123,7 +123,7 @@ def _gpus() -> dict[str, Any]:
     if not count:
         return {}
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         raise ResourceError(
             f"this machine has {counted(count, 'GPU')}, and CUDA can't start: {one_line(error)};"

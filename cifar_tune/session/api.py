@@ -66,6 +66,8 @@ def tune_module(
         "train": {"max_epochs": max_epochs},
         "search": {"metric": metric, "mode": mode, "num_samples": num_samples, "space": {**space}},
     }
+    for field, entry in space.items():
+        _check_plain(f"search.space.{field}", entry)
     for field, value in (plan or {}).items():
         _check_plain(field, value)
         put(raw, field, value)

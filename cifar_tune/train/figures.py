@@ -18,7 +18,7 @@ def figures_of(trainer: Trainer, module: LightningModule) -> dict[str, float]:
     the training an epoch before.
     """
     own = getattr(module, "epoch_metrics", None)
-    if own is not None:
+    if isinstance(own, dict) and "epoch" in own:
         return dict(own)
     return {**logged_by(trainer), "epoch": float(trainer.current_epoch + 1)}
 
@@ -52,4 +52,4 @@ def is_diverged(
         judged_by: the figure that matters; none: any.
     """
     figures = metrics.values() if judged_by is None else [metrics.get(judged_by, 0.0)]
-    return bool(getattr(module, "diverged", False)) or not all(map(math.isfinite, figures))
+    return getattr(module, "diverged", False) is True or not all(map(math.isfinite, figures))

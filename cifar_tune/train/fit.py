@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from cifar_tune.errors import PlanError
@@ -55,7 +56,8 @@ def fit(
     *,
     callbacks: Sequence[Callback] = (),
     resume_from: Path | None = None,
-    fast_dev_run: int = 0,
+    fast_dev_run: bool = False,
+    overrides: Mapping[str, Any] = MappingProxyType({}),
     folder: Path = HERE,
     member: Member | None = None,
 ) -> FitResult:
@@ -73,7 +75,8 @@ def fit(
             `on_validation_end`, where `figures_of` gives the epoch's figures. They may end the
             training by raising SystemExit.
         resume_from: a checkpoint that was saved at a validation's end.
-        fast_dev_run: so many training and validation steps, and no more.
+        fast_dev_run: one training and one validation step.
+        overrides: arguments of the Trainer that win over the task's.
         folder: where the task's own loggers and callbacks may write.
         member: which of several workers this process is (`workers.fit_with_workers` starts
             them); none: it trains alone.
@@ -93,6 +96,7 @@ def fit(
         "accelerator": "gpu" if gpu else "cpu",
         "fast_dev_run": fast_dev_run,
         "default_root_dir": folder,
+        **overrides,
     }
     with quiet_lightning(), numerics(run, gpu):
         if member is None:
@@ -117,7 +121,8 @@ def _fit(
     """Train; `place` are Trainer's arguments that win over the task's, `given` those beside it."""
     task = task_of(run)
     module, datamodule = task.build(run, part, fresh=resume_from is None)
-    options = {**task.trainer_options(run, given["default_root_dir"]), **place}
+    own = task.trainer_options(run, given["default_root_dir"])
+    options = {**own, **place, "plugins": [*own.get("plugins", ()), *place["plugins"]]}
     both = [*options.pop("callbacks", ()), *callbacks]
     trainer = make_trainer(run, **{**options, **given}, callbacks=both)
     if getattr(datamodule, "on_device", False):
@@ -237,8 +242,8 @@ def quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             # Lightning 2.6.6 asks torch >= 2.14 in a way that will change; nobody here can mend it.
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-            # Our figures are summed over the workers before they are logged.
-            warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+            # Where nobody asked for a logger, ours leads nowhere.
+            warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
             # torch 2.15's new name for it is not there in 2.10, our lower bound.
             warnings.filterwarnings("ignore", message=".*broadcast_buffers. is deprecated.*")
             yield

@@ -10,6 +10,7 @@ from cifar_tune.train.fit import HERE, alone, make_trainer, numerics, quiet_ligh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def validate(
     run: Any,
     part: Any,
-    weights: Any,
+    checkpoint: Path,
     loader: str,
     also: Callable[[Trainer, LightningModule, Any], Any] = lambda *_: None,
 ) -> tuple[dict[str, float], Any]:
@@ -27,7 +28,7 @@ def validate(
 
     Args:
         run, part: as `fit` gets them.
-        weights: the module's state.
+        checkpoint: of the module.
         loader: the name of the hook that gives it, as `test_dataloader`, of the data module or of
             the module itself.
         also: is called afterwards with the trainer, the module and the loaders.
@@ -43,25 +44,32 @@ def validate(
     with quiet_lightning(), numerics(run, gpu):
         task = task_of(run)
         module, datamodule = task.build(run, part, fresh=False)
-        module.load_state_dict(weights)
-        options = {**task.trainer_options(run, HERE), **alone(), "logger": False, "callbacks": []}
+        whole = {"limit_val_batches": 1.0, "overfit_batches": 0.0, "callbacks": []}
+        options = {**task.trainer_options(run, HERE), **alone(), **whole}
         trainer = make_trainer(run, accelerator="gpu" if gpu else "cpu", **options)
         _swap(datamodule or module, loader)
-        trainer.validate(module, datamodule=datamodule, verbose=False)
+        trainer.validate(
+            module,
+            datamodule=datamodule,
+            ckpt_path=checkpoint,  # after setup, which may make layers
+            verbose=False,
+            weights_only=True,
+        )
         figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
         return figures, also(trainer, module, trainer.val_dataloaders)
 
 
 def _swap(owner: Owner, loader: str) -> None:
-    """Let validation read another loader; what a test's setup makes is there for it."""
-    if loader == "val_dataloader":
-        return
+    """Let validation read another loader; what other setups make is there for it.
+
+    Many data modules know the stages fit and test alone.
+    """
     setup = owner.setup
 
-    def both(stage: str) -> None:
-        setup(stage)
+    def every(stage: str) -> None:  # noqa: ARG001
+        setup("fit")
         if loader == "test_dataloader":
             setup("test")
 
-    owner.setup = both  # type: ignore[method-assign]
+    owner.setup = every  # type: ignore[method-assign]
     owner.val_dataloader = getattr(owner, loader)  # type: ignore[method-assign]

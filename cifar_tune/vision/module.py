@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
+import warnings
 from typing import Any
 
 import lightning.pytorch as L
@@ -113,6 +114,8 @@ class Classifier(L.LightningModule):
         }
 
     def on_train_start(self) -> None:
+        # The figures are summed over the workers before they are logged; `fit` undoes this filter.
+        warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
         # The first hook after a checkpoint's optimizer and schedule are restored.
         schedule = self.lr_schedulers()
         assert isinstance(schedule, LambdaLR)

@@ -293,3 +293,72 @@ class Injected(Unsaved):
         if self.scheduler is None:
             return optimizer
         return [optimizer], [self.scheduler(optimizer=optimizer)]
+
+
+class Splits(Blobs):
+    """Splits anew in each setup, whatever the stage."""
+
+    def setup(self, stage: str) -> None:
+        generator = torch.Generator().manual_seed(1)
+        whole = TensorDataset(torch.randn(200, 10, generator=generator), torch.arange(200) % 3)
+        self.train, self.val, self.test = random_split(whole, [100, 50, 50])
+
+
+class Staged(Blobs):
+    """Knows the stages of Lightning's own documents alone."""
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit":
+            del self.test
+        if stage == "test":
+            del self.train, self.val
+
+
+class Keeping(Blobs):
+    """Keeps what it prepares in the object, as it should not."""
+
+    def prepare_data(self) -> None:
+        self.raw = torch.randn(self.examples, 10)
+
+    def setup(self, stage: str) -> None:
+        assert len(self.raw) == self.examples
+        super().setup(stage)
+
+
+class MadeInSetup(Classifier):
+    """Makes a layer when it is set up, logs by itself, and has odd words for arguments."""
+
+    def __init__(self, lr: float = 0.1, untyped="x") -> None:  # type: ignore[no-untyped-def]
+        super().__init__(lr=lr)
+        self.untyped = untyped
+
+    def setup(self, stage: str) -> None:
+        self.head = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.net(x))
+
+    def on_train_epoch_end(self) -> None:
+        self.logger.log_metrics({"mine": 1.0})  # type: ignore[union-attr]
+        self.logger.experiment.add_image("mine", torch.zeros(3, 3))  # type: ignore[union-attr]
+
+
+class Sequential(Classifier):
+    """A schedule of two, and one that needs more than one epoch."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=self.hparams["lr"])
+        epochs = self.trainer.max_epochs or 0
+        parts = [
+            torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 / (epochs - 1)),
+            torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1.0),
+        ]
+        return [optimizer], [torch.optim.lr_scheduler.SequentialLR(optimizer, parts, [1])]
+
+
+class Odd(Classifier):
+    """Puts into its checkpoint what only code can load."""
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["mine"] = {Path("a")}

@@ -40,6 +40,12 @@ MISTAKES = [
     ("Classifier", "NoValidation", (), r"NoValidation has no val_dataloader"),
     ("Raising", "Blobs", (), r"trying it on two batches raised RuntimeError: the shapes do not go together at .*own_modules\.py:\d+"),
     ("Classifier", "Blobs", ("optimizer.class_path=torch.optim.Addam",), r"optimizer.* is .*Addam"),
+    ("Odd", "Blobs", (), r"checkpoint holds values that only code could load"),
+    ("Classifier", "Blobs", ("search.space.optimizer.lr={uniform: [0, 1]}",), r"optimizer\.lr is given, and optimizer\.class_path names no class"),
+    ("Classifier", "Blobs", ("lr_scheduler.class_path=torch.optim.lr_scheduler.StepLR",), r"lr_scheduler\.class_path is given, and optimizer\.class_path names no class"),
+    ("Classifier", "Blobs", ("trainer.limit_val_batches=0",), r"trainer\.limit_val_batches is 0; trials are judged by a validation"),
+    ("Classifier", "Blobs", ("trainer.check_val_every_n_epoch=5",), r"check_val_every_n_epoch is 5, above train\.max_epochs, which is 4"),
+    ("Classifier", "Blobs", ("trainer.check_val_every_n_epoch=2", "search.scheduler=pbt", "search.perturbation_interval=1"), r"perturbation_interval is 1, .* give a multiple of 2"),
     ("WithoutLog", "Blobs", (), r"it logs nothing \(self\.log in validation_step\)"),
 ]  # fmt: skip
 

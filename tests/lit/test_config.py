@@ -73,6 +73,22 @@ def test_a_file_of_lightning_cli_is_read_as_it_is(cli_file: Path) -> None:
     assert (plan.train.max_epochs, plan.seed) == (5, 7)
 
 
+def test_of_a_file_what_a_search_settles_is_left_out_and_numbers_are_numbers(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "cli.yaml"
+    path.write_text(
+        f"model: {{class_path: {HERE}.Hparams, init_args: {{hparams: {{optim: {{lr: 1e-3}}}}}}}}\n"
+        f"data: {HERE}.Blobs\n"
+        "trainer: {accelerator: gpu, devices: 1, enable_progress_bar: true, max_steps: 7}\n"
+    )
+    space = ("--set", "search.space.model.hparams.optim.lr={uniform: [0.1, 0.2]}")
+    plan = given("--lightning-config", str(path), *space)
+    assert plan.trainer.model_dump() == {"max_steps": 7}
+    assert plan.model.model_dump()["hparams"] == {"optim": {"lr": 0.001}}
+    assert plan.data.class_path == f"{HERE}:Blobs"
+
+
 def test_what_the_command_says_wins_over_the_file(cli_file: Path) -> None:
     space = ("--set", "search.space.model.hidden={choice: [4, 8]}")
     more = ("--max-epochs", "2", "--seed", "1", "--set", "model.lr=0.2")
@@ -94,6 +110,8 @@ def test_a_plan_has_the_files_values_and_not_its_name(cli_file: Path, tmp_path: 
     [
         (None, "which can't be read: No such file"),
         ("model: [", "which is no YAML"),
+        ("model: [1]", r"where model is \[1\]; it must be a section, or a class"),
+        ("trainer: {max_epochs: -1}", r"where trainer\.max_epochs is -1; give --max-epochs"),
         ("- 1", "which holds list, not sections"),
         ("fit:\n  network: {a: 1}", "whose section network is not known"),
     ],

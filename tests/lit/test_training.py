@@ -14,8 +14,9 @@ from lit.plans import HERE, NOTHING, make_plan
 from cifar_tune.lit.config import LitRun
 from cifar_tune.train.figures import figures_of, is_last_of_epoch
 from cifar_tune.train.fit import fit
+from cifar_tune.train.validate import validate
 
-FORMS = ("Classifier", "ListForm", "DictForm", "Plateau", "TupleForm")
+FORMS = ("MadeInSetup", "Sequential", "Classifier", "ListForm", "DictForm", "Plateau", "TupleForm")
 
 
 class Keep(Callback):
@@ -55,7 +56,8 @@ def weights_of(result: Any) -> list[torch.Tensor]:
 def test_a_training_that_is_resumed_gives_what_an_unbroken_one_gives(
     module: str, tmp_path: Path
 ) -> None:
-    run = run_of("model.dropout=0.2", module=module, data="Jittered")
+    more = () if module == "MadeInSetup" else ("model.dropout=0.2",)
+    run = run_of(*more, module=module, data="Jittered")
     unbroken, figures = train(run, tmp_path)
     (tmp_path / "more").mkdir()
     resumed, after = train(run, tmp_path / "more", tmp_path / "2.ckpt")
@@ -171,7 +173,9 @@ def test_an_optimizer_of_the_plan_takes_the_place_of_the_modules(tmp_path: Path)
     assert keep.rates == [[pytest.approx(0.02 * 0.5**epoch)] for epoch in range(1, 5)]
 
 
-@pytest.mark.parametrize("module", ["Classifier", "ListForm", "DictForm", "TupleForm"])
+@pytest.mark.parametrize(
+    "module", ["Classifier", "ListForm", "DictForm", "TupleForm", "Sequential"]
+)
 def test_a_population_changes_all_learning_rates_on_the_way(module: str, tmp_path: Path) -> None:
     _, before = train(run_of(module=module), tmp_path)
     (tmp_path / "more").mkdir()
@@ -210,3 +214,44 @@ def test_a_module_gets_what_makes_its_optimizer_and_its_network(tmp_path: Path) 
     )  # fmt: skip
     _, keep = train(plan.with_values({"model.optimizer.init_args.lr": 0.02}, seed=0), tmp_path)
     assert [rates[0] for rates in keep.rates] == pytest.approx([0.01, 0.005, 0.0025, 0.00125])
+
+
+@pytest.mark.parametrize("data", ["Splits", "Staged", "Keeping"])
+def test_what_is_scored_was_not_trained_on_and_is_scored_as_it_was_validated(
+    data: str, tmp_path: Path
+) -> None:
+    run = run_of("trainer.limit_val_batches=1", module="MadeInSetup", data=data)
+    result, keep = train(run, tmp_path)
+    trained_on, validated = (
+        getattr(result.module.trainer.datamodule, name) for name in ("train", "val")
+    )
+    seen: dict[str, Any] = {}
+
+    def look(trainer: Any, module: Any, loaders: Any) -> None:
+        seen["loader"] = loaders.dataset
+
+    for loader in ("val_dataloader", "test_dataloader"):
+        figures, _ = validate(run, NOTHING, tmp_path / "4.ckpt", loader, look)
+        assert not set(seen["loader"].indices) & set(trained_on.indices)
+        if loader == "val_dataloader":
+            assert seen["loader"].indices == validated.indices
+            assert figures["val_f1"] == pytest.approx(keep.figures[-1]["val_f1"])
+
+
+def test_all_trials_have_the_split_that_their_data_module_draws(tmp_path: Path) -> None:
+    splits = [
+        train(run_of(data="Splits").model_copy(update={"seed": seed}), tmp_path)[
+            0
+        ].module.trainer.datamodule.val.indices
+        for seed in (1, 2)
+    ]
+    assert splits[0] == splits[1]
+
+
+@pytest.mark.parametrize("word", ["off", "null", "1e-3"])
+def test_a_word_stays_a_word_where_nothing_says_that_it_is_another_value(
+    word: str, tmp_path: Path
+) -> None:
+    run = run_of(f"model.untyped='{word}'", "train.max_epochs=1", module="MadeInSetup")
+    result, _ = train(run, tmp_path)
+    assert result.module.untyped == word

@@ -216,7 +216,7 @@ def test_two_steps_of_every_optimizer_precision_and_clipping(
     optimizer: str, precision: str, clip: float
 ) -> None:
     run = toy_run(optim__name=optimizer, train__precision=precision, optim__gradient_clip=clip)
-    assert not fit(run, toy_data(), fast_dev_run=2).diverged
+    assert not fit(run, toy_data(), overrides={"limit_train_batches": 2}).diverged
 
 
 class Centred(nn.Module):
