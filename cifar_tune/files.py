@@ -19,6 +19,7 @@ WINNER = "search-winner"  # the search's winner, once there is a final model
 RAY = "ray"  # a folder for each start: Ray's own, with the trials' checkpoints
 FINALS = "finals"  # the final models, and the searches that the finals are
 TRIALS = "trials"  # a folder for what each trial's own loggers and callbacks write
+STATE_KEY = "cifar_tune"  # ours among the entries of a checkpoint
 MODEL = "model.ckpt"  # Lightning's checkpoint of a model, wherever one lies
 CARD = "model.json"  # what a model is, beside it
 PREDICTIONS = "validation_predictions.npz"  # the winner's

@@ -13,9 +13,17 @@ import torch
 from numpy.typing import NDArray
 
 from cifar_tune.errors import ResultsError
-from cifar_tune.files import BEST, MODEL, WINNER, at_hand, is_whole, locate, write_atomically
+from cifar_tune.files import (
+    BEST,
+    MODEL,
+    STATE_KEY,
+    WINNER,
+    at_hand,
+    is_whole,
+    locate,
+    write_atomically,
+)
 from cifar_tune.lit.config import LitRun, arguments_of
-from cifar_tune.lit.training import STATE_KEY
 from cifar_tune.plan.section import dump_yaml
 from cifar_tune.plan.task import Say
 from cifar_tune.record.model_folder import (

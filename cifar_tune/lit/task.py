@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from cifar_tune.errors import PlanError
+from cifar_tune.files import BEST
 from cifar_tune.lit.config import SECTIONS, LitPlan, LitRun
 from cifar_tune.lit.notes import (
     check_sections,
@@ -191,6 +193,10 @@ class Lightning:
     def checkpoint_bytes(self, plan: LitPlan) -> int:
         """Weights, and twice as much of the optimizer."""
         return 3 * _tried(plan).model_bytes
+
+    def use(self, folder: Path) -> str:
+        """The lines of Python that load it."""
+        return f"cat {shlex.quote(str(folder / BEST / 'README.md'))}"
 
     def write_winner(self, results: Any, data: LitData, say: Say) -> Path | None:
         """The winner's checkpoint, its arguments, and how to load it."""

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, P
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from cifar_tune.files import STATE_KEY
 from cifar_tune.lit.classes import (
     KIND,
     find_class,
@@ -28,7 +29,6 @@ from cifar_tune.lit.classes import (
 )
 from cifar_tune.lit.config import LitRun, arguments_of
 
-STATE_KEY = "cifar_tune"  # ours among the entries of a checkpoint
 DATA_SEED = 0  # of what a data module draws while it is set up: all trials have the same split
 LEARNING_RATES = ("model.lr", "model.learning_rate", "optimizer.lr")
 PLACES = ("save_dir", "dirpath", "root_dir")  # where callbacks and loggers write, by their names

@@ -195,10 +195,11 @@ class Exports(Protocol):
     def checkpoint_bytes(self, plan: Any) -> int:
         """Size of the largest checkpoint of a plan; it may take seconds (torch)."""
 
-    def write_winner(self, results: Any, data: Any, say: Say) -> Path | None:
-        """Fill `best/` with the winner of a search's `Results`; its checkpoint, or none without.
+    def use(self, folder: Path) -> str:
+        """The command that uses the model of a results folder, or of one of its finals."""
 
-        Once `best/` holds a final model, the winner goes to `search-winner/`.
+    def write_winner(self, results: Any, data: Any, say: Say) -> Path | None:
+        """Fill `best/`, or `search-winner/` once a final model is there, with a search's winner.
 
         Raises:
             ResultsError: the winner's checkpoint is damaged; the folder is as before.

@@ -8,6 +8,7 @@ from itertools import groupby
 from operator import itemgetter
 
 from cifar_tune.files import BEST, FINALS, MODEL, WINNER
+from cifar_tune.plan.task import Exports, task_of
 from cifar_tune.record.journal import resume_command
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import finals_of
@@ -19,8 +20,9 @@ def commands_of(results: Results) -> dict[str, str]:
     saved = shlex.quote(str(results.folder / "plan.yaml"))
     again = shlex.quote(f"{results.folder.name}-again")
     commands = {}
-    if (results.folder / BEST / MODEL).is_file():
-        commands["predict"] = f"cifar-tune predict --model {folder} FILE..."
+    task = task_of(plan)
+    if isinstance(task, Exports) and (results.folder / BEST / MODEL).is_file():
+        commands["use"] = task.use(results.folder)
     if not results.finished:
         commands["resume"] = resume_command(results.folder)
     commands |= {
@@ -42,8 +44,8 @@ def final_model(results: Results) -> str | None:
     finals = finals_of(results)
     if finals is None or len(finals["seeds"]) < 2 or (results.folder / WINNER).is_dir():
         return None
-    final = shlex.quote(str(results.folder / FINALS / "seed-1"))
-    return f"cifar-tune predict --model {final} FILE..."
+    task = task_of(results.plan)
+    return task.use(results.folder / FINALS / "seed-1") if isinstance(task, Exports) else None
 
 
 def _starts(results: Results) -> dict[str, str]:

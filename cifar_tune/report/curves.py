@@ -76,7 +76,11 @@ def learning_curves(results: Results) -> go.Figure | str:
     judged = _draw_rungs(figure, results)
     name = in_words(metric)
     figure.update_layout(xaxis_title="epoch", yaxis_title=name)
-    figure.update_xaxes(range=[0.8, plan.train.max_epochs + 0.2], tickformat="d")
+    figure.update_xaxes(
+        range=[0.8, plan.train.max_epochs + 0.2],
+        tickformat="d",
+        dtick=1 if plan.train.max_epochs < 10 else None,
+    )
     if logarithmic([value for curve in curves.values() for value in curve.values()], plan.search):
         figure.update_yaxes(type="log")
     stopped = sum(trial.status == "stopped" for trial in results.trials.values())

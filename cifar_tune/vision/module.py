@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from cifar_tune.files import STATE_KEY
 from cifar_tune.train.parallel import add_up, average_buffers
 from cifar_tune.vision.config import DataConfig, VisionRun
 from cifar_tune.vision.data import SearchData
@@ -26,7 +27,6 @@ from cifar_tune.vision.metrics import Validation
 from cifar_tune.vision.optim import apply_config, build_optimizer, build_schedule
 
 INIT_IMAGES = 2000  # at most, that a network may start from
-STATE_KEY = "cifar_tune"  # ours among the entries of a checkpoint
 
 
 class Classifier(L.LightningModule):

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from cifar_tune.errors import DataError, ResultsError
-from cifar_tune.files import CARD, MODEL, is_packed
+from cifar_tune.files import CARD, MODEL, STATE_KEY, is_packed
 from cifar_tune.plan.guard import guarded
 from cifar_tune.plan.section import Section
 from cifar_tune.vision.config import ModelConfig
@@ -166,9 +166,12 @@ def load_checkpoint(path: Path, *, own_code: bool = False) -> ImageClassifier:
                 if is_packed(archive):
                     raise ValueError("it is packed, and torch's own files are not packed")
         content = torch.load(path, map_location="cpu", weights_only=True)
+        _check_task(path, content)
         raw, state = content["hyper_parameters"], content["state_dict"]
         given = {key: raw[key] for key in ("classes", "mean", "std", "members") if key in raw}
         card = Card.model_validate_json(json.dumps({"model": raw["run"]["model"], **given}))
+    except ResultsError:
+        raise
     except Exception as error:  # a damaged file makes torch raise half a dozen kinds of error
         raise _damaged(path, error) from error
     prefix = "model."
@@ -207,6 +210,16 @@ def _build(card: Card, weights: Mapping[str, Any], path: Path, own_code: bool) -
     except Exception as error:  # RuntimeError, or what the user's own code raises
         raise _damaged(path, error) from error
     return ImageClassifier(card, network)
+
+
+def _check_task(path: Path, content: Mapping[str, Any]) -> None:
+    """A ResultsError for a model of another task."""
+    run = content.get(STATE_KEY, {}).get("run", {})
+    if run:
+        raise ResultsError(
+            f"{path} holds {run['model'].get('class_path')}, a LightningModule of your own, and no"
+            " image classifier; README.md beside it says how to load it"
+        )
 
 
 def first_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -127,6 +128,10 @@ class Vision:
         from cifar_tune.vision.data import describe
 
         return checkpoint_bytes(plan, len(describe(plan.data).classes))
+
+    def use(self, folder: Path) -> str:
+        """Reads images."""
+        return f"cifar-tune predict --model {shlex.quote(str(folder))} FILE..."
 
     def write_winner(self, results: Any, data: VisionData, say: Say) -> Path | None:
         """The winner's model in all its forms."""

@@ -58,8 +58,13 @@ def test_a_search_is_killed_resumed_extended_and_ends_with_its_page(tmp_path: Pa
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert '"lr"' in loaded.stdout
+    told = command_line.run("predict", "--model", str(folder), "photo.jpg")
+    assert told.returncode == 2
+    assert "holds lit.own_modules:Classifier, a LightningModule of your own" in told.stderr
+    assert f"cat {folder / 'best' / 'README.md'}" in (folder / "report.html").read_text()
 
 
+@pytest.mark.faults
 def test_own_early_stopping_completes_trials_and_data_is_prepared_once(tmp_path: Path) -> None:
     told = tmp_path / "told"
     given = words(f"data.told={told}", module="WithCallbacks", data="Jittered")
@@ -76,6 +81,7 @@ def test_own_early_stopping_completes_trials_and_data_is_prepared_once(tmp_path:
     assert told.read_text().count("prepared") == 3, done.stdout
 
 
+@pytest.mark.faults
 def test_a_metric_that_is_no_number_ends_its_trial_as_diverged(tmp_path: Path) -> None:
     given = words("search.space.model.lr={grid: [0.1, 0.9]}", module="Nan")
     more = ["--num-samples", "2", "--final-seeds", "0", "--out", str(tmp_path), "--name", "one"]
