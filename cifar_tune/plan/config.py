@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from cifar_tune.plan.section import (
     Absolute,
@@ -22,6 +22,7 @@ from cifar_tune.plan.section import (
     Section,
     Seed,
     absolute_path,
+    budget_seconds,
     put,
 )
 from cifar_tune.plan.space import Space, Value, parse_space
@@ -114,10 +115,17 @@ class SearchConfig(Section):
             return raw
         metric = raw.get("metric", cls.model_fields["metric"].default)
         known = cls.modes.get(metric) if isinstance(metric, str) else None
-        mode = raw.get("mode") or known or cls.mode_of_unknown(str(metric))
+        if raw.get("mode") is not None:
+            return raw
+        return {**raw, "mode": known or cls.mode_of_unknown(str(metric))}
+
+    @field_validator("mode")
+    @classmethod
+    def _check_mode(cls, mode: Mode, info: ValidationInfo) -> Mode:
+        known = cls.modes.get(info.data.get("metric", ""))
         if known not in (None, mode):
-            raise ValueError(f"has mode {mode}, and of {metric} {known} is better; leave mode out")
-        return {**raw, "mode": mode}
+            raise ValueError(f"is {mode!r}, and of {info.data['metric']} {known} is better")
+        return mode
 
     @classmethod
     def mode_of_unknown(cls, metric: str) -> Mode:  # noqa: ARG003
@@ -284,16 +292,3 @@ class Plan(RunConfig):
     def run(self, values: Mapping[str, Value], index: int) -> Any:
         """The run of trial `index` (from 0)."""
         return self.with_values(values, seed=self.seed + index)
-
-
-def budget_seconds(time: str | float) -> float:
-    """Seconds in `90s`, `20m`, `2h`, or a plain number of seconds above 0; else a ValueError."""
-    text, units = str(time), {"s": 1, "m": 60, "h": 3600}
-    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
-    try:
-        seconds = float(number) * unit
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 1e9:
-        raise ValueError(f"is {time!r}; give a time above 0 as 90s, 20m or 2h")
-    return seconds

@@ -61,6 +61,19 @@ class OpenSection(Section):
     model_config = ConfigDict(extra="allow")
 
 
+def budget_seconds(time: str | float) -> float:
+    """Seconds in `90s`, `20m`, `2h`, or a plain number of seconds above 0; else a ValueError."""
+    text, units = str(time), {"s": 1, "m": 60, "h": 3600}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1)
+    try:
+        seconds = float(number) * unit
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e9:
+        raise ValueError(f"is {time!r}; give a time above 0 as 90s, 20m or 2h")
+    return seconds
+
+
 def dump_yaml(section: Section) -> str:
     """All fields of a plan or run as YAML that `load.load_plan` reads back to an equal one."""
     return dump(section.model_dump(mode="json"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from cifar_tune.plan.config import budget_seconds
 from cifar_tune.plan.forecast import compares
 from cifar_tune.plan.rungs import expected_epochs
+from cifar_tune.plan.section import budget_seconds
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import ENDED
 

@@ -18,7 +18,8 @@ from ray.tune.search import ConcurrencyLimiter
 from cifar_tune.errors import PlanError
 from cifar_tune.files import LONGEST_NAME, RAY, inside, is_of_finals, locate, name_of, parent
 from cifar_tune.plan.compatibility import guarded_searcher
-from cifar_tune.plan.config import Plan, budget_seconds
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.section import budget_seconds
 from cifar_tune.process import current_directory
 from cifar_tune.record.recorder import Recorder
 from cifar_tune.record.results import Results

@@ -9,8 +9,9 @@ from pathlib import Path
 from cifar_tune.errors import DataError, ResultsError
 from cifar_tune.files import BEST, FINALS, RAY, WINNER, linked
 from cifar_tune.plan import preflight
-from cifar_tune.plan.config import Plan, budget_seconds
+from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import Machine, Share
+from cifar_tune.plan.section import budget_seconds
 from cifar_tune.plan.task import Data, Say, task_of
 from cifar_tune.record.journal import (
     Journal,

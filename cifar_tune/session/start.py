@@ -15,9 +15,9 @@ from typing import Any
 
 from cifar_tune import __version__
 from cifar_tune.errors import ResultsError
-from cifar_tune.plan.config import budget_seconds
 from cifar_tune.plan.machine import Machine, Share
 from cifar_tune.plan.preflight import Forecast
+from cifar_tune.plan.section import budget_seconds
 from cifar_tune.plan.task import Data, Say, task_of
 from cifar_tune.record.journal import VERSION, Journal, resume_command, storage_error
 from cifar_tune.record.recorder import Recorder

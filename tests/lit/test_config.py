@@ -155,6 +155,7 @@ def test_a_mistake_in_the_plan_is_told_with_its_rule(override: str, message: str
 def test_a_loss_needs_no_mode_and_the_known_direction_is_not_turned_round() -> None:
     assert make_plan("search.metric=val_loss", "search.mode=null").search.mode == "min"
     with pytest.raises(
-        PlanError, match=r"has mode min, and of val_accuracy max is better; leave mode out"
+        PlanError,
+        match=r"^--set search\.mode=min: search\.mode is 'min', and of val_accuracy max is better",
     ):
         load_plan(None, ["search.mode=min"])

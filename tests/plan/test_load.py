@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from cifar_tune.errors import PlanError
-from cifar_tune.plan.config import Plan, budget_seconds
+from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import find_config, load_plan, plan_from
-from cifar_tune.plan.section import dump_yaml, known_fields
+from cifar_tune.plan.section import budget_seconds, dump_yaml, known_fields
 from cifar_tune.vision.config import VisionPlan
 
 
