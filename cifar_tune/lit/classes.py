@@ -25,6 +25,7 @@ from cifar_tune.lit.aliases import install
 from cifar_tune.lit.cli_file import SETTLED
 from cifar_tune.lit.config import LitRun, arguments_of
 from cifar_tune.plan.own_code import OwnCode, nearest
+from cifar_tune.plan.space import Value
 
 FLAG = {"model": "--module", "data": "--datamodule"}
 KIND = {"model": LightningModule, "data": LightningDataModule}
@@ -93,7 +94,7 @@ def make(section: str, kind: type[Any], run: LitRun) -> Any:
         untyped = _untyped(kind)
         arguments = {
             # A word stays a word where nothing says that it is another value.
-            name: given[name] if name in untyped and _is_scalar(given[name]) else made[name]
+            name: given[name] if name in untyped and isinstance(given[name], Value) else made[name]
             for name in given.keys() - more.keys()
         }
         return kind(**arguments, **more)
@@ -176,10 +177,6 @@ def _untyped(kind: type[Any]) -> set[str]:
     return {
         name for name, one in _signature(kind).parameters.items() if one.annotation is one.empty
     }
-
-
-def _is_scalar(value: Any) -> bool:
-    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _signature(kind: type[Any]) -> inspect.Signature:

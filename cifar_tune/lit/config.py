@@ -13,6 +13,7 @@ from cifar_tune.lit.cli_file import read_cli_file
 from cifar_tune.plan.config import Plan, RunConfig, SearchConfig, TrainConfig
 from cifar_tune.plan.section import Auto, Flag, Mode, OpenSection
 
+LEARNING_RATES = ("model.lr", "model.learning_rate", "optimizer.lr")  # what pbt may change
 SECTIONS = ("model", "data", "trainer", "optimizer", "lr_scheduler")
 DOTTED = re.compile(r"([A-Za-z_][\w.]*)\.([A-Za-z_]\w*)")
 

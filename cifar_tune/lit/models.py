@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,23 +12,15 @@ import torch
 from numpy.typing import NDArray
 
 from cifar_tune.errors import ResultsError
-from cifar_tune.files import (
-    BEST,
-    MODEL,
-    STATE_KEY,
-    WINNER,
-    at_hand,
-    is_whole,
-    locate,
-    write_atomically,
-)
+from cifar_tune.files import MODEL, STATE_KEY, at_hand, is_whole, locate, write_atomically
 from cifar_tune.lit.config import LitRun, arguments_of
 from cifar_tune.plan.section import dump_yaml
 from cifar_tune.plan.task import Say
+from cifar_tune.record import model_folder
 from cifar_tune.record.model_folder import (
-    figures_of,
-    finish_swap,
-    holds_final,
+    figures_of_winner,
+    folder_of_winner,
+    holds_winner,
     replacing,
     write_figures,
 )
@@ -98,31 +89,21 @@ def write_winner(results: Results) -> Path | None:
     winner = results.best()
     if winner is None:
         return None
-    finish_swap(results.folder / BEST)
-    folder = results.folder / (WINNER if holds_final(results.folder / BEST) else BEST)
-    finish_swap(folder)
-    epoch = best_epoch(winner, results.plan.search)
+    folder, epoch = folder_of_winner(results), best_epoch(winner, results.plan.search)
     if epoch not in winner.checkpoints:
-        told = figures_of(folder)
-        same = (told.get("trial_id"), told.get("epoch")) == (winner.trial_id, epoch)
-        return folder / MODEL if same and (folder / MODEL).is_file() else None
-    with at_hand(locate(results.folder, winner.checkpoints[epoch])) as source:
-        _fill(folder, source, {
-            "model": "winner",
-            "holds": f"the winner of the search, {winner.trial_id} after epoch {epoch}",
-            "trial_id": winner.trial_id,
-            "epoch": epoch,
-            **{k: v for k, v in winner.results[epoch].items() if not k.endswith("_at")},
-        })  # fmt: skip
+        return folder / MODEL if holds_winner(folder, winner, epoch) else None
+    location = locate(results.folder, winner.checkpoints[epoch])
+    with at_hand(location) as source, replacing(folder) as draft:
+        run = _run_of(source)  # one that is damaged is told by its own name
+        shutil.copyfile(source, draft / MODEL)
+        _fill(draft, run, figures_of_winner(winner, epoch))
     return folder / MODEL
 
 
 def hand_over(results: Results, model: Mapping[str, Any], say: Say) -> bool:
-    """Fill `best/` with a final model, as `plan.task.Exports` says; the winner goes aside first."""
-    best, winner, scored = results.folder / BEST, results.folder / WINNER, results.test_scored
+    """Fill `best/` with a final model; else as `model_folder.hand_over`."""
+    scored = results.test_scored
     assert scored is not None
-    for folder in (best, winner):
-        finish_swap(folder)
     figures = {
         "model": model["kind"],
         "holds": model_in_words(model, scored),
@@ -133,28 +114,19 @@ def hand_over(results: Results, model: Mapping[str, Any], say: Say) -> bool:
         "score": model["score"],
         "final_models": {name: scored.get(name) for name in ("seeds", "mean", "std", "ci95")},
     }
-    if figures_of(best) == figures and (best / MODEL).is_file():
-        return True
     source = results.folder / model["file"]
-    content = source.read_bytes() if source.is_file() else b""
-    if hashlib.sha256(content).hexdigest() != model["sha256"]:
-        say(f"{source} is gone or was changed, so {best} stays as it is")
-        return False
-    if best.is_dir() and not holds_final(best):
-        with replacing(winner) as draft:
-            shutil.copytree(best, draft, dirs_exist_ok=True)
-    _fill(best, source, figures)
-    return True
+
+    def fill(draft: Path) -> None:
+        _fill(draft, _run_of(source), figures)
+
+    return model_folder.hand_over(results, model, figures, fill, say)
 
 
-def _fill(folder: Path, source: Path, figures: Mapping[str, Any]) -> None:
-    """Replace a folder by a checkpoint, its arguments, its figures, and how to load it."""
-    run = _run_of(source)
-    with replacing(folder) as draft:
-        shutil.copyfile(source, draft / MODEL)
-        write_atomically(draft / "config.yaml", dump_yaml(run))
-        write_figures(draft, figures)
-        write_atomically(draft / "README.md", _card(run, figures))
+def _fill(draft: Path, run: LitRun, figures: Mapping[str, Any]) -> None:
+    """Write what belongs to a checkpoint: its arguments, its figures, and how to load it."""
+    write_atomically(draft / "config.yaml", dump_yaml(run))
+    write_figures(draft, figures)
+    write_atomically(draft / "README.md", _card(run, figures))
 
 
 def _card(run: LitRun, figures: Mapping[str, Any]) -> str:

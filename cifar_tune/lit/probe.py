@@ -119,13 +119,12 @@ def try_out(run: LitRun, part: Any) -> Tried:
     Raises:
         PlanError: what the user's code raised, with its file and line; or nothing was validated.
     """
-    told = run.model_dump_json()
-    return _try_out(told, run.run_class(), part)
+    return _try_out(run.model_dump_json(), part)
 
 
 @lru_cache(maxsize=2)
-def _try_out(told: str, kind: type[LitRun], part: Any) -> Tried:
-    run, began = kind.model_validate_json(told), time.perf_counter()
+def _try_out(told: str, part: Any) -> Tried:
+    run, began = LitRun.model_validate_json(told), time.perf_counter()
     look = _Look(run)
     own = own_code("model", str(run.model.class_path))
     with (

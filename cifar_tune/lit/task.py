@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from cifar_tune.errors import PlanError
 from cifar_tune.files import BEST
-from cifar_tune.lit.config import SECTIONS, LitPlan, LitRun
+from cifar_tune.lit.config import LEARNING_RATES, SECTIONS, LitPlan, LitRun
 from cifar_tune.lit.notes import (
     check_sections,
     check_sources,
@@ -22,6 +22,8 @@ from cifar_tune.lit.notes import (
     sources_of,
 )
 from cifar_tune.plan.points import draw_random
+from cifar_tune.plan.section import put
+from cifar_tune.plan.space import Value
 from cifar_tune.plan.task import VALIDATION, Found, Goal
 
 if TYPE_CHECKING:  # torch and Lightning cost seconds
@@ -72,7 +74,7 @@ class Lightning:
     fixed = frozenset({f"{section}.class_path" for section in SECTIONS})
     free: frozenset[str] = frozenset()
     private: frozenset[str] = frozenset()
-    mutable = ("model.lr", "model.learning_rate", "optimizer.lr")
+    mutable = LEARNING_RATES
     main_loss = "val_loss"
     keeps_best = True
     modules = ("cifar_tune.lit.training",)
@@ -88,8 +90,7 @@ class Lightning:
         check_arguments(first, classes)
         for dimension in plan.search.parsed_space:
             for value in dimension.values or dimension.ends:
-                run = plan.with_values({dimension.field: value}, seed=plan.seed)
-                check_arguments(_with_first(first, run, dimension.field), classes)
+                check_arguments(_with_value(first, dimension.field, value), classes)
         if workers > 1 and any(kind.__module__ == "__main__" for kind in classes.values()):
             raise PlanError(
                 f"{workers} workers share a trial, and the module is defined in a notebook or a"
@@ -234,8 +235,7 @@ def _classes(plan: LitPlan) -> dict[str, type[Any]]:
 
 
 def _part(plan: LitPlan) -> Part:
-    own = [(section, kind) for section, kind in _classes(plan).items()]
-    return Part(tuple((s, kind) for s, kind in own if kind.__module__ == "__main__"))
+    return Part(tuple(one for one in _classes(plan).items() if one[1].__module__ == "__main__"))
 
 
 def _first_run(plan: LitPlan) -> LitRun:
@@ -245,13 +245,11 @@ def _first_run(plan: LitPlan) -> LitRun:
     return run
 
 
-def _with_first(first: LitRun, run: LitRun, field: str) -> LitRun:
-    """The first run with one section's argument as in another run."""
-    section, _, key = field.partition(".")
-    values = first.model_dump()
-    name = key.partition(".")[0]
-    values[section][name] = getattr(run, section).model_dump()[name]
-    return type(first).model_validate(values)
+def _with_value(run: LitRun, field: str, value: Value) -> LitRun:
+    """A run with another value in one field."""
+    values = run.model_dump()
+    put(values, field, value)
+    return LitRun.model_validate(values)
 
 
 def _tried(plan: LitPlan) -> Tried:

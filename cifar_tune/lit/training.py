@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import random
 from collections.abc import Mapping
 from pathlib import Path
 from socket import gethostname
@@ -12,9 +11,9 @@ from types import MethodType
 from typing import Any
 
 import lightning.pytorch as L
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, ProgressBar
+from lightning.pytorch.cli import LightningCLI, LRSchedulerTypeTuple
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
@@ -27,10 +26,10 @@ from cifar_tune.lit.classes import (
     make_trainer_arguments,
     trainer_arguments,
 )
-from cifar_tune.lit.config import LitRun, arguments_of
+from cifar_tune.lit.config import LEARNING_RATES, LitRun, arguments_of
+from cifar_tune.train.fit import epoch_seed, seed_all
 
 DATA_SEED = 0  # of what a data module draws while it is set up: all trials have the same split
-LEARNING_RATES = ("model.lr", "model.learning_rate", "optimizer.lr")
 PLACES = ("save_dir", "dirpath", "root_dir")  # where callbacks and loggers write, by their names
 
 
@@ -113,7 +112,7 @@ class Around(Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The random state is a function of the run's seed, the epoch and the worker."""
         epoch, rank = trainer.current_epoch, trainer.global_rank
-        seed_all(random.Random(f"{self._run.seed}:{epoch}:{rank}").getrandbits(31))
+        seed_all(epoch_seed(self._run.seed, epoch, rank))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After optimizers are restored: a population may have changed a learning rate."""
@@ -169,13 +168,6 @@ def is_plain(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, str) or type(value) is torch.Tensor
 
 
-def seed_all(seed: int) -> None:
-    """torch's, numpy's and Python's global state."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
 def _seed_setup(owner: L.LightningModule | L.LightningDataModule, seed: int) -> None:
     """Let `setup` draw the same at each call, for every stage and in every trial, as a split must.
 
@@ -197,7 +189,6 @@ def use_optimizer(module: L.LightningModule, run: LitRun) -> None:
     path = run.optimizer.class_path
     if path is None:
         return
-    from lightning.pytorch.cli import LightningCLI, LRSchedulerTypeTuple
 
     def configure_optimizers(self: L.LightningModule) -> Any:
         given, schedule = arguments_of(run.optimizer), run.lr_scheduler.class_path

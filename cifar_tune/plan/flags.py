@@ -64,10 +64,10 @@ def _help(info: FieldInfo) -> str:
 
 def _all_flags() -> dict[str, FieldFlag]:
     """Those of the default task, then what only others have."""
-    default, flags = Plan.model_fields["task"].default, dict[str, FieldFlag]()
-    for name in (default, *TASKS):
-        only = None if name == default else name
-        flags = {**field_flags(find_task(name).Plan, only), **flags}
+    default = Plan.model_fields["task"].default
+    flags = field_flags(find_task(default).Plan)
+    for name in TASKS.keys() - {default}:
+        flags = {**field_flags(find_task(name).Plan, name), **flags}
     return flags
 
 

@@ -158,7 +158,7 @@ def possible_values(plan: Plan, field: str) -> list[Value]:
     """What a field can be in a trial: each listed value, or both ends of its range, if it is
     searched; with a condition, or without a search, the plan's own value too."""
     section, _, key = field.partition(".")
-    own: list[Value] = [getattr(getattr(plan, section, None), key, None)]
+    own: list[Value] = [getattr(getattr(plan, section), key)]
     for dimension in plan.search.parsed_space:
         if dimension.field == field:
             drawn = list(dimension.values) or list(dimension.ends)

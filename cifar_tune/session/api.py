@@ -13,6 +13,7 @@ from cifar_tune.errors import PlanError
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import plan_from
 from cifar_tune.plan.section import Mode, put
+from cifar_tune.plan.space import Value
 from cifar_tune.process import say
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import trials_csv
@@ -100,7 +101,7 @@ def _check_plain(field: str, value: Any) -> None:
     elif isinstance(value, (list, tuple)):
         for inner in value:
             _check_plain(field, inner)
-    elif not isinstance(value, (bool, int, float, str, type(None))):
+    elif not isinstance(value, Value):
         raise PlanError(
             f"{field} is {value!r:.80}, of {type(value).__name__}; a plan holds plain values, which"
             " a journal can keep: give numbers, words or lists, or an object as"

@@ -86,11 +86,7 @@ def fit(
             checkpoint is not a local file.
         DataError: an epoch would have no step.
     """
-    import torch
-
-    gpu = torch.cuda.is_available()
-    machine = read_machine()
-    run = run.model_copy(update={"train": settle(run.train, machine, cpus=machine.cpus, gpu=gpu)})
+    run, gpu = on_this_machine(run)
     _check(run, resume_from, gpu)
     given = {
         "accelerator": "gpu" if gpu else "cpu",
@@ -121,8 +117,7 @@ def _fit(
     """Train; `place` are Trainer's arguments that win over the task's, `given` those beside it."""
     task = task_of(run)
     module, datamodule = task.build(run, part, fresh=resume_from is None)
-    own = task.trainer_options(run, given["default_root_dir"])
-    options = {**own, **place, "plugins": [*own.get("plugins", ()), *place["plugins"]]}
+    options = placed(task.trainer_options(run, given["default_root_dir"]), place)
     both = [*options.pop("callbacks", ()), *callbacks]
     trainer = make_trainer(run, **{**options, **given}, callbacks=both)
     if getattr(datamodule, "on_device", False):
@@ -188,6 +183,21 @@ def make_trainer(run: Any, **options: Any) -> Trainer:
     return L.Trainer(**{**ours, **options})
 
 
+def on_this_machine(run: Any) -> tuple[Any, bool]:
+    """The run with every `auto` settled, and whether it trains on a GPU."""
+    import torch
+
+    gpu, machine = torch.cuda.is_available(), read_machine()
+    train = settle(run.train, machine, cpus=machine.cpus, gpu=gpu)
+    return run.model_copy(update={"train": train}), gpu
+
+
+def placed(options: Mapping[str, Any], place: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's arguments of the Trainer with those of a place, which win; plugins are both's."""
+    plugins = [*options.get("plugins", ()), *place["plugins"]]
+    return {**options, **place, "plugins": plugins}
+
+
 def alone() -> dict[str, Any]:
     """One worker; of Lightning's own environment, or it takes over under SLURM."""
     from lightning.pytorch.plugins.environments import (  # type: ignore[attr-defined]
@@ -220,14 +230,27 @@ def numerics(run: Any, gpu: bool) -> Iterator[None]:
     try:
         with torch.random.fork_rng(devices), cudnn:
             torch.set_num_threads(int(run.train.threads))
-            random.seed(run.seed)
-            np.random.seed(run.seed % 2**32)
-            torch.manual_seed(run.seed)
+            seed_all(run.seed)
             yield
     finally:
         torch.set_num_threads(threads)
         random.setstate(python_state)
         np.random.set_state(numpy_state)
+
+
+def seed_all(seed: int) -> None:
+    """Seed torch's, numpy's and Python's global state; not the environment, as Lightning's does."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
+    """Seed of the global random state in an epoch (from 0): unlike that of any other triple."""
+    return random.Random(f"{seed}:{epoch}" + f":{rank}" * (rank > 0)).getrandbits(63)
 
 
 @contextmanager

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cifar_tune.plan.machine import read_machine, settle
 from cifar_tune.plan.task import task_of
-from cifar_tune.train.fit import HERE, alone, make_trainer, numerics, quiet_lightning
+from cifar_tune.train.fit import (
+    HERE,
+    alone,
+    make_trainer,
+    numerics,
+    on_this_machine,
+    placed,
+    quiet_lightning,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,16 +43,12 @@ def validate(
     Returns:
         The figures by their names, and what `also` gave.
     """
-    import torch
-
-    gpu = torch.cuda.is_available()
-    machine = read_machine()
-    run = run.model_copy(update={"train": settle(run.train, machine, cpus=machine.cpus, gpu=gpu)})
+    run, gpu = on_this_machine(run)
     with quiet_lightning(), numerics(run, gpu):
         task = task_of(run)
         module, datamodule = task.build(run, part, fresh=False)
         whole = {"limit_val_batches": 1.0, "overfit_batches": 0.0, "callbacks": []}
-        options = {**task.trainer_options(run, HERE), **alone(), **whole}
+        options = {**placed(task.trainer_options(run, HERE), alone()), **whole}
         trainer = make_trainer(run, accelerator="gpu" if gpu else "cpu", **options)
         _swap(datamodule or module, loader)
         trainer.validate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import shutil
 from collections.abc import Mapping
@@ -26,10 +25,12 @@ from cifar_tune.files import (
 )
 from cifar_tune.plan.section import dump_yaml
 from cifar_tune.plan.task import Say
+from cifar_tune.record import model_folder
 from cifar_tune.record.model_folder import (
     figures_of,
-    finish_swap,
-    holds_final,
+    figures_of_winner,
+    folder_of_winner,
+    holds_winner,
     replacing,
     write_figures,
 )
@@ -66,14 +67,11 @@ def write_winner(results: Results, data: SearchData, on_note: Say) -> Path | Non
     winner = results.best()
     if winner is None:
         return None
-    finish_swap(results.folder / BEST)
-    folder = results.folder / (WINNER if holds_final(results.folder / BEST) else BEST)
-    epoch = best_epoch(winner, results.plan.search)
-    finish_swap(folder)
+    folder, epoch = folder_of_winner(results), best_epoch(winner, results.plan.search)
     location = str(folder / MODEL)
     if epoch in winner.checkpoints:
         location = locate(results.folder, winner.checkpoints[epoch])
-    elif not _is_there(folder, winner, epoch):
+    elif not holds_winner(folder, winner, epoch):
         return None
     elif (folder / CARD).is_file() and has_all_forms(folder):
         return folder / MODEL  # an earlier start left all of it
@@ -83,16 +81,13 @@ def write_winner(results: Results, data: SearchData, on_note: Say) -> Path | Non
         recomputed = _predict_validation(results, data, draft, winner)
         run = results.plan.run(winner.values_at(epoch), winner.index)
         write_atomically(draft / CONFIG, dump_yaml(run))
-        figures = _figures_of_winner(results, winner, epoch, recomputed)
+        figures = {
+            **figures_of_winner(winner, epoch),
+            "val_accuracy_recomputed": recomputed,
+            "dataset_fingerprint": results.data.get("fingerprint"),
+        }
         _finish(results, draft, figures, lambda note: on_note(f"{folder}: {note}"))
     return folder / MODEL
-
-
-def _is_there(folder: Path, winner: Trial, epoch: int) -> bool:
-    """Whether an earlier start left this very checkpoint, whose original was deleted since."""
-    figures = figures_of(folder)
-    same = figures.get("trial_id") == winner.trial_id and figures.get("epoch") == epoch
-    return same and (folder / MODEL).is_file()
 
 
 def _predict_validation(results: Results, data: SearchData, draft: Path, winner: Trial) -> float:
@@ -102,21 +97,6 @@ def _predict_validation(results: Results, data: SearchData, draft: Path, winner:
     of = f"{winner.trial_id} of the search on the validation images"
     _write_predictions(draft / PREDICTIONS, logits.numpy(), data.val_labels, of)
     return accuracy(logits, validation)
-
-
-def _figures_of_winner(
-    results: Results, winner: Trial, epoch: int, recomputed: float
-) -> dict[str, Any]:
-    reported = winner.results[epoch].items()
-    return {
-        "model": "winner",
-        "holds": f"the winner of the search, {winner.trial_id} after epoch {epoch}",
-        "trial_id": winner.trial_id,
-        "epoch": epoch,
-        **{key: value for key, value in reported if not key.endswith("_at")},
-        "val_accuracy_recomputed": recomputed,
-        "dataset_fingerprint": results.data.get("fingerprint"),
-    }
 
 
 def _finish(results: Results, draft: Path, figures: Mapping[str, Any], on_note: Say) -> None:
@@ -135,33 +115,16 @@ def hand_over(
     judged: Path | None,
     on_note: Say,
 ) -> bool:
-    """Fill `best/` with a final model, as `plan.task.Exports` says; the winner goes aside first.
-
-    Each folder is replaced as a whole, and what is there is not written again.
-
-    Raises:
-        OSError: the storage is full or gone; `best/` is as before.
-    """
-    best, winner = results.folder / BEST, results.folder / WINNER
-    for folder in (best, winner):
-        finish_swap(folder)
+    """Fill `best/` with a final model in all its forms; else as `model_folder.hand_over`."""
+    best, source = results.folder / BEST, results.folder / model["file"]
     figures = _figures_of_final(results, model)
-    if figures_of(best) == figures and (best / MODEL).is_file() and has_all_forms(best):
-        return True
-    source = results.folder / model["file"]
-    content = source.read_bytes() if source.is_file() else b""
-    if hashlib.sha256(content).hexdigest() != model["sha256"]:
-        on_note(f"{source} is gone or was changed, so {best} stays as it is")
-        return False
-    if best.is_dir() and not holds_final(best):
-        with replacing(winner) as draft:
-            shutil.copytree(best, draft, dirs_exist_ok=True)
-    with replacing(best) as draft:
-        write_atomically(draft / MODEL, content)
+
+    def fill(draft: Path) -> None:
         _copy_config(results, source, draft)
         _write_confirmed(results, data, draft, figures["trial_id"], judged, on_note)
         _finish(results, draft, figures, lambda note: on_note(f"{best}: {note}"))
-    return True
+
+    return model_folder.hand_over(results, model, figures, fill, on_note, is_whole=has_all_forms)
 
 
 def _figures_of_final(results: Results, model: Mapping[str, Any]) -> dict[str, Any]:

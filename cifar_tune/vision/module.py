@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import time
 import warnings
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from cifar_tune.files import STATE_KEY
+from cifar_tune.train.fit import epoch_seed
 from cifar_tune.train.parallel import add_up, average_buffers
 from cifar_tune.vision.config import DataConfig, VisionRun
 from cifar_tune.vision.data import SearchData
@@ -258,8 +258,3 @@ def init_from_images(network: nn.Module, data: SearchData) -> None:
     images = as_tensor(data.train_images[::step])
     maker = BatchMaker(DataConfig(), data.mean, data.std, images.device, channels_last=False)
     init(maker.plain(images))
-
-
-def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
-    """Seed of the global random state in an epoch (from 0): unlike that of any other triple."""
-    return random.Random(f"{seed}:{epoch}" + f":{rank}" * (rank > 0)).getrandbits(63)

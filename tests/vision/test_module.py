@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from lightning.pytorch.callbacks import LambdaCallback
 from toy_images import CLASSES, toy_data, toy_run
 
-from cifar_tune.train.fit import fit
+from cifar_tune.train.fit import epoch_seed, fit
 from cifar_tune.vision.data import SearchData
 from cifar_tune.vision.data.datamodule import CifarDataModule
-from cifar_tune.vision.module import Classifier, epoch_seed
+from cifar_tune.vision.module import Classifier
 
 NAMES = {"epoch", "val_loss", "val_accuracy", "train_loss", "best_val_accuracy"}
 NAMES |= {"lr", "images_per_second"}
