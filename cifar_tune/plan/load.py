@@ -191,8 +191,6 @@ def _check_space(plan: Plan) -> None:
     task, kind = task_of(plan), type(plan).run_class()
     fixed = task.fixed | FIXED
     searchable = [name for name in known_fields(kind) if "." in name and name not in fixed]
-    if not plan.search.space:
-        raise SpaceError("", "is empty; give at least one field to search")
     for name in plan.search.space:
         if "." not in name or name in fixed or not is_field(kind, name):
             fault = "can't be searched" if is_field(type(plan), name) else "is not a field of a run"

@@ -105,6 +105,11 @@ def number_of_trials(plan: Plan) -> int:
 def check_search(plan: Plan) -> list[str]:
     """Check what has nothing to do with resources, else a PlanError; notes on it."""
     search, epochs = plan.search, plan.train.max_epochs
+    if not search.space:
+        raise PlanError(
+            "search.space is empty; give at least one field to search, as"
+            " --set 'search.space.FIELD={choice: [A, B]}'"
+        )
     notes, count = check_pair(plan), number_of_trials(plan)
     given = search.start_from
     if isinstance(given, list) and len(given) > count:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from cifar_tune.plan.task import task_of
@@ -44,7 +45,9 @@ def validate(
         The figures by their names, and what `also` gave.
     """
     run, gpu = on_this_machine(run)
-    with quiet_lightning(), numerics(run, gpu):
+    with quiet_lightning(), numerics(run, gpu), warnings.catch_warnings():
+        # The callbacks of the training are left out on purpose.
+        warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
         task = task_of(run)
         module, datamodule = task.build(run, part, fresh=False)
         whole = {"limit_val_batches": 1.0, "overfit_batches": 0.0, "callbacks": []}

@@ -220,7 +220,13 @@ def test_a_module_gets_what_makes_its_optimizer_and_its_network(tmp_path: Path) 
 def test_what_is_scored_was_not_trained_on_and_is_scored_as_it_was_validated(
     data: str, tmp_path: Path
 ) -> None:
-    run = run_of("trainer.limit_val_batches=1", module="MadeInSetup", data=data)
+    stopping = "[{class_path: EarlyStopping, init_args: {monitor: val_f1, patience: 9}}]"
+    run = run_of(
+        "trainer.limit_val_batches=1",
+        f"trainer.callbacks={stopping}",
+        module="MadeInSetup",
+        data=data,
+    )
     result, keep = train(run, tmp_path)
     trained_on, validated = (
         getattr(result.module.trainer.datamodule, name) for name in ("train", "val")

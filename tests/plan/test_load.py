@@ -81,7 +81,6 @@ from cifar_tune.vision.config import VisionPlan
         ("search.space.optim.lr=3", r"search\.space\.optim\.lr is 3; "),
         ("search.space.optim.momentum={uniform: [0.5, 1.5]}", r"can give 1\.5; .*less than 1"),
         ("search.space.optim.name={choice: [sgd, sdg]}", r"optim\.name can give 'sdg'"),
-        ("search.space={}", r"search\.space\.? is empty"),
     ],
 )
 def test_a_mistake_is_one_line_with_flag_value_rule_and_remedy(override: str, message: str) -> None:

@@ -44,6 +44,7 @@ MACHINE = Machine(cpus=2, gpus=0, gpu_name=None, cpu_name="x", cpu_bf16=True, gp
             r"start_from has 3 points, and there will be 2 trials; raise --num-samples",
         ),
         (["search.searcher=grid"], PlanError, r"is loguniform, which a grid search can't list"),
+        (["search.space={}"], PlanError, r"search\.space is empty; give at least one field"),
         (["model.name=resnet"], PlanError, r"model\.name is 'resnet'.*resnet9"),
         (["search.space.model.name={choice: [net, nett]}"], PlanError, r"'nett'"),
         (["train.precision=16"], PlanError, r"precision is 16, which needs a GPU"),
