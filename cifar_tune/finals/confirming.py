@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cifar_tune.errors import counted
 from cifar_tune.files import at_hand, write_atomically
 from cifar_tune.finals.candidates import Candidate
 from cifar_tune.finals.confirmation import (
@@ -68,8 +69,8 @@ class Confirming(Stage):
         """The trainings that this round adds to those planned earlier."""
         candidates, fresh = current.candidates, current.seeds - planned
         self.session.say(
-            f"Finals, 1 of 2: the best {len(candidates)} are trained with {fresh}"
-            f" {'more' if planned else 'fresh'} seeds each and compared on"
+            f"Finals, 1 of 2: the best {len(candidates)} are trained with"
+            f" {counted(fresh, 'more seed' if planned else 'fresh seed')} each and compared on"
             f" {'data that the search never saw' if self._on_fresh else CHOSEN_BY}."
         )
         points = [one.values for one in candidates] * fresh

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cifar_tune.errors import ResultsError
+from cifar_tune.errors import ResultsError, counted
 from cifar_tune.files import BEST, WINNER
 from cifar_tune.finals.candidates import Candidate
 from cifar_tune.finals.confirming import Confirming
@@ -114,8 +114,8 @@ class Finals(Confirming):
             return done, lost
         self.session.say(
             f"Finals, 2 of 2: {chosen.trial_id}'s configuration is trained with"
-            f" {fresh} {'more' if planned else 'fresh'} seeds on all training data; then the test"
-            " split is opened."
+            f" {counted(fresh, 'more seed' if planned else 'fresh seed')} on all training data;"
+            " then the test split is opened."
         )
         trainings = self.retrain("final", current, [chosen.values] * fresh, before=planned)
         if trainings is None:

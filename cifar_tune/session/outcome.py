@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cifar_tune.errors import EndedError, NoUsableTrialError
+from cifar_tune.errors import EndedError, NoUsableTrialError, counted
 from cifar_tune.files import BEST
 from cifar_tune.finals.opening import score_winner
 from cifar_tune.finals.stages import Finals
@@ -123,7 +123,8 @@ def _show_outcome(results: Results, say: Say) -> None:
     winner, cost = results.winner(), results.cost()
     say(
         f"{cost['epochs_run']} of {cost['epochs_without_stopping']} epochs run in"
-        f" {cost['wall_seconds']:.0f} s on {cost['slots']} slots, {cost['utilisation']:.0%} busy"
+        f" {cost['wall_seconds']:.0f} s on {counted(cost['slots'], 'slot')},"
+        f" {cost['utilisation']:.0%} busy"
     )
     if winner is None:
         return
@@ -222,4 +223,4 @@ def way_on(results: Results) -> Iterator[str]:
         gone = f"; damaged or gone: those of {', '.join(map(str, lost))}" if lost else ""
         yield f"{trial.trial_id} would go on {after}{gone}"
     to_come = max(0, results.plan.search.num_samples - len(results.trials))
-    yield f"{to_come} trials are still to come"
+    yield f"{counted(to_come, 'trial')} still to come"
