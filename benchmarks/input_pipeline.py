@@ -23,6 +23,7 @@ from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data import SearchData, prepare, prepare_drawn, search_data
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import TrainLoader, as_tensor
+from cifar_tune.vision.data.dataset import in_memory
 
 HELD_OUT = 1000  # images for validation and confirmation each, which this program does not use
 
@@ -31,7 +32,7 @@ class Transformed(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
     """Images one by one through torchvision's transforms, as most training programs do it."""
 
     def __init__(self, data: SearchData, config: DataConfig) -> None:
-        self._images, self._labels = data.train_images, data.train_labels
+        self._images, self._labels = in_memory(data.train_images), data.train_labels
         self._transform = transforms.Compose(
             [
                 transforms.RandomCrop(32, padding=config.crop_padding, padding_mode="reflect"),
@@ -81,7 +82,7 @@ def load(config: DataConfig, images: int) -> SearchData:
 
 def our_loader(data: SearchData, config: DataConfig) -> Iterable[Any]:
     maker = BatchMaker(config, data.mean, data.std, torch.device("cpu"))
-    images, labels = as_tensor(data.train_images), as_tensor(data.train_labels)
+    images, labels = as_tensor(in_memory(data.train_images)), as_tensor(data.train_labels)
     return TrainLoader(images, labels, maker, config, seed=0, epoch=lambda: 0)
 
 

@@ -30,6 +30,7 @@ from cifar_tune.vision.config import DataConfig, ModelConfig, VisionRun, VisionT
 from cifar_tune.vision.data import SearchData
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import TrainLoader, as_tensor
+from cifar_tune.vision.data.dataset import in_memory
 from cifar_tune.vision.models import build_model
 from cifar_tune.vision.optim import build_optimizer, build_schedule
 
@@ -140,7 +141,7 @@ def _loader(
     """The loader that `fit` gets from the data module, without a trainer."""
     channels_last = run.train.channels_last is True
     maker = BatchMaker(run.data, data.mean, data.std, device, channels_last=channels_last)
-    images, labels = as_tensor(data.train_images), as_tensor(data.train_labels)
+    images, labels = as_tensor(in_memory(data.train_images)), as_tensor(data.train_labels)
     return TrainLoader(images.to(device), labels.to(device), maker, run.data, run.seed, epoch)
 
 

@@ -29,6 +29,7 @@ from cifar_tune.search.run import run_search
 from cifar_tune.search.session import Session
 from cifar_tune.search.trainable import Objective, fit_objective
 from cifar_tune.vision.data import SearchData, prepare_drawn, search_data
+from cifar_tune.vision.data.dataset import in_memory
 
 
 def main() -> None:
@@ -74,7 +75,8 @@ def _memory_of_data(folder: Path) -> dict[str, int]:
     finally:
         stop.set()
         watcher.join()
-    arrays = (data.train_images, data.train_labels, data.val_images, data.val_labels)
+    images = (in_memory(data.train_images), in_memory(data.val_images))
+    arrays = (*images, data.train_labels, data.val_labels)
     size = sum(array.nbytes for array in arrays)
     print(f"\ndata {size / 1e6:.1f} MB; mapped by {peak['processes']} trial processes at once:")
     print(f"sum of Rss {peak['Rss'] / 1e6:.1f} MB, sum of Pss {peak['Pss'] / 1e6:.1f} MB")

@@ -39,6 +39,7 @@ from cifar_tune.record.results import Results
 from cifar_tune.record.tables import model_in_words
 from cifar_tune.record.trials import Trial
 from cifar_tune.vision.data import Images, SearchData
+from cifar_tune.vision.data.dataset import in_memory
 from cifar_tune.vision.data.held_out import open_confirm_split
 from cifar_tune.vision.evaluate import accuracy, predict_logits
 from cifar_tune.vision.export import has_all_forms, write_portable
@@ -92,7 +93,7 @@ def write_winner(results: Results, data: SearchData, on_note: Say) -> Path | Non
 
 def _predict_validation(results: Results, data: SearchData, draft: Path, winner: Trial) -> float:
     """Write the winner's predictions; their accuracy, with the arithmetic of its validation."""
-    validation = Images(data.val_images, data.val_labels)
+    validation = Images(in_memory(data.val_images), data.val_labels)
     logits = predict_logits(draft / MODEL, validation, gpu=results.plan.on_gpu)
     of = f"{winner.trial_id} of the search on the validation images"
     _write_predictions(draft / PREDICTIONS, logits.numpy(), data.val_labels, of)

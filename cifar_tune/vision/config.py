@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from cifar_tune.plan.config import FinalsConfig, Plan, RunConfig, SearchConfig, TrainConfig
 from cifar_tune.plan.own_code import nearest
@@ -28,6 +28,7 @@ from cifar_tune.plan.space import Value
 
 Part = Annotated[float, Field(gt=0, lt=1)]  # of the training images
 Size = Annotated[int, Field(ge=1, le=1_000_000)]  # of a layer: beyond it torch itself overflows
+SIDE = 32  # of CIFAR's images, and of all images before there was a choice
 # A metric's direction; how each but the first two is computed stands in metrics.py.
 MODES: dict[str, Mode] = {
     "val_accuracy": "max",
@@ -37,6 +38,13 @@ MODES: dict[str, Mode] = {
     "val_top5_accuracy": "max",
     "val_calibration_error": "min",
 }
+
+
+Resize = Literal["squash", "crop", "letterbox"]
+FIRST_FIELDS = {
+    "path", "fallback", "train_size", "val_size", "confirm_size", "split_seed", "batch_size",
+    "eval_batch_size", "crop_padding", "flip", "cutout", "drop_last",
+}  # fmt: skip
 
 
 def known_metric(name: str, known: Iterable[str]) -> str:
@@ -57,6 +65,12 @@ class DataConfig(Section):
     """Folder or archive with the dataset; none: the user's cache, then a download."""
     fallback: Literal["none", "drawn"] = "none"
     """What to use when the data can't be had: nothing (an error), or the built-in drawn set."""
+    image_size: Auto | Annotated[int, Field(ge=8, le=512)] = "auto"
+    """Height and width that images are brought to, in pixels; auto: 32 for CIFAR, of other images
+    about the middle one of their shorter sides, from 32 to 224."""
+    resize: Resize = "squash"
+    """How other shapes become square: all of it, whatever its proportions (squash), the middle of
+    it (crop), or all of it between black bars (letterbox)."""
     train_size: PositiveInt | None = None
     """Images trained on; none: all that validation and confirmation leave."""
     val_size: Auto | PositiveInt | Part = "auto"
@@ -71,14 +85,35 @@ class DataConfig(Section):
     """Images in a training step."""
     eval_batch_size: PositiveInt = 250
     """Images in a validation step; it changes speed and memory only."""
-    crop_padding: Annotated[int, Field(ge=0, le=16)] = 4
+    crop_padding: Annotated[int, Field(ge=0, le=64)] = 4
     """Random crop after reflecting this many pixels at each side; 0: off."""
     flip: Literal["none", "random", "alternating"] = "random"
     """Horizontal flip: never, with probability one half, or every second epoch."""
-    cutout: Annotated[int, Field(ge=0, le=32)] = 0
+    cutout: Annotated[int, Field(ge=0, le=512)] = 0
     """Side of the square that is blanked at a random place, in pixels; 0: off."""
+    balance: Literal["none", "sampler", "loss"] = "none"
+    """What is done for rare classes in training: nothing, their images come as often as those of
+    the others (sampler), or they weigh more in the loss."""
     drop_last: bool = True
     """Whether an epoch leaves out the last batch if it is not full and not the only one."""
+
+    @property
+    def side(self) -> int:
+        """`image_size` once it is settled; 32 before."""
+        return SIDE if self.image_size == "auto" else self.image_size
+
+    @model_validator(mode="before")
+    @classmethod
+    def _size_of_earlier_versions(cls, values: Any) -> Any:
+        """What states all that a plan had to state before images could have another size is a
+        recorded one of that time."""
+        if (
+            isinstance(values, dict)
+            and values.keys() >= FIRST_FIELDS
+            and "image_size" not in values
+        ):
+            return {**values, "image_size": SIDE}
+        return values
 
     @field_validator("val_size", "confirm_size", mode="before")
     @classmethod

@@ -31,7 +31,7 @@ def load_classifier(checkpoint: Path, device: torch.device) -> Classifier:
 def loaded_logits(
     checkpoint: Path, images: Uint8Array, *, gpu: bool, flip_averaging: bool, threads: int
 ) -> Tensor:
-    """Logits of images [n, 32, 32, 3] by the model that `load_model` gives of a checkpoint.
+    """Logits of images [n, side, side, 3] by the model that `load_model` gives of a checkpoint.
 
     In float32 whatever the training used, so that its figures are those of the exported forms; a
     network of the user's own is built. Where there is no `gpu`, such as on a cluster's head, the

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from cifar_tune.errors import ResultsError
 from cifar_tune.files import CARD, MODEL, write_atomically
 from cifar_tune.plan.guard import guarded
-from cifar_tune.vision.data.dataset import IMAGE_SIDE
 from cifar_tune.vision.portable import (
     WEIGHTS,
     Card,
@@ -123,7 +122,8 @@ def _as_safetensors(network: nn.Module) -> bytes:
 
 
 def _exported(classifier: ImageClassifier) -> torch.export.ExportedProgram:
-    example = torch.zeros(2, IMAGE_SIDE, IMAGE_SIDE, 3, dtype=torch.uint8)
+    side = classifier.card.image_size
+    example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
     shapes = ({0: torch.export.Dim("batch")},)
     with _following("torch.export"):
         with torch.no_grad(), guarded(classifier.card.model.name):
@@ -172,9 +172,9 @@ def _following(exporter: str) -> Iterator[None]:
 
 def _check_program(run: Callable[[Tensor], Any], classifier: ImageClassifier) -> None:
     """A choice that depends on the image or the batch is followed one way only, and silently."""
-    generator = torch.Generator().manual_seed(0)
+    generator, side = torch.Generator().manual_seed(0), classifier.card.image_size
     for batch in (1, 3):
-        shape = (batch, IMAGE_SIDE, IMAGE_SIDE, 3)
+        shape = (batch, side, side, 3)
         pixels = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
         with torch.no_grad():
             error = (run(pixels) - classifier(pixels)).abs().max().item()

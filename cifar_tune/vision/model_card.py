@@ -14,6 +14,7 @@ from cifar_tune.record.results import Results
 from cifar_tune.vision.portable import Card, read_card
 
 FILE_NAME = "README.md"
+HOW = {"squash": "", "crop": ", the middle square of each", "letterbox": ", between black bars"}
 SHOWN_CLASSES = 20
 
 
@@ -38,6 +39,7 @@ def model_card(results: Results, folder: Path, figures: Mapping[str, Any]) -> st
         trained_on=sum(results.data.get(part, 0) for part in parts),
         values=results.trials[figures["trial_id"]].values_at(figures["epoch"]),
         card=card,
+        how=HOW[card.resize],
     )
 
 
@@ -47,7 +49,8 @@ def _what(card: Card) -> str:
         f"{card.members} networks, whose logits are averaged, each " if card.members > 1 else ""
     )
     return (
-        f"An image classifier: {networks}`{card.model.name}` for RGB images of 32 x 32 pixels,"
+        f"An image classifier: {networks}`{card.model.name}` for RGB images of"
+        f" {card.image_size} x {card.image_size} pixels,"
         f" {len(card.classes)} classes ({', '.join(names)}). Made by cifar_tune {__version__};"
         f" `{CARD}` describes the files beside it."
     )

@@ -22,6 +22,7 @@ from cifar_tune.vision.config import DataConfig, VisionRun
 from cifar_tune.vision.data import SearchData
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import as_tensor
+from cifar_tune.vision.data.dataset import in_memory
 from cifar_tune.vision.ensemble import build_members
 from cifar_tune.vision.metrics import Validation
 from cifar_tune.vision.optim import apply_config, build_optimizer, build_schedule
@@ -78,7 +79,8 @@ class Classifier(L.LightningModule):
         values = {"run": self.run.as_values(), "classes": classes, "mean": mean, "std": std}
         self.save_hyperparameters(values)
         self.classes, self.mean, self.std = tuple(classes), tuple(mean), tuple(std)
-        self.model = build_members(self.run.model, len(classes), members)
+        side = self.run.data.side
+        self.model = build_members(self.run.model, len(classes), members, side)
         channels_last = self.run.train.channels_last is True
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
@@ -86,6 +88,8 @@ class Classifier(L.LightningModule):
         self.best_epoch = 0
         self.diverged = False
         self.loss_weight = 1.0
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", None, persistent=False)
         self._train = _Sums(self.device)
         self._val = _Sums(self.device)
         self._validation = Validation(())
@@ -98,8 +102,14 @@ class Classifier(L.LightningModule):
         else:
             super().__setattr__(name, value)
 
+    def balance_loss(self, labels: Tensor) -> None:
+        """Weight classes in the loss of training, so that each counts alike in labels, [n]."""
+        counts = torch.bincount(labels, minlength=len(self.classes))
+        weights = len(labels) / (len(self.classes) * counts.clamp(min=1))
+        self.class_weights = weights.float()
+
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, float [batch, classes], of normalised images, float [batch, 3, 32, 32]."""
+        """Logits, float [batch, classes], of normalised images, float [batch, 3, side, side]."""
         logits: Tensor = self.model(images.contiguous(memory_format=self.memory_format))
         return logits
 
@@ -135,7 +145,9 @@ class Classifier(L.LightningModule):
         # waits for the device.
         images, labels = batch
         smoothing = self.run.optim.label_smoothing
-        loss = F.cross_entropy(self(images), labels, label_smoothing=smoothing)
+        loss = F.cross_entropy(
+            self(images), labels, weight=self.class_weights, label_smoothing=smoothing
+        )
         self._train.loss.add_(loss.detach(), alpha=len(labels))
         self._train.images += len(labels)
         return loss if self.loss_weight == 1.0 else loss * self.loss_weight
@@ -247,7 +259,7 @@ def init_from_images(network: nn.Module, data: SearchData) -> None:
     """Let a network that starts from data, such as a whitening layer, see training images.
 
     Such a network has a method `init_from_images(images)`, which gets normalised images, float
-    [n, 3, 32, 32], on the CPU, the same ones in every worker and whatever the seed. A resumed
+    [n, 3, side, side], on the CPU, the same ones in every worker and whatever the seed. A resumed
     training has its outcome in the checkpoint.
     """
     init = getattr(network, "init_from_images", None)
@@ -255,6 +267,7 @@ def init_from_images(network: nn.Module, data: SearchData) -> None:
         return
     # Spread over all of them: an image folder's come class by class.
     step = -(-len(data.train_images) // INIT_IMAGES)
-    images = as_tensor(data.train_images[::step])
-    maker = BatchMaker(DataConfig(), data.mean, data.std, images.device, channels_last=False)
+    images = as_tensor(in_memory(data.train_images[::step]))
+    config = DataConfig(image_size=images.shape[1])
+    maker = BatchMaker(config, data.mean, data.std, images.device, channels_last=False)
     init(maker.plain(images))

@@ -23,6 +23,7 @@ from cifar_tune.record.model_folder import figures_of, holds_final
 from cifar_tune.record.results import Results
 from cifar_tune.vision.config import VisionPlan
 from cifar_tune.vision.data import find_dataset, search_data
+from cifar_tune.vision.data.dataset import in_memory
 
 MOST_MISTAKES = 24
 LONGEST_NAME = 18
@@ -169,7 +170,7 @@ def _mistakes(predictions: Predictions, results: Results) -> Panel:
 
 
 def shown_images(results: Results, predictions: Predictions) -> NDArray[np.uint8] | str:
-    """The images, [n, 32, 32, 3], if the cache still has them; nothing is decoded."""
+    """The images, [n, side, side, 3], if the cache still has them; nothing is decoded."""
     dataset = find_dataset(results.data.get("fingerprint", ""))
     if dataset is None:
         return "The cache does not hold this search's dataset any more, so images are left out."
@@ -185,7 +186,7 @@ def shown_images(results: Results, predictions: Predictions) -> NDArray[np.uint8
             images, labels = held.images, held.labels
         else:
             data = search_data(dataset, config)
-            images, labels = data.val_images, data.val_labels
+            images, labels = in_memory(data.val_images), data.val_labels
     except DataError as error:
         return f"The images can't be shown: {error}"
     if not np.array_equal(labels, predictions.labels):

@@ -19,8 +19,7 @@ from cifar_tune.errors import DataError, ResultsError
 from cifar_tune.files import CARD, MODEL, STATE_KEY, is_packed
 from cifar_tune.plan.guard import guarded
 from cifar_tune.plan.section import Section
-from cifar_tune.vision.config import ModelConfig
-from cifar_tune.vision.data.dataset import IMAGE_SIDE
+from cifar_tune.vision.config import SIDE, ModelConfig, Resize, VisionRun
 from cifar_tune.vision.ensemble import build_members
 from cifar_tune.vision.models import guarded_calls, weightless
 
@@ -47,19 +46,22 @@ class Card(Section):
     """Of red, green and blue, in 0..1."""
     std: tuple[float, float, float]
     """The same."""
-    image_size: Literal[32] = 32
+    image_size: Annotated[int, Field(ge=8, le=512)] = SIDE
     """Height and width in pixels; other sizes are resized to it by Lanczos."""
+    resize: Resize = "squash"
+    """How: whatever the proportions (squash), the middle square (crop), or all of it between black
+    bars (letterbox)."""
     channels: Literal["RGB"] = "RGB"
     """Order of the channels."""
     weights: str | None = None
     """File of the network's weights."""
-    weights_take: str = "float32 [batch, 3, 32, 32], (pixels / 255 - mean) / std"
+    weights_take: str = "float32 [batch, 3, image_size, image_size], (pixels / 255 - mean) / std"
     """What the network alone takes."""
     program: str | None = None
     """File of the exported program, of `torch.export`."""
     onnx: str | None = None
     """File of the same program for ONNX runtimes."""
-    program_takes: str = "uint8 [batch, 32, 32, 3], pixels; the program normalises them"
+    program_takes: str = "uint8 [batch, image_size, image_size, 3], pixels; it normalises them"
     """What a program takes, as `pixels` in ONNX; it gives `logits`, float32 [batch, classes]."""
     dataset_fingerprint: str | None = None
     """Of the images that it was trained on."""
@@ -73,7 +75,7 @@ class ImageClassifier(nn.Module):
     Attributes:
         card: what it is.
         classes: names, in the order of the logits.
-        network: the network alone, from normalised images, float32 [batch, 3, 32, 32].
+        network: the network alone, from normalised images, float32 [batch, 3, side, side].
     """
 
     scale: Tensor
@@ -90,7 +92,7 @@ class ImageClassifier(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits, float32 [batch, classes], of RGB images, uint8 [batch, 32, 32, 3]."""
+        """Logits, float32 [batch, classes], of RGB images, uint8 [batch, side, side, 3]."""
         images = pixels.permute(0, 3, 1, 2).to(torch.float32) * self.scale + self.shift
         logits: Tensor = self.network(images.contiguous())
         return logits.float()
@@ -99,7 +101,8 @@ class ImageClassifier(nn.Module):
         """The network's answer in parts of `BATCH` images, float32 [n, classes], on the CPU.
 
         Args:
-            images: RGB, uint8 [n, 32, 32, 3], or n of [32, 32, 3].
+            images: RGB, uint8 [n, side, side, 3], or n of [side, side, 3]; `card.image_size` is
+                the side, and `cifar_tune.read_image` makes one from a file.
             flip_averaging: whether to average the logits of each image and its mirror image.
 
         Raises:
@@ -107,7 +110,7 @@ class ImageClassifier(nn.Module):
         """
         parts = []
         with torch.inference_mode(), guarded_calls(self.card.model):
-            for part in torch.split(_checked(images), BATCH):
+            for part in torch.split(_checked(images, self.card.image_size), BATCH):
                 pixels = part.to(self.scale.device)
                 logits = self(pixels)
                 if flip_averaging:
@@ -120,13 +123,13 @@ class ImageClassifier(nn.Module):
         return self.logits(images, flip_averaging=flip_averaging).softmax(dim=1)
 
 
-def _checked(images: Pixels) -> Tensor:
+def _checked(images: Pixels, size: int) -> Tensor:
+    how = "cifar_tune.read_image" + ("" if size == SIDE else "(path, model)")
     pixels = images if isinstance(images, Tensor) else torch.from_numpy(np.array(images))
-    side = (IMAGE_SIDE, IMAGE_SIDE, 3)
-    if pixels.dtype != torch.uint8 or pixels.dim() != 4 or pixels.shape[1:] != side:
+    if pixels.dtype != torch.uint8 or pixels.dim() != 4 or pixels.shape[1:] != (size, size, 3):
         raise DataError(
             f"the images are {pixels.dtype} {list(pixels.shape)}; they must be RGB, uint8"
-            " [n, 32, 32, 3]: cifar_tune.read_image makes one from a file"
+            f" [n, {size}, {size}, 3]: {how} makes one from a file"
         )
     return pixels
 
@@ -169,6 +172,8 @@ def load_checkpoint(path: Path, *, own_code: bool = False) -> ImageClassifier:
         _check_task(path, content)
         raw, state = content["hyper_parameters"], content["state_dict"]
         given = {key: raw[key] for key in ("classes", "mean", "std", "members") if key in raw}
+        data = VisionRun.model_validate({"data": raw["run"].get("data", {})}).data
+        given |= {"image_size": data.side, "resize": data.resize}
         card = Card.model_validate_json(json.dumps({"model": raw["run"]["model"], **given}))
     except ResultsError:
         raise
@@ -202,7 +207,7 @@ def _build(card: Card, weights: Mapping[str, Any], path: Path, own_code: bool) -
             " pass --own-code (own_code=True in Python) if you trust the file"
         )
     with weightless(card.model):
-        network = build_members(card.model, len(card.classes), card.members)
+        network = build_members(card.model, len(card.classes), card.members, card.image_size)
     plain = {k: v.contiguous() if isinstance(v, Tensor) else v for k, v in weights.items()}
     try:
         with guarded(card.model.name):

@@ -154,7 +154,7 @@ def classify(
     answers, images = [], []
     for path in files:
         try:
-            images.append(read_image(path))
+            images.append(read_image(path, model))
             answers.append(Answer(name=str(path)))
         except DataError as error:
             answers.append(Answer(name=str(path), error=str(error)))
@@ -169,7 +169,7 @@ def classify(
     return [one if one.error else one._replace(likeliest=next(ranked)) for one in answers]
 
 
-def read_image(path: str | Path) -> NDArray[np.uint8]:
+def read_image(path: str | Path, model: ImageClassifier | None = None) -> NDArray[np.uint8]:
     """An image file as the model wants it: of any size, brought to it as the dataset's are.
 
     An orientation that a camera noted is applied, 16 bits become 8, transparent pixels show white,
@@ -177,9 +177,10 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 
     Args:
         path: PNG, JPEG, WebP, GIF, BMP, TIFF or PPM.
+        model: the one that it is for, which knows its size; none: 32 x 32 pixels.
 
     Returns:
-        RGB, uint8 [32, 32, 3].
+        RGB, uint8 [side, side, 3].
 
     Raises:
         DataError: it is no such file, it is damaged, or it has more pixels than the dataset's may.
@@ -189,7 +190,8 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 
     path = as_path(path)
     try:
-        return read_picture(read_file(path)).pixels
+        shape = () if model is None else (model.card.image_size, model.card.resize)
+        return read_picture(read_file(path), *shape).pixels
     except (PictureError, UnreadableFileError) as error:
         reason = error.reason if isinstance(error, UnreadableFileError) else error
         raise DataError(f"{path} can't be read: {reason}; give another file") from error

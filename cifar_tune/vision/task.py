@@ -32,7 +32,8 @@ class Vision:
     # The images that trials are judged on, and what changes no figure.
     fixed = frozenset({
         "data.path", "data.fallback", "data.train_size", "data.val_size", "data.confirm_size",
-        "data.split_seed", "data.eval_batch_size", "train.metrics",
+        "data.split_seed", "data.image_size", "data.resize", "data.eval_batch_size",
+        "train.metrics",
     })  # fmt: skip
     free = frozenset({"data.path", "data.fallback", "data.eval_batch_size"})
     private = frozenset({"data.path"})
@@ -62,7 +63,8 @@ class Vision:
 
         if (recorded or {}).get("kind") == "drawn":
             return Found(["the built-in drawn set, which is drawn anew"], plan)
-        found = describe(plan.data)
+        found = describe(plan.data, recorded=recorded)
+        check_inside(plan, found.config.side)
         check_share("val_size", found.config.val_size, plan.workers)
         batch, epochs = max(batch_sizes(plan)), plan.train.max_epochs
         few = few_steps(found.train_size, batch, epochs, drop_last=plan.data.drop_last)
@@ -70,7 +72,7 @@ class Vision:
         for model in possible_models(plan):
             if ":" in model.name or model.args.model_extra:
                 own = plan.model.model_copy(update={"name": model.name, "args": model.args})
-                build_model(own, len(found.classes))
+                build_model(own, len(found.classes), found.config.side)
         sentences = [*found.sentences, *few]
         return Found(sentences, plan.model_copy(update={"data": found.config}))
 
@@ -81,12 +83,15 @@ class Vision:
     def open(self, plan: VisionPlan, say: Say, *, recorded: Facts | None = None) -> VisionData:
         """Decode the images into the cache, or find them there."""
         from cifar_tune.vision.data import prepare, prepare_drawn, settle
-        from cifar_tune.vision.opened import VisionData
+        from cifar_tune.vision.opened import VisionData, sharing_file
 
         # A search that began on the drawn set goes on with nothing else.
         drawn = (recorded or {}).get("kind") == "drawn"
-        dataset = prepare_drawn(say) if drawn else prepare(plan.data, say)
-        return VisionData(dataset, settle(plan.data, dataset.train_size, len(dataset.classes)))
+        dataset = prepare_drawn(say, side=plan.data.side) if drawn else prepare(plan.data, say)
+        config = plan.data.model_copy(update={"image_size": dataset.image_size})
+        classes, given = len(dataset.classes), dataset.val_given
+        settled = settle(config, dataset.train_size, classes, given)
+        return VisionData(dataset, settled, sharing_file(dataset, plan, say))
 
     def columns(self, plan: VisionPlan) -> Sequence[str]:
         """Accuracy and loss, then what else was asked for."""
@@ -108,16 +113,21 @@ class Vision:
         self, run: VisionRun, part: SearchData, *, fresh: bool
     ) -> tuple[LightningModule, LightningDataModule]:
         """The network and the batches of one training."""
-        from cifar_tune.vision.data.datamodule import CifarDataModule
+        from cifar_tune.vision.data.datamodule import CifarDataModule, as_tensor
         from cifar_tune.vision.module import Classifier, init_from_images
 
         channels_last = run.train.channels_last is True
+        # As the images are, for the checkpoint and whoever uses the model.
+        data = run.data.model_copy(update={"image_size": part.side})
+        run = run.model_copy(update={"data": data})
         module = Classifier(
             run=run,
             classes=[str(name) for name in part.classes],
             mean=[float(x) for x in part.mean],
             std=[float(x) for x in part.std],
         )
+        if run.data.balance == "loss":
+            module.balance_loss(as_tensor(part.train_labels))
         if fresh:
             init_from_images(module.model, part)
         return module, CifarDataModule(part, run.data, run.seed, channels_last=channels_last)
@@ -127,7 +137,8 @@ class Vision:
         from cifar_tune.vision.cost import checkpoint_bytes
         from cifar_tune.vision.data import describe
 
-        return checkpoint_bytes(plan, len(describe(plan.data).classes))
+        found = describe(plan.data)
+        return checkpoint_bytes(plan, len(found.classes), found.config.side)
 
     def use(self, folder: Path) -> str:
         """Reads images."""
@@ -162,7 +173,7 @@ class Vision:
         """Multiply-adds of an image, and parameters."""
         from cifar_tune.vision.cost import cost_of
 
-        return cost_of(run.model, len(data.dataset.classes))
+        return cost_of(run.model, len(data.dataset.classes), data.config.side)
 
     def goal(self, plan: VisionPlan) -> Goal:
         """Accuracy."""
@@ -213,6 +224,17 @@ def check_share(name: str, size: int | float | str, workers: int) -> None:
             f"data.{name} can be {size}, shared by {workers} workers (--workers-per-trial); it"
             f" must be at least one image each: raise it, or pass {size} or fewer"
         )
+
+
+def check_inside(plan: VisionPlan, side: int) -> None:
+    """What is cut out of an image, or mirrored beside it, is smaller than it."""
+    for name, most in (("cutout", side), ("crop_padding", side - 1)):
+        largest = max(int(value or 0) for value in possible_values(plan, f"data.{name}"))
+        if largest > most:
+            raise PlanError(
+                f"data.{name} can be {largest}, and the images have {side} x {side} pixels"
+                f" (data.image_size); it must be at most {most}"
+            )
 
 
 def _early_rung(plan: VisionPlan) -> list[str]:

@@ -9,10 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cifar_tune.vision.config import DataConfig
-from cifar_tune.vision.data.dataset import IMAGE_SIDE
-
-ROW_BYTES = 3 * IMAGE_SIDE
+from cifar_tune.vision.config import SIDE, DataConfig
 
 
 class Choices(NamedTuple):
@@ -45,8 +42,12 @@ class EpochPlan(NamedTuple):
     choices: Choices
 
 
-def plan_epoch(images: int, config: DataConfig, seed: int, epoch: int) -> EpochPlan:
+def plan_epoch(
+    images: int, config: DataConfig, seed: int, epoch: int, weights: Tensor | None = None
+) -> EpochPlan:
     """Draws order and augmentation of a whole epoch, on the CPU, from (seed, epoch) alone.
+
+    With `weights` [images] an image comes as often as chance has it by them, else each once.
 
     So epoch 7 is the same whether or not the process was started anew before it, and the same on a
     CPU and on a GPU. It costs 4 ms for 45,000 images.
@@ -56,9 +57,12 @@ def plan_epoch(images: int, config: DataConfig, seed: int, epoch: int) -> EpochP
     def draw(choices: int) -> Tensor:
         return torch.randint(choices, (images,), generator=generator)
 
-    order = torch.randperm(images, generator=generator)
+    if weights is None:
+        order = torch.randperm(images, generator=generator)
+    else:
+        order = torch.multinomial(weights, images, replacement=True, generator=generator)
     offsets = 2 * config.crop_padding + 1
-    corners = IMAGE_SIDE - config.cutout + 1
+    corners = config.side - config.cutout + 1
     top, left, coin, cut_top, cut_left = (draw(n) for n in (offsets, offsets, 2, corners, corners))
     if config.flip == "none":
         coin = torch.zeros_like(coin)
@@ -76,12 +80,12 @@ def _generator(seed: int, epoch: int) -> torch.Generator:
 
 
 class BatchMaker:
-    """Makes float batches, [batch, 3, 32, 32], out of uint8 images, [n, 32, 32, 3].
+    """Makes float batches, [batch, 3, side, side], out of uint8 images, [n, side, side, 3].
 
-    Measured on one core at batch 128, crop, flip and normalisation together: 3.5 µs an image. A
-    row is one run of 96 bytes, so one `index_select` of rows picks the images, shifts them up or
-    down and reflects them at the border, without a padded copy; one `gather` along the rows then
-    shifts, reflects and flips sideways. A gather of single pixels takes 7.5 µs, one from an
+    Measured on one core at batch 128 and 32 pixels, crop, flip and normalisation together: 3.5 µs
+    an image. A row is one run of bytes, so one `index_select` of rows picks the images, shifts them
+    up or down and reflects them at the border, without a padded copy; one `gather` along the rows
+    then shifts, reflects and flips sideways. A gather of single pixels takes 7.5 µs, one from an
     unfolded view of padded images 7.3 µs, PIL-based transforms more than 200.
     """
 
@@ -93,26 +97,28 @@ class BatchMaker:
         device: torch.device,
         channels_last: bool = True,
     ) -> None:
-        self._channels_last = channels_last
-        rows = reflected_windows(config.crop_padding)  # [2p + 1, 32]
-        # Row 2 * left + flip says where the columns come from: [2 * (2p + 1), 32]
+        self._channels_last, self._side = channels_last, config.side
+        rows = reflected_windows(config.crop_padding, config.side)  # [2p + 1, side]
+        # Row 2 * left + flip says where the columns come from: [2 * (2p + 1), side]
         both = torch.stack([rows, rows.flip(1)], dim=1).flatten(0, 1)
-        columns = (both[:, :, None] * 3 + torch.arange(3)).flatten(1)  # [..., 96] bytes of a row
+        columns = (both[:, :, None] * 3 + torch.arange(3)).flatten(1)  # [..., 3 * side] bytes
         scale = 1 / (255 * torch.tensor(std, dtype=torch.float64))
         shift = -torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
         self._rows, self._columns = rows.to(device), columns.to(device)
         # As long as a whole image, because broadcasting three values is four times slower.
-        self._scale = scale.float().repeat(IMAGE_SIDE * IMAGE_SIDE).to(device)
-        self._shift = shift.float().repeat(IMAGE_SIDE * IMAGE_SIDE).to(device)
-        side = torch.arange(config.cutout)[:, None] * ROW_BYTES + torch.arange(3 * config.cutout)
-        self._square = side.flatten().to(device)  # the blanked bytes, counted from the first
+        self._scale = scale.float().repeat(config.side * config.side).to(device)
+        self._shift = shift.float().repeat(config.side * config.side).to(device)
+        lines = torch.arange(config.cutout)[:, None] * (3 * config.side)
+        # The blanked bytes, counted from the first.
+        self._square = (lines + torch.arange(3 * config.cutout)).flatten().to(device)
 
     def augmented(self, images: Tensor, index: Tensor, choices: Choices) -> Tensor:
         """Picks `index` [batch] int64 out of `images` and applies the choices [batch]."""
-        starts = index[:, None] * IMAGE_SIDE + self._rows[choices.top]  # [batch, 32] rows
-        rows = images.view(-1, ROW_BYTES).index_select(0, starts.flatten())
-        columns = self._columns[2 * choices.left + choices.flip]  # [batch, 96]
-        rows = rows.view(len(index), IMAGE_SIDE, ROW_BYTES)
+        side, row_bytes = self._side, 3 * self._side
+        starts = index[:, None] * side + self._rows[choices.top]  # [batch, side] rows
+        rows = images.view(-1, row_bytes).index_select(0, starts.flatten())
+        columns = self._columns[2 * choices.left + choices.flip]  # [batch, 3 * side]
+        rows = rows.view(len(index), side, row_bytes)
         pixels = rows.gather(2, columns[:, None, :].expand(rows.shape))
         values = self._normalised(pixels)
         if len(self._square):
@@ -120,35 +126,35 @@ class BatchMaker:
         return self._output(values)
 
     def plain(self, images: Tensor) -> Tensor:
-        """Normalises `images` [batch, 32, 32, 3] and nothing else."""
+        """Normalises `images` [batch, side, side, 3] and nothing else."""
         return self._output(self._normalised(images))
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         values = pixels.reshape(len(pixels), -1).to(torch.float32)
         values.mul_(self._scale).add_(self._shift)
-        return values.view(-1, IMAGE_SIDE, IMAGE_SIDE, 3)
+        return values.view(-1, self._side, self._side, 3)
 
     def _blank(self, values: Tensor, choices: Choices) -> None:
         """Sets a square, wholly inside, to zero, which is the mean once normalised; in place.
 
         Writing the square alone costs a tenth of filling by a mask of the whole image.
         """
-        images = torch.arange(len(values), device=values.device) * IMAGE_SIDE
-        starts = (images + choices.cut_top) * ROW_BYTES + 3 * choices.cut_left
+        images = torch.arange(len(values), device=values.device) * self._side
+        starts = (images + choices.cut_top) * (3 * self._side) + 3 * choices.cut_left
         values.view(-1).index_fill_(0, (starts[:, None] + self._square).flatten(), 0)
 
     def _output(self, values: Tensor) -> Tensor:
-        """Names the axes [batch, 3, 32, 32]: as it lies in memory, that is channels_last."""
+        """Names the axes [batch, 3, side, side]: as it lies in memory, that is channels_last."""
         images = values.permute(0, 3, 1, 2)
         return images if self._channels_last else images.contiguous()
 
 
-def reflected_windows(padding: int) -> Tensor:
-    """For each offset, which row (or column) of the image each of the crop's 32 comes from.
+def reflected_windows(padding: int, side: int = SIDE) -> Tensor:
+    """For each offset, which row (or column) of the image each of the crop comes from.
 
-    [2 * padding + 1, 32] int64; beyond the border the image is reflected without repeating its
+    [2 * padding + 1, side] int64; beyond the border the image is reflected without repeating its
     edge, like `torch.nn.functional.pad(mode="reflect")`.
     """
-    place = torch.arange(2 * padding + 1)[:, None] + torch.arange(IMAGE_SIDE) - padding
-    last = IMAGE_SIDE - 1
+    place = torch.arange(2 * padding + 1)[:, None] + torch.arange(side) - padding
+    last = side - 1
     return last - (last - place.abs()).abs()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import shutil
 import stat
@@ -17,7 +18,10 @@ import platformdirs
 
 from cifar_tune.errors import DataError
 from cifar_tune.plan.task import Say
+from cifar_tune.vision.config import SIDE, DataConfig, Resize
 from cifar_tune.vision.data.dataset import Dataset, Decoded, Kind
+from cifar_tune.vision.data.decoding import RECORD
+from cifar_tune.vision.data.image_files import SIDES
 from cifar_tune.vision.data.sources import Identity
 from cifar_tune.vision.data.stored import (
     DamagedEntryError,
@@ -29,6 +33,7 @@ from cifar_tune.vision.data.stored import (
 
 CACHE_VARIABLE = "CIFAR_TUNE_CACHE"
 ENTRIES, DOWNLOADS = "entries", "downloads"  # folders below a cache root
+PARTIAL = "-partial"  # after the name of an entry that is being decoded
 
 
 class CacheRoot(NamedTuple):
@@ -80,6 +85,8 @@ def list_entries() -> list[CacheEntry]:
         except DamagedEntryError:
             pass
         entries.append(CacheEntry(kind, source, _size(folder)))
+    for folder in sorted((root / ENTRIES).glob(f".*{PARTIAL}")):
+        entries.append(CacheEntry("unfinished", "", _size(folder)))
     for file in sorted((root / DOWNLOADS).glob("*")):
         if file.suffix != ".lock":
             entries.append(CacheEntry("download", file.name, file.stat().st_size))
@@ -106,17 +113,40 @@ def entry_folder(root: Path, identity: Identity) -> Path:
     return root / ENTRIES / identity.key
 
 
+def known_entry(root: Path, identity: Identity, config: DataConfig) -> Dataset | None:
+    """What the cache has decoded of a source for this config; its arrays are not read yet.
+
+    For `auto` it is the entry of the size that the images themselves suggested.
+    """
+    sides = SIDES if config.image_size == "auto" else (config.image_size,)
+    for side, cut in itertools.product(sides, (None, config.split_seed)):
+        key = identity.of(side, config.resize, cut)
+        with contextlib.suppress(DamagedEntryError):  # also where there is no such entry
+            known = describe_dataset(entry_folder(root, key))
+            suggested = known.suggested or (None if known.kind == "images" else SIDE)
+            if suggested == side or config.image_size != "auto":
+                return known
+    return None
+
+
 def get_or_decode(
-    root: Path, identity: Identity, source: str, decode: Callable[[], Decoded], on_note: Say
+    root: Path,
+    identity: Identity,
+    source: str,
+    decode: Callable[[Path], Decoded],
+    on_note: Say,
+    side: int = SIDE,
+    resize: Resize = "squash",
 ) -> Dataset:
     """Returns the stored dataset, checked, or decodes and stores it.
 
-    Of several processes that come at once one decodes and the others wait. A damaged entry is
-    rebuilt, and said so. Raises what `decode` raises, and DataError where the disk is full or the
-    content changed although names and sizes did not.
+    `decode` gets a folder that may hold what a killed process left of the same. Of several
+    processes that come at once one decodes and the others wait. A damaged entry is rebuilt, and
+    said so. Raises what `decode` raises, and DataError where the disk is full or the content
+    changed although names and sizes did not.
     """
     folder = entry_folder(root, identity)
-    with locked(root / "locks" / identity.key, on_note):
+    with locked(root / "locks" / identity.key, on_note) as alone:
         notes: tuple[str, ...] = ()
         if folder.exists():
             try:
@@ -125,32 +155,45 @@ def get_or_decode(
                 on_note(f"{source} is decoded anew: {error}.")
             except DamagedEntryError as error:
                 notes = (f"the cached copy of {source} was damaged ({error}) and was rebuilt.",)
-        decoded = decode()
         try:
-            _store(root, folder, identity, source, decoded)
+            with _draft(folder, alone=alone) as draft:
+                decoded = decode(draft)
+                dataset = write_dataset(decoded, source, identity.listing, draft, side, resize)
+                _check_against_first_use(root, dataset)
+                (draft / RECORD).unlink(missing_ok=True)
+                if folder.exists():
+                    shutil.rmtree(folder)
+                draft.rename(folder)
         except OSError as error:
             raise DataError(
-                f"the cache {root} could not be written ({error.strerror or error}); free 200 MB"
+                f"the cache {root} could not be written ({error.strerror or error}); free some room"
                 f" there or set {CACHE_VARIABLE} to another folder."
             ) from error
         dataset = read_dataset(folder)
         return dataset.model_copy(update={"notes": dataset.notes + notes})
 
 
-def _store(root: Path, folder: Path, identity: Identity, source: str, decoded: Decoded) -> None:
-    entries = folder.parent
-    entries.mkdir(parents=True, exist_ok=True)
-    for left_over in entries.glob(f".{identity.key}-*"):  # of a process that was killed
-        shutil.rmtree(left_over, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{identity.key}-", dir=entries))
+@contextmanager
+def _draft(folder: Path, *, alone: bool) -> Iterator[Path]:
+    """A folder that is to become the entry.
+
+    What an error leaves of it is deleted. What a kill leaves is there at the next start, if it
+    is certain that nobody else works on it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.with_name(f".{folder.name}{PARTIAL}")
+    for left_over in folder.parent.glob(f".{folder.name}-*"):
+        if left_over != draft:
+            shutil.rmtree(left_over, ignore_errors=True)
+    if alone:
+        draft.mkdir(exist_ok=True)
+    else:
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        dataset = write_dataset(decoded, source, identity.listing, temporary)
-        _check_against_first_use(root, dataset)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        yield draft
+    except Exception:  # not a Ctrl-C
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
 
 
 def _check_against_first_use(root: Path, dataset: Dataset) -> None:
@@ -168,8 +211,12 @@ def _check_against_first_use(root: Path, dataset: Dataset) -> None:
 
 
 @contextmanager
-def locked(path: Path, on_note: Say) -> Iterator[None]:
-    """Holds an exclusive lock between processes; the kernel frees it when a process dies."""
+def locked(path: Path, on_note: Say) -> Iterator[bool]:
+    """Holds an exclusive lock between processes; the kernel frees it when a process dies.
+
+    Gives whether it does: a file system may have none. The work may then be done twice.
+    """
+    alone = True
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("a") as file:
         try:
@@ -178,8 +225,8 @@ def locked(path: Path, on_note: Say) -> Iterator[None]:
             on_note("another process is preparing the same data; waiting for it.")
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:
-            pass  # a file system without locks: the work may be done twice, the rename stays atomic
-        yield
+            alone = False
+        yield alone
 
 
 def _entry_folders(root: Path) -> list[Path]:

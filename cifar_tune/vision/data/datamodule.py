@@ -15,17 +15,17 @@ from torch import Tensor
 from cifar_tune.errors import DataError
 from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.augmentation import BatchMaker, plan_epoch
-from cifar_tune.vision.data.dataset import SearchData
+from cifar_tune.vision.data.dataset import MappedImages, Pixels, SearchData
 
-Batch = tuple[Tensor, Tensor]  # images [batch, 3, 32, 32], labels [batch] int64
+Batch = tuple[Tensor, Tensor]  # images [batch, 3, side, side], labels [batch] int64
 
 
 class CifarDataModule(L.LightningDataModule):
     """Training and validation batches of one trial.
 
     The arrays go to the trainer's device once, in `setup`: to a GPU as uint8, on a CPU without a
-    copy, so that trials share the one in Ray's object store. There are no loader workers to wait
-    for: a batch is made in a few microseconds an image (augmentation.py).
+    copy, so that trials share the one in Ray's object store, or in the mapped file. There are no
+    loader workers to wait for: a batch is made in a few microseconds an image (augmentation.py).
 
     With several processes (data parallelism) each gets its share of every training batch, so that
     `batch_size` stays the number of images in a step, and its share of the validation images; the
@@ -38,7 +38,8 @@ class CifarDataModule(L.LightningDataModule):
         self, data: SearchData, config: DataConfig, seed: int, channels_last: bool = True
     ) -> None:
         super().__init__()
-        self._data, self._config, self._seed = data, config, seed
+        self._data, self._seed = data, seed
+        self._config = config.model_copy(update={"image_size": data.side})
         self._channels_last = channels_last
         self._train: TrainLoader | None = None
         self._val: EvalLoader | None = None
@@ -55,19 +56,22 @@ class CifarDataModule(L.LightningDataModule):
                 " must be at least one each. Raise data.val_size."
             )
 
-        def placed(array: NDArray[Any]) -> Tensor:
-            return as_tensor(array).to(device)
-
         maker = BatchMaker(config, data.mean, data.std, device, self._channels_last)
-        images, labels = placed(data.train_images), placed(data.train_labels)
+        images, rows = _placed(data.train_images, device)
         self._train = TrainLoader(
-            images, labels, maker, config, self._seed, lambda: trainer.current_epoch, rank, workers
+            images,
+            as_tensor(data.train_labels).to(device),
+            maker,
+            config,
+            self._seed,
+            lambda: trainer.current_epoch,
+            rank,
+            workers,
+            rows,
         )
-        images, labels = (
-            placed(data.val_images[rank::workers]),
-            placed(data.val_labels[rank::workers]),
-        )
-        self._val = EvalLoader(images, labels, maker, config.eval_batch_size)
+        images, rows = _placed(data.val_images[rank::workers], device)
+        labels = as_tensor(data.val_labels[rank::workers]).to(device)
+        self._val = EvalLoader(images, labels, maker, config.eval_batch_size, rows)
 
     def train_dataloader(self) -> TrainLoader:
         """Returns the training batches, in another order and augmentation each epoch."""
@@ -97,8 +101,10 @@ class TrainLoader:
         epoch: Callable[[], int],
         rank: int = 0,
         world_size: int = 1,
+        rows: Tensor | None = None,
     ) -> None:
-        self._images, self._labels, self._maker = images, labels, maker
+        self._images, self._labels, self._maker, self._rows = images, labels, maker, rows
+        self._weights = _weights(labels) if config.balance == "sampler" else None
         self._config, self._seed, self._epoch = config, seed, epoch
         self._rank, self._world_size = rank, world_size
         size = min(config.batch_size, len(labels))
@@ -124,22 +130,40 @@ class TrainLoader:
         # As a generator this runs at the first `next`: Lightning makes the iterator before the
         # epoch's number is counted up, or restored from a checkpoint.
         images, size = len(self._labels), self._config.batch_size
-        plan = plan_epoch(images, self._config, self._seed, self._epoch())
-        device = self._images.device
+        plan = plan_epoch(images, self._config, self._seed, self._epoch(), self._weights)
+        device = self._labels.device
         order, choices = plan.order.to(device), plan.choices.to(device)
         for batch in range(len(self)):
             start, stop = batch * size + self._rank, min((batch + 1) * size, images)
             index = order[start : stop : self._world_size]
             part = choices.part(start, stop, self._world_size)
-            yield self._maker.augmented(self._images, index, part), self._labels[index]
+            picked, place = self._pick(index)
+            yield self._maker.augmented(picked, place, part), self._labels[index]
+
+    def _pick(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and where the batch lies in them; where they lie elsewhere, only it is brought."""
+        if self._rows is not None:
+            index = self._rows[index.to(self._rows.device)]
+        device = self._labels.device
+        if self._images.device == device:
+            return self._images, index
+        picked = self._images.index_select(0, index.cpu()).to(device)
+        return picked, torch.arange(len(index), device=device)
 
 
 class EvalLoader:
     """Normalised batches in a fixed order, nothing left out."""
 
-    def __init__(self, images: Tensor, labels: Tensor, maker: BatchMaker, batch_size: int) -> None:
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        maker: BatchMaker,
+        batch_size: int,
+        rows: Tensor | None = None,
+    ) -> None:
         self._images, self._labels, self._maker = images, labels, maker
-        self._batch_size = batch_size
+        self._batch_size, self._rows = batch_size, rows
 
     def __len__(self) -> int:
         return -(-len(self._labels) // self._batch_size)
@@ -147,7 +171,26 @@ class EvalLoader:
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self._labels), self._batch_size):
             part = slice(start, start + self._batch_size)
-            yield self._maker.plain(self._images[part]), self._labels[part]
+            images = self._images[part if self._rows is None else self._rows[part]]
+            yield self._maker.plain(images.to(self._labels.device)), self._labels[part]
+
+
+def _placed(images: Pixels, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """The images, on the device unless they are mapped or too many for it, and which of them.
+
+    Those that stay are brought a batch at a time.
+    """
+    if isinstance(images, MappedImages):
+        return as_tensor(images.stored), as_tensor(images.rows)
+    if device.type == "cuda" and images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
+        return as_tensor(images), None
+    return as_tensor(images).to(device), None
+
+
+def _weights(labels: Tensor) -> Tensor:
+    """How often each image comes, [n] float64, so that each class comes equally often."""
+    counts = torch.bincount(labels.cpu())
+    return 1 / counts[labels.cpu()].double()
 
 
 def as_tensor(array: NDArray[Any]) -> Tensor:

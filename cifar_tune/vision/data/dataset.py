@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-IMAGE_SIDE = 32  # pixels; every dataset is brought to this size
+from cifar_tune.errors import DataError
+from cifar_tune.vision.config import SIDE, Resize
+
 SPLITS = ("train", "test")  # as the official distribution and image folders name them
 
-Kind = Literal["cifar10-python", "cifar10-binary", "images", "drawn"]
+Kind = Literal[
+    "cifar10-python", "cifar10-binary", "cifar100-python", "cifar100-binary", "images", "drawn"
+]
 Uint8Array = NDArray[np.uint8]
 Int64Array = NDArray[np.int64]
 Statistics = tuple[float, float, float]  # a figure for red, green and blue, 0 to 1
@@ -21,11 +26,56 @@ Sizes = tuple[tuple[int, int], tuple[int, int]]  # width and height, of the smal
 
 
 @dataclass(frozen=True)
+class MappedImages:
+    """Some images of a .npy file, which all processes of a machine share by mapping it.
+
+    What is pickled is the file's path and the numbers `rows` [n] int64 of the images in it.
+    """
+
+    file: Path
+    rows: Int64Array
+
+    @cached_property
+    def stored(self) -> Uint8Array:
+        """All images of the file, read-only: those of `rows` are meant."""
+        try:
+            stored: Uint8Array = np.load(self.file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"the decoded dataset {self.file} can't be opened ({error}); start again, and it is"
+                " decoded anew."
+            ) from error
+        return stored
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As that of an array of the images."""
+        return (len(self.rows), *self.stored.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, part: slice) -> MappedImages:
+        return MappedImages(self.file, self.rows[part])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MappedImages, (self.file, self.rows)
+
+
+Pixels: TypeAlias = Uint8Array | MappedImages
+
+
+def in_memory(images: Pixels) -> Uint8Array:
+    """The images as an array, [n, side, side, 3]; of mapped ones a copy."""
+    return images.stored[images.rows] if isinstance(images, MappedImages) else images
+
+
+@dataclass(frozen=True)
 class Images:
     """Images with their classes.
 
-    Shapes: `images` [n, 32, 32, 3] uint8, red, green and blue last; `labels` [n] int64, an index
-    into the dataset's `classes`.
+    Shapes: `images` [n, side, side, 3] uint8, red, green and blue last; `labels` [n] int64, an
+    index into the dataset's `classes`.
     """
 
     images: Uint8Array
@@ -37,9 +87,12 @@ class Images:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A whole dataset in memory, as a source gave it and before the cache has it.
+    """A whole dataset as a source gave it, before the cache has it.
 
-    `sizes` are those that image files had before they were brought to 32 x 32 pixels.
+    `sizes` are those that image files had before they were brought to one size; `suggested` is what
+    they suggest for `data.image_size`. Training images from `val_start` on are the source's own
+    validation images; none: it has none. `cut` is the seed by which a test part was cut; none: the
+    source has its own. `in_place`: the images' arrays lie in the folder of the entry already.
     """
 
     kind: Kind
@@ -48,6 +101,10 @@ class Decoded:
     test: Images
     notes: tuple[str, ...] = ()
     sizes: Sizes | None = None
+    val_start: int | None = None
+    cut: int | None = None
+    suggested: int = SIDE
+    in_place: bool = False
 
 
 class Dataset(BaseModel):
@@ -57,7 +114,8 @@ class Dataset(BaseModel):
     `listing` is the source's names and sizes as a digest. `fingerprint` is a SHA-256 over the
     arrays and the class names: equal content, equal fingerprint, wherever it came from. `notes` are
     the sentences that a reader of the results should know (resized, fell back to the drawn set,
-    rebuilt). `decoder` and `sizes`, which is as in `Decoded`, came later than the rest.
+    rebuilt). `decoder` and what follows came later than the rest; `image_size` and `resize` are as
+    in the plan, the others as in `Decoded`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -75,12 +133,23 @@ class Dataset(BaseModel):
     fingerprint: str
     decoder: int = 1
     sizes: Sizes | None = None
+    image_size: int = SIDE
+    resize: Resize = "squash"
+    val_start: int | None = None
+    cut: int | None = None
+    suggested: int | None = None
     folder: Path = Field(default=Path(), exclude=True)
 
     @property
     def train_size(self) -> int:
-        """Images in the training set."""
-        return self.shapes["train_labels"][0]
+        """Images in the training set, without the source's own validation images."""
+        there = self.shapes["train_labels"][0]
+        return there if self.val_start is None else self.val_start
+
+    @property
+    def val_given(self) -> int:
+        """The source's own validation images."""
+        return self.shapes["train_labels"][0] - self.train_size
 
     @property
     def test_size(self) -> int:
@@ -94,15 +163,22 @@ class SearchData:
 
     Plain arrays, copied out of the cache, so that no road leads from here to the test split or
     to the confirmation images; they pickle out of band and may be read-only (Ray's object store).
+    Where that would take much of the memory, they are mapped from the cache's training file: the
+    numbers of the confirmation images are not among its rows, and the test split is another file.
 
-    Shapes: images [n, 32, 32, 3] uint8, labels [n] int64. Channels lie last because a row of an
-    image is then one run of 96 bytes, which makes the random crop cheap (augmentation.py).
+    Shapes: images [n, side, side, 3] uint8, labels [n] int64. Channels lie last because a row of an
+    image is then one run of bytes, which makes the random crop cheap (augmentation.py).
     """
 
-    train_images: Uint8Array
+    train_images: Pixels
     train_labels: Int64Array
-    val_images: Uint8Array
+    val_images: Pixels
     val_labels: Int64Array
     classes: tuple[str, ...]
     mean: Statistics
     std: Statistics
+
+    @property
+    def side(self) -> int:
+        """Height and width of the images, in pixels."""
+        return int(self.train_images.shape[1])

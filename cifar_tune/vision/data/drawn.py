@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_tune.vision.data.dataset import IMAGE_SIDE, Decoded, Images, Int64Array, Uint8Array
+from cifar_tune.vision.config import SIDE as IMAGE_SIDE
+from cifar_tune.vision.data.dataset import Decoded, Images, Int64Array, Uint8Array
 from cifar_tune.vision.data.shapes import OUTLINES, Field
 from cifar_tune.vision.data.sources import Identity
 

@@ -8,9 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.names import spelt
+from cifar_tune.vision.data.layout import SPLIT_FOLDERS, has_image_suffix
+from cifar_tune.vision.data.split_files import SPLIT_FILES, listed_files
+from cifar_tune.vision.names import is_hidden, spelt
 
-FOLDERS_READ = ("train", "test", "cifar-10-batches-py", "cifar-10-batches-bin")
+FOLDERS_READ = (
+    *SPLIT_FOLDERS, "cifar-10-batches-py", "cifar-10-batches-bin", "cifar-100-python",
+    "cifar-100-binary",
+)  # fmt: skip
 Inode = tuple[int, int]  # a device and a number on it: what a folder is, by whatever name
 MAX_FILE_BYTES = 256 << 20  # a picture of 64 million pixels with transparency, not compressed
 
@@ -26,16 +31,55 @@ class UnreadableFileError(DataError):
 def folder_files(folder: Path) -> Iterator[Path]:
     """Yields, sorted, the files of the folder itself and of the few folders that a dataset has.
 
-    It goes into no others, so a wrong path costs no walk over a whole disk.
+    Those are splits, official distributions, or, without any, classes; where there is but one
+    folder, they may lie in that; split files name theirs. It goes into no others, so a wrong path
+    costs no walk over a whole disk.
 
     Raises:
-        DataError: a folder can't be read.
+        DataError: a folder can't be read, or a split file has wrong lines.
     """
-    for entry in _entries(folder):
+    root = root_of(folder)
+    read = read_of(root)
+    if (root / SPLIT_FILES["train"]).is_file():
+        yield from listed_files(root)
+        return
+    if root != folder:
+        yield from (Path(entry.path) for entry in _entries(folder) if not _is_folder(entry))
+    for entry in _entries(root):
         if not _is_folder(entry):
             yield Path(entry.path)
-        elif entry.name in FOLDERS_READ:
-            yield from files_below(Path(entry.path), frozenset({_identity(folder)}))
+        elif entry.name in read:
+            yield from files_below(Path(entry.path), frozenset({_identity(root)}))
+
+
+def root_of(folder: Path) -> Path:
+    """The folder, or the only one in it where the dataset lies there."""
+    entries = _entries(folder)
+    inner = [entry.path for entry in entries if _is_folder(entry) and not is_hidden(entry.name)]
+    if len(inner) != 1 or _begins(folder) or any(has_image_suffix(one.name) for one in entries):
+        return folder
+    return Path(inner[0]) if _begins(Path(inner[0])) else folder
+
+
+def _begins(folder: Path) -> bool:
+    """Whether a dataset's own folders or files lie there."""
+    return (folder / SPLIT_FILES["train"]).is_file() or bool(read_of(folder))
+
+
+def read_of(folder: Path) -> frozenset[str]:
+    """Names of the folders that are read: splits and official ones, else at least two classes."""
+    inner = [entry for entry in _entries(folder) if _is_folder(entry)]
+    known = {entry.name for entry in inner if entry.name in FOLDERS_READ}
+    if known - {"val", "valid", "validation"}:
+        return frozenset(known)
+    visible = [Path(entry.path) for entry in inner if not is_hidden(entry.name)]
+    if sum(map(_has_images, visible)) < 2:
+        return frozenset()
+    return frozenset(entry.name for entry in inner)
+
+
+def _has_images(folder: Path) -> bool:
+    return any(has_image_suffix(entry.name) for entry in _entries(folder))
 
 
 def files_below(folder: Path, above: frozenset[Inode] = frozenset()) -> Iterator[Path]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cifar_tune.vision.config import DataConfig
+from cifar_tune.vision.config import SIDE, DataConfig
 from cifar_tune.vision.data.dataset import Kind
+from cifar_tune.vision.data.image_files import losses
 from cifar_tune.vision.data.layout import listed
 from cifar_tune.vision.data.sources import Seen
 from cifar_tune.vision.data.splits import lacking_classes, settle, sizes_of
@@ -15,11 +16,14 @@ from cifar_tune.vision.names import spelt
 KINDS: dict[Kind, str] = {
     "cifar10-python": "CIFAR-10",
     "cifar10-binary": "CIFAR-10",
+    "cifar100-python": "CIFAR-100",
+    "cifar100-binary": "CIFAR-100",
     "images": "images",
     "drawn": "The built-in drawn set",
 }
 PARTS = {"train": "training", "val": "validation", "confirm": "confirmation"}
 CLASSES_SHOWN = 10
+UNBALANCED = 5  # times the smallest class
 ENOUGH_STEPS = 100  # a training of fewer has hardly left its random start
 
 
@@ -27,7 +31,7 @@ class Found(NamedTuple):
     """A dataset as far as it is known, before it is decoded or after."""
 
     classes: tuple[str, ...]  # in order; of a set that may yet be downloaded or drawn, CIFAR-10's
-    config: DataConfig  # as it was given, with numbers for `val_size` and `confirm_size`
+    config: DataConfig  # as it was given, with numbers for what is `auto`
     train_size: int  # images that a trial trains on
     sentences: tuple[str, ...]  # the first says what it is, the rest what a user should know
 
@@ -38,29 +42,48 @@ def found(where: str, seen: Seen, config: DataConfig) -> Found:
     Raises:
         DataError: the splits do not fit the dataset.
     """
-    classes = seen.classes
-    sizes = sizes_of(config, sum(seen.train), len(classes))
+    classes, images, val_given = seen.classes, sum(seen.train), sum(seen.val)
+    sizes = sizes_of(config, images, len(classes), val_given)
+    config = settle(config, images, len(classes), val_given)
+    side = seen.suggested if config.image_size == "auto" else config.side
+    own = f", {_images(classes, seen.val, 'validation')}" if seen.val else ""
+    val = f"{sizes.val:,} are for validation, {sizes.confirm:,} for confirmation,"
+    if seen.val:
+        val = f"{sizes.confirm:,} are for confirmation,"
     line = (
         f"{where}: {len(classes)} classes ({listed(classes, CLASSES_SHOWN)}) with"
-        f" {_images(classes, seen.train, 'training')} and {_images(classes, seen.test, 'test')}; of"
-        f" the training images {sizes.val:,} are for validation, {sizes.confirm:,} for"
-        f" confirmation, {sizes.train:,} are trained on."
+        f" {_images(classes, seen.train, 'training')}{own}"
+        f" and {_images(classes, seen.test, 'test')}; of the training images"
+        f" {val} {sizes.train:,} are trained on."
     )
     return Found(
         classes=classes,
-        config=settle(config, sum(seen.train), len(classes)),
+        config=config.model_copy(update={"image_size": side}),
         train_size=sizes.train,
-        sentences=(line, *_size_notes(seen), *seen.notes, *_small_classes(seen, config)),
+        sentences=(
+            line,
+            *_size_notes(seen, config, side),
+            *losses(seen.looked, side, config.resize),
+            *seen.notes,
+            *_small_classes(seen, config),
+            *_unbalanced(seen, config),
+        ),
     )
 
 
-def _size_notes(seen: Seen) -> list[str]:
+def _size_notes(seen: Seen, config: DataConfig, side: int) -> list[str]:
+    """What sizes the images have, and what they are brought to."""
+    brought = f"They are brought to {side} x {side} (data.image_size"
     if seen.sizes is None:
-        return []
+        return [] if side == SIDE else [f"{brought})."]
     (width, height), largest = seen.sizes
     to = "" if largest == (width, height) else f" to {largest[0]} x {largest[1]}"
     known = "" if seen.opened is None else f" ({seen.opened} looked at)"
-    return [f"Images of {width} x {height}{to} pixels{known}."]
+    line = f"Images of {width} x {height}{to} pixels{known}."
+    if (side, side) == largest == (width, height):
+        return [line]
+    why = ", auto: by the middle one of their shorter sides" * (config.image_size == "auto")
+    return [f"{line} {brought}{why}; data.resize {config.resize})."]
 
 
 def _images(classes: Sequence[str], counts: Sequence[int], split: str) -> str:
@@ -76,7 +99,8 @@ def _images(classes: Sequence[str], counts: Sequence[int], split: str) -> str:
 def _small_classes(seen: Seen, config: DataConfig) -> list[str]:
     """A sentence on each part that has no image of some class."""
     lacking = {
-        PARTS[part]: missing for part, missing in lacking_classes(seen.train, config).items()
+        PARTS[part]: missing
+        for part, missing in lacking_classes(seen.train, config, seen.val).items()
     }
     lacking["test"] = [label for label, count in enumerate(seen.test) if not count]
     sentences = []
@@ -86,6 +110,18 @@ def _small_classes(seen: Seen, config: DataConfig) -> list[str]:
             end = ", which can't be learnt so" if part == "training" else ""
             sentences.append(f"Too small: no {part} image is of {names}{end}.")
     return sentences
+
+
+def _unbalanced(seen: Seen, config: DataConfig) -> list[str]:
+    """A sentence where one class has many times the images of another, and nothing is done."""
+    low, high = min(seen.train), max(seen.train)
+    if config.balance != "none" or high <= UNBALANCED * max(low, 1):
+        return []
+    return [
+        f"Unbalanced: the largest class has {high / max(low, 1):.0f} times the training images of"
+        " the smallest. data.balance=sampler or loss has rare classes count as much in training;"
+        " search.metric=val_balanced_accuracy or val_macro_f1 judges by all classes alike."
+    ]
 
 
 def few_steps(train_size: int, batch_size: int, epochs: int, *, drop_last: bool) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from cifar_tune.vision.config import DataConfig
-from cifar_tune.vision.data.dataset import Dataset, Images
+from cifar_tune.vision.data.dataset import Dataset, Images, MappedImages
 from cifar_tune.vision.data.splits import split_indices
 from cifar_tune.vision.data.stored import open_images
 
@@ -14,8 +16,15 @@ def open_confirm_split(dataset: Dataset, config: DataConfig) -> Images:
     Raises DataError where the sizes do not fit or the cache entry is damaged.
     """
     stored = open_images(dataset, "train")
-    chosen = split_indices(stored.labels, len(dataset.classes), config).confirm
+    chosen = split_indices(stored.labels, len(dataset.classes), config, dataset.val_start).confirm
     return Images(stored.images[chosen], stored.labels[chosen])
+
+
+def add_confirm_rows(dataset: Dataset, config: DataConfig, images: MappedImages) -> MappedImages:
+    """These images, and after them the confirmation images of the same file."""
+    labels = open_images(dataset, "train").labels
+    chosen = split_indices(labels, len(dataset.classes), config, dataset.val_start).confirm
+    return MappedImages(images.file, np.concatenate([images.rows, chosen]))
 
 
 def open_test_split(dataset: Dataset) -> Images:

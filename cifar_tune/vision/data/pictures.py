@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from cifar_tune.vision.data.dataset import IMAGE_SIDE, Uint8Array
+from cifar_tune.vision.config import SIDE, Resize
+from cifar_tune.vision.data.dataset import Uint8Array
 from cifar_tune.vision.data.file_kinds import kind_of_file
 
 VERSION = 2  # raise it when pixels change: what the cache has of image files is then decoded anew
@@ -25,10 +27,11 @@ SUFFIXES = (
 MEGA = 1_000_000
 MAX_PIXELS = 64 * MEGA  # of a picture held in memory; more is taken for a bomb
 MAX_JPEG_PIXELS = 128 * MEGA  # a large JPEG is held at an eighth of its sides
+BARS = "black"  # beside a picture in a letterbox
 GROUND = "white"  # what shows where a picture is transparent, as on most pages
 
 # What was done to a picture, as "3 of 20 images were ..." has it.
-RESIZED = f"resized to {IMAGE_SIDE} x {IMAGE_SIDE} pixels"
+RESIZED = "resized to {side} x {side} pixels"
 RECOLOURED = "converted to RGB"
 LAID_ON_GROUND = f"laid on {GROUND}, for they have transparency"
 SCALED = "brought from 16 bits to 8"
@@ -56,7 +59,7 @@ class PictureError(Exception):
 class Picture(NamedTuple):
     """A picture as training and `predict` see it."""
 
-    rgb: bytes  # red, green and blue of the 32 x 32 pixels, row by row
+    rgb: bytes  # red, green and blue of the pixels, row by row
     size: tuple[int, int]  # width and height that it was stored with
     form: str  # one of FORMATS
     changes: tuple[str, ...]  # those of CHANGES that were made
@@ -64,67 +67,91 @@ class Picture(NamedTuple):
 
     @property
     def pixels(self) -> Uint8Array:
-        """The same as an array of its own, [32, 32, 3] uint8."""
+        """The same as an array of its own, [side, side, 3] uint8."""
         flat: Uint8Array = np.frombuffer(bytearray(self.rgb), np.uint8)
-        return flat.reshape(IMAGE_SIDE, IMAGE_SIDE, 3)
+        side = math.isqrt(len(flat) // 3)
+        return flat.reshape(side, side, 3)
 
 
-def read_picture(content: bytes) -> Picture:
-    """Decodes a file's content: upright, 8 bits, over white, brought to 32 x 32 pixels.
+def read_picture(content: bytes, side: int = SIDE, resize: Resize = "squash") -> Picture:
+    """Decodes a file's content: upright, 8 bits, over white, brought to side x side pixels.
 
     Of an animation or of several pages the first counts. Colour profiles are not applied.
 
     Raises:
         PictureError: it is no picture of FORMATS, damaged, too large, or without a known range.
     """
+    with quietly():
+        return decode_picture(content, side, resize)
+
+
+def decode_picture(content: bytes, side: int, resize: Resize) -> Picture:
+    """The same for one of several threads, around all of which stands `quietly`."""
     with _opened(content) as image:
-        return _picture(image)
+        return _picture(image, side, resize)
 
 
 def size_of_picture(content: bytes) -> tuple[int, int]:
     """Width and height, by the content's head alone. Raises PictureError where that is damaged."""
-    with _opened(content) as image:
+    with quietly(), _opened(content) as image:
         return image.size
 
 
 @contextmanager
-def _opened(content: bytes) -> Iterator[Image.Image]:
-    """Pillow warns, and logs, of damage that it can live with; of other damage it raises much."""
+def quietly() -> Iterator[None]:
+    """Pillow warns, and logs, of damage that it can live with; the filters are the process's."""
     logger = logging.getLogger(TiffImagePlugin.__name__)
     was_disabled, logger.disabled = logger.disabled, True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                yield image
+            yield
+    finally:
+        logger.disabled = was_disabled
+
+
+@contextmanager
+def _opened(content: bytes) -> Iterator[Image.Image]:
+    """Of damage that it can't live with, Pillow raises much."""
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            yield image
     except PictureError:
         raise
     except Image.DecompressionBombError:
         raise PictureError(_too_large(kind_of_file(content))) from None
     except Exception as error:  # half a dozen kinds, and damaged files now and then find another
         raise PictureError(_reason(content, error)) from None
-    finally:
-        logger.disabled = was_disabled
 
 
-def _picture(image: Image.Image) -> Picture:
-    size, side = image.size, (IMAGE_SIDE, IMAGE_SIDE)
-    if size != side:
-        image.draft("RGB", (4 * IMAGE_SIDE, 4 * IMAGE_SIDE))  # a JPEG at a fraction: it is quicker
+def _picture(image: Image.Image, side: int, resize: Resize) -> Picture:
+    size = image.size
+    if size != (side, side):
+        # A JPEG at a fraction of its sides: it is quicker. 4 * SIDE: of the small, Lanczos' share.
+        image.draft("RGB", (max(4 * SIDE, 2 * side),) * 2)
     held = image.width * image.height
     if held > MAX_PIXELS or size[0] * size[1] > MAX_JPEG_PIXELS:
         raise PictureError(_too_large(f"{size[0]} x {size[1]} pixels"))
     image.load()  # a TIFF is turned by this, and its tag goes
     turn = _orientation(image)
     rgb, changes, peak = _rgb(image)
-    if size != side:
-        rgb = rgb.resize(side, Image.Resampling.LANCZOS)
+    if size != (side, side):
+        rgb = brought_to(rgb, side, resize)
         changes = (RESIZED, *changes)
     if turn in UPRIGHT:
         rgb = rgb.transpose(UPRIGHT[turn])
         changes = (*changes, TURNED)
     form = "JPEG" if image.format == "MPO" else str(image.format)  # several JPEGs, as phones have
     return Picture(rgb.tobytes(), size, form, changes, peak)
+
+
+def brought_to(rgb: Image.Image, side: int, resize: Resize) -> Image.Image:
+    """A picture in RGB of side x side pixels."""
+    if resize == "crop":
+        return ImageOps.fit(rgb, (side, side), Image.Resampling.LANCZOS)
+    if resize == "letterbox":
+        return ImageOps.pad(rgb, (side, side), Image.Resampling.LANCZOS, color=BARS)
+    return rgb.resize((side, side), Image.Resampling.LANCZOS)
 
 
 def _too_large(what: str) -> str:

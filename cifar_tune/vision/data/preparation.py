@@ -6,10 +6,11 @@ import contextlib
 from pathlib import Path
 
 from cifar_tune.errors import DataError
-from cifar_tune.plan.task import Say
-from cifar_tune.vision.config import DataConfig
-from cifar_tune.vision.data.cache import entry_folder, find_cache_root, get_or_decode
+from cifar_tune.plan.task import Facts, Say
+from cifar_tune.vision.config import SIDE, DataConfig
+from cifar_tune.vision.data.cache import find_cache_root, get_or_decode, known_entry
 from cifar_tune.vision.data.dataset import Dataset, Decoded, Kind
+from cifar_tune.vision.data.decoding import Target
 from cifar_tune.vision.data.drawn import TEST_SIZE, TRAIN_SIZE, draw, drawn_identity
 from cifar_tune.vision.data.fetch import (
     CIFAR10_PYTHON,
@@ -19,9 +20,15 @@ from cifar_tune.vision.data.fetch import (
     downloaded_path,
 )
 from cifar_tune.vision.data.found import KINDS, Found, found
-from cifar_tune.vision.data.official import CLASSES, TEST_IMAGES, TRAIN_IMAGES
-from cifar_tune.vision.data.sources import Seen, decode, identify, look_at
-from cifar_tune.vision.data.stored import DamagedEntryError, class_counts, describe_dataset
+from cifar_tune.vision.data.sources import (
+    Seen,
+    decode,
+    identify,
+    look_at,
+    official_seen,
+    survey,
+)
+from cifar_tune.vision.data.stored import DamagedEntryError, class_counts
 
 
 def prepare(config: DataConfig, on_note: Say, archive: Archive = CIFAR10_PYTHON) -> Dataset:
@@ -43,28 +50,34 @@ def prepare(config: DataConfig, on_note: Say, archive: Archive = CIFAR10_PYTHON)
 
 
 def prepare_drawn(
-    on_note: Say, train_size: int = TRAIN_SIZE, test_size: int = TEST_SIZE
+    on_note: Say, train_size: int = TRAIN_SIZE, test_size: int = TEST_SIZE, side: int = SIDE
 ) -> Dataset:
     """Returns the drawn set from the cache, drawn at its first use; smaller ones suit tests."""
     root, identity = find_cache_root().path, drawn_identity(train_size, test_size)
+    identity = identity.of(side, "squash", None)
 
-    def drawn() -> Decoded:
+    def drawn(_folder: Path) -> Decoded:
         on_note(f"drawing {train_size + test_size:,} images into the cache {root}; done once.")
         return draw(train_size, test_size)
 
-    return get_or_decode(root, identity, "built-in drawn set", drawn, on_note)
+    return get_or_decode(root, identity, "built-in drawn set", drawn, on_note, side)
 
 
-def describe(config: DataConfig) -> Found:
+def describe(config: DataConfig, recorded: Facts | None = None) -> Found:
     """Finds out what `prepare` would use, without decoding or downloading anything.
 
     What was decoded before is known to the image; of other sources the names of all files are read.
+
+    Args:
+        recorded: the facts of a search that goes on, whose image size it keeps.
 
     Raises:
         DataError: what `prepare` and the splits would raise, as far as names tell: `data.path` is
             not there, can't be read, has neither layout, or lacks a class, a split or a batch, or
             the splits do not fit.
     """
+    if recorded and config.image_size == "auto":
+        config = config.model_copy(update={"image_size": recorded.get("image_size", SIDE)})
     if config.path is not None:
         return _describe_path(Path(config.path), config)
     downloaded = downloaded_path()
@@ -72,20 +85,28 @@ def describe(config: DataConfig) -> Found:
     where = f"CIFAR-10 will be downloaded from {CIFAR10_PYTHON.urls[0]}{otherwise}"
     if downloaded.exists():
         where = _holds(str(downloaded), "cifar10-python")
-    return found(where, Seen("cifar10-python", CLASSES, TRAIN_IMAGES, TEST_IMAGES), config)
+    return found(where, official_seen("cifar10-python"), config)
 
 
 def _describe_path(path: Path, config: DataConfig) -> Found:
-    with contextlib.suppress(DamagedEntryError):  # also where there is no such entry
-        known = describe_dataset(entry_folder(find_cache_root().path, identify(path)))
-        return _describe_decoded(known, config)
-    seen = look_at(path)
+    with contextlib.suppress(DamagedEntryError):
+        if known := known_entry(find_cache_root().path, identify(path), config):
+            return _describe_decoded(known, config)
+    seen = look_at(path, config.split_seed)
     return found(_holds(str(path), seen.kind), seen, config)
 
 
 def _describe_decoded(dataset: Dataset, config: DataConfig) -> Found:
-    train, test = class_counts(dataset, "train"), class_counts(dataset, "test")
-    seen = Seen(dataset.kind, dataset.classes, train, test, dataset.notes, dataset.sizes)
+    seen = Seen(
+        dataset.kind,
+        dataset.classes,
+        class_counts(dataset, "train"),
+        class_counts(dataset, "test"),
+        dataset.notes,
+        dataset.sizes,
+        val=class_counts(dataset, "val") if dataset.val_given else (),
+        suggested=dataset.image_size,
+    )
     return found(_holds(dataset.source, dataset.kind), seen, config)
 
 
@@ -95,7 +116,7 @@ def _holds(source: str, kind: Kind) -> str:
 
 def _find(config: DataConfig, root: Path, on_note: Say, archive: Archive) -> Dataset:
     if config.path is not None:
-        return _from_path(Path(config.path), root, on_note)
+        return _from_path(Path(config.path), config, root, on_note)
     if not downloaded_path(archive, root).exists():
         on_note(f"CIFAR-10 is not in the cache; asking {archive.urls[0]} for it.")
     try:
@@ -103,18 +124,29 @@ def _find(config: DataConfig, root: Path, on_note: Say, archive: Archive) -> Dat
     except DataError as error:
         if config.fallback != "drawn":
             raise
-        dataset = prepare_drawn(on_note)
+        dataset = prepare_drawn(on_note, side=config.side)
         note = f"this is the built-in DRAWN set, not CIFAR-10: {error}"
         return dataset.model_copy(update={"notes": (*dataset.notes, note)})
-    return _from_path(downloaded, root, on_note)
+    return _from_path(downloaded, config, root, on_note)
 
 
-def _from_path(path: Path, root: Path, on_note: Say) -> Dataset:
-    def decoded() -> Decoded:
+def _from_path(path: Path, config: DataConfig, root: Path, on_note: Say) -> Dataset:
+    identity, surveyed = identify(path), None
+    if known := known_entry(root, identity, config):
+        side, cut = known.image_size, known.cut
+    else:
+        surveyed = survey(path)
+        seen = look_at(path, config.split_seed, surveyed)
+        side = seen.suggested if config.image_size == "auto" else config.side
+        cut = config.split_seed if seen.cut else None
+
+    def decoded(folder: Path) -> Decoded:
         on_note(f"decoding {path} into the cache {root}; done once.")
-        return decode(path)
+        target = Target(side, config.resize, config.split_seed)
+        return decode(path, target=target, folder=folder, say=on_note, surveyed=surveyed)
 
-    dataset = get_or_decode(root, identify(path), str(path), decoded, on_note)
+    key = identity.of(side, config.resize, cut)
+    dataset = get_or_decode(root, key, str(path), decoded, on_note, side, config.resize)
     # It may have been decoded through a link elsewhere.
     return dataset.model_copy(update={"source": str(path)})
 

@@ -1,20 +1,25 @@
-"""Recognises what lies at `data.path` and decodes it: official CIFAR-10 or a tree of images."""
+"""Recognises what lies at `data.path` and decodes it: official CIFAR, or a tree of images."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.data.archives import read_members
-from cifar_tune.vision.data.dataset import SPLITS, Decoded, Images, Kind, Sizes
-from cifar_tune.vision.data.folders import FOLDERS_READ, UnreadableFileError, folder_files
-from cifar_tune.vision.data.image_files import ImageFiles, smallest_and_largest
-from cifar_tune.vision.data.layout import Tree
+from cifar_tune.plan.task import Say
+from cifar_tune.vision.config import SIDE, Resize
+from cifar_tune.vision.data.archives import Member, read_members
+from cifar_tune.vision.data.dataset import Decoded, Images, Kind, Sizes
+from cifar_tune.vision.data.decoding import Target, decode_images
+from cifar_tune.vision.data.folders import UnreadableFileError, folder_files, read_of, root_of
+from cifar_tune.vision.data.image_files import smallest_and_largest, suggested_side
+from cifar_tune.vision.data.layout import Form, Tree, form_of, has_image_suffix, parts_of
 from cifar_tune.vision.data.official import (
     CHECKSUMS,
     CLASSES,
@@ -28,13 +33,15 @@ from cifar_tune.vision.data.official import (
     put_together,
     read_batch,
 )
+from cifar_tune.vision.data.ordering import put_in_order
 from cifar_tune.vision.data.pictures import PictureError, size_of_picture
-from cifar_tune.vision.names import is_text, spelt
+from cifar_tune.vision.data.split_files import SPLIT_FILES, read_split_files
+from cifar_tune.vision.names import is_hidden, is_text, on_disk, spelt
 
 LAYOUTS = (
-    "Give the official CIFAR-10 (python or binary), or images as train/<class>/* and "
-    "test/<class>/* in PNG, JPEG, WebP, GIF, BMP, TIFF or PPM; a folder, .tar, .tar.gz, .tar.xz or "
-    ".zip."
+    "Give the official CIFAR-10 or CIFAR-100 (python or binary), or images as <class>/*, or as "
+    "train/<class>/* and test/<class>/*, in PNG, JPEG, WebP, GIF, BMP, TIFF or PPM; a folder, "
+    ".tar, .tar.gz, .tar.xz or .zip."
 )
 HEADS_READ, HEADS_BYTES = 60, 64 << 20  # images whose sizes are looked at before all are decoded
 
@@ -48,6 +55,12 @@ class Identity(NamedTuple):
 
     key: str
     listing: str
+
+    def of(self, side: int, resize: Resize, cut: int | None) -> Identity:
+        """The same of a source brought to another size, or with a test part cut by a seed."""
+        if (side, resize, cut) == (SIDE, "squash", None):
+            return self
+        return Identity(*(_digest([one, side, resize, cut]) for one in self))
 
 
 def identify(path: Path) -> Identity:
@@ -82,8 +95,10 @@ def check_exists(path: Path) -> None:
 class Seen(NamedTuple):
     """What is known of a source's images, before they are decoded or after.
 
-    `train` and `test` count the images of each class, `sizes` are those of the `opened` images
-    whose heads were read (none: all were), and `notes` say what is left out.
+    `train`, `test` and `val`, the source's own for validation, count the images of each class;
+    `sizes` are those of the `opened` images whose heads were read (none: all were), `looked` each
+    of theirs before they are decoded, and `notes` say what is left out. `suggested` is what they
+    suggest for `data.image_size`, `cut` whether the test images are cut from the others.
     """
 
     kind: Kind
@@ -93,64 +108,171 @@ class Seen(NamedTuple):
     notes: tuple[str, ...] = ()
     sizes: Sizes | None = None
     opened: int | None = None
+    val: tuple[int, ...] = ()
+    looked: tuple[tuple[int, int], ...] = ()
+    suggested: int = SIDE
+    cut: bool = False
 
 
-def look_at(path: Path) -> Seen:
+class Survey(NamedTuple):
+    """What the names of a source tell, and a few images' heads: width and height of `looked`."""
+
+    batches: dict[OfficialKind, set[str]]
+    tree: Tree
+    form: Form
+    looked: tuple[tuple[int, int], ...]
+
+
+def survey(path: Path) -> Survey:
     """Reads the names of all files, and a few images' heads. Raises what `decode` does but damage.
 
     Folders and zips have their names apart; a packed tar is unpacked for them, 3 s for 60,000.
     """
     check_exists(path)
-    tree, bytes_left = Tree(str(path)), HEADS_BYTES
-    sizes: list[tuple[int, int]] = []
+    heads, names = _Heads(), []
     batches: dict[OfficialKind, set[str]] = {}
     for member in read_members(path):
         if kind := official_kind(member.name):
             batches.setdefault(kind, set()).add(base_name(member.name))
-        elif tree.take(member.name) and len(sizes) < HEADS_READ and bytes_left > 0:
-            # Damaged ones are told when all are decoded.
-            with contextlib.suppress(PictureError, UnreadableFileError):
-                content = member.read()
-                bytes_left -= len(content)
-                sizes.append(size_of_picture(content))
+        else:
+            names.append(member.name)
+            heads.see(member)
+    form = _listed(path) or form_of(names)
+    tree = Tree(str(path), form)
+    for name in names:
+        tree.take(name)
     _check_one_layout(path, batches, tree)
+    return Survey(batches, tree, form, tuple(sorted(heads.sizes)))
+
+
+def _listed(path: Path) -> Form | None:
+    """The form of a folder with split files."""
+    root = root_of(path) if path.is_dir() else path
+    if not (root / SPLIT_FILES["train"]).is_file():
+        return None
+    above = root.relative_to(path)
+    places = read_split_files(root)
+    return Form(listed={on_disk((above / name).as_posix()): one for name, one in places.items()})
+
+
+class _Heads:
+    """The sizes of at most HEADS_READ images, spread over all that come, however many."""
+
+    def __init__(self) -> None:
+        self.sizes: list[tuple[int, int]] = []
+        self._bytes_left, self._seen, self._step = HEADS_BYTES, 0, 1
+
+    def see(self, member: Member) -> None:
+        if not has_image_suffix(member.name) or any(map(is_hidden, parts_of(member.name))):
+            return
+        self._seen += 1
+        if (self._seen - 1) % self._step or self._bytes_left <= 0:
+            return
+        # Damaged ones are told when all are decoded.
+        with contextlib.suppress(PictureError, UnreadableFileError):
+            content = member.read()
+            self._bytes_left -= len(content)
+            self.sizes.append(size_of_picture(content))
+        if len(self.sizes) > HEADS_READ:
+            self.sizes, self._step = self.sizes[::2], 2 * self._step
+
+
+def look_at(path: Path, split_seed: int = 0, surveyed: Survey | None = None) -> Seen:
+    """What names and heads tell, without decoding. Raises DataError as `survey`.
+
+    `split_seed` is that of the test part, where one has to be cut.
+    """
+    batches, tree, _, looked = surveyed or survey(path)
     for kind, names in batches.items():
         check_complete(str(path), kind, names)
-        return Seen(kind, CLASSES, TRAIN_IMAGES, TEST_IMAGES)
-    classes, counts = tree.classes(), tree.counts()
-    train, test = (tuple(counts[split][name] for name in classes) for split in SPLITS)
-    extremes = smallest_and_largest(sizes) if sizes else None
-    opened = None if len(sizes) == len(tree.places) else len(sizes)
-    return Seen("images", classes, train, test, tree.notes(), extremes, opened)
+        return official_seen(kind)
+    ordered = put_in_order(tree, split_seed)
+    return Seen(
+        kind="images",
+        classes=ordered.classes,
+        train=ordered.counts(ordered.train),
+        test=ordered.counts(ordered.test),
+        notes=(*tree.notes(), *cut_note(len(ordered.test), split_seed, cut=ordered.cut)),
+        sizes=smallest_and_largest(looked) if looked else None,
+        opened=None if len(looked) == len(tree.places) else len(looked),
+        val=ordered.counts(ordered.val) if ordered.val else (),
+        looked=looked,
+        suggested=suggested_side(looked),
+        cut=ordered.cut,
+    )
 
 
-def decode(path: Path, checksums: Checksums = CHECKSUMS) -> Decoded:
-    """Reads a whole dataset into memory in one pass over the source.
+def official_seen(kind: OfficialKind) -> Seen:
+    """What is known of an official distribution."""
+    classes = CLASSES[kind]
+    return Seen(
+        kind, classes, (TRAIN_IMAGES // len(classes),) * len(classes),
+        (TEST_IMAGES // len(classes),) * len(classes),
+    )  # fmt: skip
 
-    Raises DataError as archives.py, official.py and image_files.py say, and where the layout is
-    neither, or both.
+
+def cut_note(images: int, split_seed: int, *, cut: bool) -> tuple[str, ...]:
+    """A sentence where the source has no test part."""
+    if not cut:
+        return ()
+    return (
+        f"There is no test part: {images:,} images were cut for it from the others (stratified,"
+        f" data.split_seed {split_seed}), and no trial sees them.",
+    )
+
+
+def decode(
+    path: Path,
+    checksums: Checksums = CHECKSUMS,
+    *,
+    target: Target = Target(),  # noqa: B008 - it is frozen
+    folder: Path | None = None,
+    say: Say = lambda _line: None,
+    surveyed: Survey | None = None,
+) -> Decoded:
+    """Reads a whole dataset: the official ones into memory, image files into arrays in `folder`.
+
+    Without a folder the arrays are temporary: they last as long as they are used. Raises DataError
+    as archives.py, official.py, layout.py and decoding.py say, and where the layout is neither, or
+    both.
     """
-    check_exists(path)
-    tree = Tree(str(path))
-    images = ImageFiles(str(path), tree)
+    batches, tree, form, _ = surveyed or survey(path)
+    if batches:
+        return _decode_official(path, checksums)
+    if folder is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            return decode(path, target=target, folder=Path(temporary), surveyed=surveyed)
+    members = ((member, form.place_of(member.name)) for member in read_members(path))
+    ordered = put_in_order(tree, target.split_seed)
+    decoded = decode_images(
+        str(path),
+        ((member, place) for member, place in members if place is not None),
+        ordered,
+        target,
+        folder,
+        say,
+        at_once=not path.is_dir(),
+    )
+    cut = cut_note(len(ordered.test), target.split_seed, cut=ordered.cut)
+    return dataclasses.replace(decoded, notes=(*tree.notes(), *cut, *decoded.notes))
+
+
+def _decode_official(path: Path, checksums: Checksums) -> Decoded:
     batches: dict[OfficialKind, dict[str, Images]] = {}
     for member in read_members(path):
         if kind := official_kind(member.name):
             base = base_name(member.name)
             batch = read_batch(str(path), kind, member, checksums[kind][base])
             batches.setdefault(kind, {})[base] = batch
-        else:
-            images.add(member)
-    _check_one_layout(path, batches, tree)
-    for kind, images_of in batches.items():
-        return put_together(str(path), kind, images_of)
-    return images.finish()
+    ((kind, images_of),) = batches.items()
+    return put_together(str(path), kind, images_of)
 
 
 def _check_one_layout(path: Path, batches: Iterable[Kind], tree: Tree) -> None:
     """Also looks at the folders themselves, of which the names of files do not tell."""
     if path.is_dir():
-        tree.look_around(path, FOLDERS_READ)
+        root = root_of(path)
+        tree.look_around(root, read_of(root))
     found = [*batches, *(["images"] if tree.places else [])]
     if len(found) > 1:
         raise DataError(f"{path} holds both {found[0]} and {found[1]}; give one of them alone.")

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pydantic import ValidationError
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.data.dataset import Dataset, Decoded, Images, Statistics, Uint8Array
-from cifar_tune.vision.data.pictures import VERSION
+from cifar_tune.vision.config import SIDE, Resize
+from cifar_tune.vision.data.dataset import (
+    Dataset,
+    Decoded,
+    Images,
+    Int64Array,
+    MappedImages,
+    Statistics,
+    Uint8Array,
+)
+from cifar_tune.vision.data.pictures import VERSION, brought_to
 
 FORMAT = 1  # raise it when the files change their meaning; older entries are then decoded anew
 META_NAME = "meta.json"
@@ -28,15 +41,28 @@ class OutdatedEntryError(DamagedEntryError):
     """What is stored was decoded by a version that read image files in another way."""
 
 
-def write_dataset(decoded: Decoded, source: str, listing: str, folder: Path) -> Dataset:
-    """Writes the arrays, then meta.json: a folder without it is never taken for whole."""
+def write_dataset(
+    decoded: Decoded,
+    source: str,
+    listing: str,
+    folder: Path,
+    side: int = SIDE,
+    resize: Resize = "squash",
+) -> Dataset:
+    """Writes the arrays, then meta.json: a folder without it is never taken for whole.
+
+    `side` and `resize` are what image files were brought to; other images are brought to it here.
+    """
     train, test = decoded.train, decoded.test
-    in_order = (train.images, train.labels, test.images, test.labels)
-    arrays: dict[str, NDArray[Any]] = dict(zip(ARRAYS, in_order, strict=True))
-    for name, array in arrays.items():
+    labels = {"train_labels": train.labels, "test_labels": test.labels}
+    for name, array in labels.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
-    mean, std = channel_statistics(train.images)
-    digests = {name: _digest(array) for name, array in arrays.items()}
+    if not decoded.in_place:
+        for name, part in (("train_images", train), ("test_images", test)):
+            _save_images(folder / f"{name}.npy", part.images, side)
+    arrays = {name: _mapped(folder / f"{name}.npy") for name in ARRAYS}
+    mean, std = channel_statistics(arrays["train_images"][: decoded.val_start])
+    digests = {name: _digest(folder / f"{name}.npy", array) for name, array in arrays.items()}
     dataset = Dataset(
         format=FORMAT,
         kind=decoded.kind,
@@ -48,13 +74,31 @@ def write_dataset(decoded: Decoded, source: str, listing: str, folder: Path) -> 
         notes=decoded.notes,
         shapes={name: array.shape for name, array in arrays.items()},
         digests=digests,
-        fingerprint=_fingerprint(decoded.classes, digests),
+        fingerprint=_fingerprint(decoded.classes, digests, decoded.val_start),
         decoder=VERSION,
         sizes=decoded.sizes,
+        image_size=side,
+        resize=resize,
+        val_start=decoded.val_start,
+        cut=decoded.cut,
+        suggested=decoded.suggested,
         folder=folder,
     )
     (folder / META_NAME).write_text(dataset.model_dump_json(indent=1), encoding="utf-8")
     return dataset
+
+
+def _save_images(path: Path, images: Uint8Array, side: int) -> None:
+    """Saves [n, h, h, 3] as [n, side, side, 3], a part at a time."""
+    if images.shape[1] == side:
+        np.save(path, images, allow_pickle=False)
+        return
+    shape = (len(images), side, side, 3)
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    with path.open("r+b") as file:
+        file.seek(-math.prod(shape), os.SEEK_END)
+        for image in images:
+            file.write(brought_to(Image.fromarray(image), side, "squash").tobytes())
 
 
 def describe_dataset(folder: Path) -> Dataset:
@@ -69,7 +113,7 @@ def describe_dataset(folder: Path) -> Dataset:
         raise DamagedEntryError(f"{META_NAME} can't be read") from error
     if stored.format != FORMAT or not set(stored.digests) == set(stored.shapes) == set(ARRAYS):
         raise DamagedEntryError(f"{META_NAME} is of another format")
-    if stored.fingerprint != _fingerprint(stored.classes, stored.digests):
+    if stored.fingerprint != _fingerprint(stored.classes, stored.digests, stored.val_start):
         raise DamagedEntryError(f"{META_NAME} does not fit its own fingerprint")
     if stored.kind == "images" and stored.decoder != VERSION:
         raise OutdatedEntryError("another version read image files in another way")
@@ -85,8 +129,13 @@ def read_dataset(folder: Path) -> Dataset:
 
 
 def class_counts(dataset: Dataset, split: str) -> tuple[int, ...]:
-    """Images of each class in one split. Raises DamagedEntryError."""
-    labels = _open_array(dataset, f"{split}_labels")
+    """Images of each class in training, test, or the source's own validation images.
+
+    Raises DamagedEntryError."""
+    labels = _open_array(dataset, f"{'test' if split == 'test' else 'train'}_labels")
+    if split != "test":
+        part = slice(dataset.train_size, None) if split == "val" else slice(dataset.train_size)
+        labels = labels[part]
     return tuple(np.bincount(labels, minlength=len(dataset.classes)).tolist())
 
 
@@ -105,14 +154,19 @@ def open_images(dataset: Dataset, split: str) -> Images:
         ) from error
 
 
+def mapped_rows(dataset: Dataset, rows: Int64Array) -> MappedImages:
+    """Some training images, to be mapped by any process of this machine."""
+    return MappedImages(dataset.folder / "train_images.npy", rows)
+
+
 def channel_statistics(images: Uint8Array) -> tuple[Statistics, Statistics]:
-    """Mean and standard deviation of red, green and blue over [n, 32, 32, 3] uint8, from 0 to 1."""
+    """Mean and deviation of red, green and blue over [n, side, side, 3] uint8, from 0 to 1."""
     pixels = images.reshape(-1, 3)
     counts = np.zeros((3, 256), np.int64)  # exact, and independent of the order of summation
     for start in range(0, len(pixels), 1 << 20):
-        part = pixels[start : start + (1 << 20)]
-        for channel in range(3):
-            counts[channel] += np.bincount(part[:, channel], minlength=256)
+        part = np.ascontiguousarray(pixels[start : start + (1 << 20)])
+        line = Image.frombuffer("RGB", (len(part), 1), part, "raw", "RGB", 0, 1)
+        counts += np.array(line.histogram(), np.int64).reshape(3, 256)
     values = np.arange(256) / 255
     mean = (counts * values).sum(axis=1) / len(pixels)
     variance = (counts * (values - mean[:, None]) ** 2).sum(axis=1) / len(pixels)
@@ -122,24 +176,43 @@ def channel_statistics(images: Uint8Array) -> tuple[Statistics, Statistics]:
 def _open_array(dataset: Dataset, name: str) -> NDArray[Any]:
     file = dataset.folder / f"{name}.npy"
     try:
-        array = np.lib.format.open_memmap(file, mode="r")  # .npy only, never a pickle
+        array = _mapped(file)
+        dtype = np.uint8 if name.endswith("images") else np.int64
+        if array.shape != dataset.shapes[name] or array.dtype != dtype:
+            raise DamagedEntryError(f"{file.name} has another shape")
+        if _digest(file, array) != dataset.digests[name]:
+            raise DamagedEntryError(f"{file.name} does not have its checksum")
     except (OSError, ValueError) as error:
         raise DamagedEntryError(f"{file.name} can't be read") from error
-    dtype = np.uint8 if name.endswith("images") else np.int64
-    if array.shape != dataset.shapes[name] or array.dtype != dtype:
-        raise DamagedEntryError(f"{file.name} has another shape")
-    if _digest(array) != dataset.digests[name]:
-        raise DamagedEntryError(f"{file.name} does not have its checksum")
+    return array
+
+
+def _mapped(file: Path) -> NDArray[Any]:
+    array = np.lib.format.open_memmap(file, mode="r")  # .npy only, never a pickle
     return array.view(np.ndarray)  # a copy of a part is then a plain array
 
 
-def _digest(array: NDArray[Any]) -> str:
-    content = np.ascontiguousarray(array)
-    digest = hashlib.sha256(f"{content.dtype.str} {content.shape} ".encode())
-    digest.update(content.data.cast("B"))
+def _digest(file: Path, array: NDArray[Any]) -> str:
+    status = file.stat()
+    state = (status.st_mtime_ns, status.st_size, status.st_ino)
+    return _digest_of_file(file, f"{array.dtype.str} {array.shape} ", array.nbytes, state)
+
+
+@lru_cache(maxsize=64)
+def _digest_of_file(file: Path, head: str, size: int, _state: tuple[int, ...]) -> str:
+    """Reads, and does not map, what may be larger than the memory; once while it stays the same."""
+    digest = hashlib.sha256(head.encode())
+    with file.open("rb") as content:
+        content.seek(-size, os.SEEK_END)
+        while part := content.read(1 << 20):
+            digest.update(part)
     return digest.hexdigest()
 
 
-def _fingerprint(classes: tuple[str, ...], digests: dict[str, str]) -> str:
-    content = json.dumps({"classes": classes, "arrays": [digests[name] for name in ARRAYS]})
-    return hashlib.sha256(content.encode()).hexdigest()
+def _fingerprint(
+    classes: tuple[str, ...], digests: dict[str, str], val_start: int | None = None
+) -> str:
+    told: dict[str, Any] = {"classes": classes, "arrays": [digests[name] for name in ARRAYS]}
+    if val_start is not None:
+        told["val_start"] = val_start
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.own_code import OwnCode, current_directory_importable, nearest
-from cifar_tune.vision.config import ModelConfig
+from cifar_tune.vision.config import SIDE, ModelConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,15 +31,16 @@ def check_model_name(name: str) -> None:
         _own(name).check_module()
 
 
-def build_model(config: ModelConfig, num_classes: int) -> nn.Module:
+def build_model(config: ModelConfig, num_classes: int, side: int = SIDE) -> nn.Module:
     """The network of a plan, freshly initialised from torch's global random state.
 
     Args:
         config: the plan's section; each family reads the fields that concern it.
         num_classes: outputs of the last layer.
+        side: height and width of the images, in pixels.
 
     Returns:
-        A module from images, float [batch, 3, 32, 32], to logits, float [batch, num_classes].
+        A module from images, float [batch, 3, side, side], to logits, float [batch, num_classes].
 
     Raises:
         PlanError: an unknown name, or a model of the user's that can't be built or called.
@@ -53,7 +54,7 @@ def build_model(config: ModelConfig, num_classes: int) -> nn.Module:
     if config.name == "net":
         from cifar_tune.vision.models.lecture import Net
 
-        return Net(config.l1, config.l2, num_classes)
+        return Net(config.l1, config.l2, num_classes, side)
     if config.name == "resnet9":
         from cifar_tune.vision.models.resnet9 import ResNet9
 
@@ -66,7 +67,7 @@ def build_model(config: ModelConfig, num_classes: int) -> nn.Module:
         from cifar_tune.vision.models.resnet18 import cifar_resnet18
 
         return cifar_resnet18(num_classes)
-    return _build_users_own(_own(config.name), config, num_classes, arguments)
+    return _build_users_own(_own(config.name), config, num_classes, side, arguments)
 
 
 @contextmanager
@@ -107,7 +108,7 @@ def _own(name: str) -> OwnCode:
 
 
 def _build_users_own(
-    own: OwnCode, config: ModelConfig, num_classes: int, arguments: dict[str, Any]
+    own: OwnCode, config: ModelConfig, num_classes: int, side: int, arguments: dict[str, Any]
 ) -> nn.Module:
     from torch import nn
 
@@ -119,7 +120,7 @@ def _build_users_own(
     if not isinstance(model, nn.Module):
         returned = type(model).__name__
         raise own.error(f", which returned {returned}; it must return a torch.nn.Module")
-    _check_output(own, model, num_classes)
+    _check_output(own, model, num_classes, side)
     return model
 
 
@@ -139,18 +140,17 @@ def _check_arguments(own: OwnCode, build: Any, arguments: dict[str, Any]) -> Non
             )
 
 
-def _check_output(own: OwnCode, model: nn.Module, num_classes: int) -> None:
+def _check_output(own: OwnCode, model: nn.Module, num_classes: int, side: int) -> None:
     """One small forward pass, so that a wrong last layer is told by name; fills lazy layers too."""
     import torch
 
-    training = model.training
+    training, images = model.training, [2, 3, side, side]
     model.eval()  # leaves running statistics and the random state as they are
-    with torch.no_grad(), own.guarded("calling it on images [2, 3, 32, 32]"):
-        logits = model(torch.zeros(2, 3, 32, 32))
+    with torch.no_grad(), own.guarded(f"calling it on images {images}"):
+        logits = model(torch.zeros(images))
     model.train(training)
     shape = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if shape != [2, num_classes]:
         raise own.error(
-            f", which made {shape} of images [2, 3, 32, 32]; it must return logits"
-            f" [batch, {num_classes}]"
+            f", which made {shape} of images {images}; it must return logits [batch, {num_classes}]"
         )

@@ -5,19 +5,27 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cifar_tune.errors import PlanError
+
 
 class Net(nn.Module):
     """The small convolutional network of the classic PyTorch CIFAR-10 tutorial.
 
-    Two 5 x 5 convolutions, each followed by ReLU and 2 x 2 max pooling, leave 16 maps of 5 x 5;
-    then hidden layers of `l1` and `l2` units.
+    Two 5 x 5 convolutions, each followed by ReLU and 2 x 2 max pooling, leave 16 maps, of
+    5 x 5 of images of 32 x 32; then hidden layers of `l1` and `l2` units.
     """
 
-    def __init__(self, l1: int, l2: int, num_classes: int) -> None:
+    def __init__(self, l1: int, l2: int, num_classes: int, side: int = 32) -> None:
         super().__init__()
+        left = ((side - 4) // 2 - 4) // 2
+        if left < 1:
+            raise PlanError(
+                f"data.image_size is {side}, and model.name=net needs at least 16: give that, or"
+                " another network"
+            )
         self.conv1 = nn.Conv2d(3, 6, 5)
         self.conv2 = nn.Conv2d(6, 16, 5)
-        self.fc1 = nn.Linear(16 * 5 * 5, l1)
+        self.fc1 = nn.Linear(16 * left * left, l1)
         self.fc2 = nn.Linear(l1, l2)
         self.fc3 = nn.Linear(l2, num_classes)
 

@@ -14,7 +14,7 @@ from PIL import Image
 from small_sets import encoded, image_members, picture, write_tree
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.data.layout import place_of
+from cifar_tune.vision.data.layout import Form
 from cifar_tune.vision.data.sources import decode, look_at
 
 NFC, NFD = "Kätzchen", unicodedata.normalize("NFD", "Kätzchen")
@@ -31,7 +31,10 @@ NFC, NFD = "Kätzchen", unicodedata.normalize("NFD", "Kätzchen")
         ("train//cat/./1.webp", ("train", "cat", "1.webp")),
         ("train/test/1.gif", ("train", "test", "1.gif")),
         ("a/b/train/cat/1.png", None),
-        ("val/cat/1.png", None),
+        ("val/cat/1.png", ("val", "cat", "1.png")),
+        ("valid/cat/1.png", ("val", "cat", "1.png")),
+        ("validation/cat/1.png", ("val", "cat", "1.png")),
+        ("vals/cat/1.png", None),
         ("train/cat/1.txt", None),
         ("train/cat/._1.png", None),
         ("train/.ipynb_checkpoints/1.png", None),
@@ -42,7 +45,7 @@ NFC, NFD = "Kätzchen", unicodedata.normalize("NFD", "Kätzchen")
     ],
 )
 def test_split_and_class_are_read_off_the_path(name: str, place: tuple[str, ...] | None) -> None:
-    found = place_of(name)
+    found = Form().place_of(name)
     assert (found and found[:3]) == place
 
 
@@ -70,7 +73,7 @@ def test_what_is_left_out_is_said_with_its_reason(tmp_path: Path) -> None:
         "train/cat/notes.txt": b"x",
         "train/cat/list.txt": b"x",
         "train/dog/IMG_1.HEIC": b"x",
-        "val/cat/1.png": encoded(picture(4)),
+        "more/cat/1.png": encoded(picture(4)),
         ".git/train/x/1.png": b"",
         "readme.txt": b"",
     }
@@ -80,7 +83,7 @@ def test_what_is_left_out_is_said_with_its_reason(tmp_path: Path) -> None:
         "Left out: hidden folders with 3 files (train/.ipynb_checkpoints, train/@eaDir);"
         " 1 file hidden, like test/cat/.DS_Store; 1 file in no class, like train/7.png;"
         " 3 files (2 .txt, 1 .heic), which are no images that can be read;"
-        " empty folders (train/horse); what is not in train/ or test/ (val).",
+        " empty folders (train/horse); what is not in train/ or test/ (more).",
     )
     assert look_at(folder).notes == decode(folder).notes == expected
     assert decode(folder).classes == ("cat", "dog")
@@ -193,8 +196,8 @@ def test_a_folder_that_may_not_be_opened_does_not_vanish(
 
 
 def test_a_split_by_another_name_is_pointed_at(tmp_path: Path) -> None:
-    members = {name.replace("test/", "val/"): data for name, data in image_members().items()}
-    with pytest.raises(DataError, match=r"2 classes in train/ and 0 in test/.* val is not read"):
+    members = {name.replace("train/", "fit/"): data for name, data in image_members().items()}
+    with pytest.raises(DataError, match=r"0 classes in train/ and 2 in test/.* fit is not read"):
         look_at(write_tree(tmp_path, members))
 
 

@@ -18,7 +18,7 @@ def made_by_version(folder: Path, decoder: int | None) -> None:
     file = folder / "train_images.npy"
     np.save(file, np.load(file) // 2)
     meta = json.loads((folder / "meta.json").read_text())
-    digest = stored._digest(np.load(file))
+    digest = stored._digest(file, np.load(file))
     digests = meta["digests"] | {"train_images": digest}
     fingerprint = stored._fingerprint(tuple(meta["classes"]), digests)
     meta |= {"digests": digests, "fingerprint": fingerprint, "decoder": decoder}
