@@ -12,14 +12,17 @@ from torch import Tensor, nn
 
 from cifar_tune.files import write_atomically
 from cifar_tune.vision.config import ModelConfig
+from cifar_tune.vision.data.dataset import IMAGE_SIDE
 from cifar_tune.vision.models import build_model
 
 
-def build_members(config: ModelConfig, num_classes: int, members: int) -> nn.Module:
+def build_members(
+    config: ModelConfig, num_classes: int, members: int, side: int = IMAGE_SIDE
+) -> nn.Module:
     """One network as `build_model`, or that many as one. Raises PlanError as that."""
     if members == 1:
-        return build_model(config, num_classes)
-    return Ensemble(build_model(config, num_classes) for _ in range(members))
+        return build_model(config, num_classes, side)
+    return Ensemble(build_model(config, num_classes, side) for _ in range(members))
 
 
 class Ensemble(nn.Module):

@@ -22,8 +22,10 @@ from cifar_tune.vision.config import DataConfig, VisionRun
 from cifar_tune.vision.data import SearchData
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import as_tensor
+from cifar_tune.vision.data.dataset import IMAGE_SIDE
 from cifar_tune.vision.ensemble import build_members
 from cifar_tune.vision.metrics import Validation
+from cifar_tune.vision.models.stages import freeze
 from cifar_tune.vision.optim import apply_config, build_optimizer, build_schedule
 
 INIT_IMAGES = 2000  # at most, that a network may start from
@@ -59,6 +61,7 @@ class Classifier(L.LightningModule):
         mean: list[float],
         std: list[float],
         members: int = 1,
+        side: int = IMAGE_SIDE,
     ) -> None:
         """Build the network from torch's global random state.
 
@@ -69,6 +72,7 @@ class Classifier(L.LightningModule):
             mean: of each channel, in 0..1, that images were normalised with.
             std: the same.
             members: networks whose logits are averaged; a training has one.
+            side: height and width of the images.
 
         Raises:
             PlanError: the model can't be built.
@@ -76,9 +80,11 @@ class Classifier(L.LightningModule):
         super().__init__()
         self.run = run if isinstance(run, VisionRun) else VisionRun.model_validate(run)
         values = {"run": self.run.as_values(), "classes": classes, "mean": mean, "std": std}
-        self.save_hyperparameters(values)
+        self.save_hyperparameters({**values, "side": side})
         self.classes, self.mean, self.std = tuple(classes), tuple(mean), tuple(std)
-        self.model = build_members(self.run.model, len(classes), members)
+        self.model = build_members(self.run.model, len(classes), members, side)
+        frozen = 0 if members > 1 else self.run.model.freeze
+        self._frozen = freeze(self.model, frozen, self.run.model.name)
         channels_last = self.run.train.channels_last is True
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
@@ -89,6 +95,14 @@ class Classifier(L.LightningModule):
         self._train = _Sums(self.device)
         self._val = _Sums(self.device)
         self._validation = Validation(())
+        self.train()
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Frozen stages stay in eval mode: the running figures of their BatchNorm do not move."""
+        super().train(mode)
+        for name in self._frozen:
+            self.model.get_submodule(name).eval()
+        return self
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning writes this word 46 times a step, and each time nn.Module would look whether

@@ -169,6 +169,7 @@ def load_checkpoint(path: Path, *, own_code: bool = False) -> ImageClassifier:
         _check_task(path, content)
         raw, state = content["hyper_parameters"], content["state_dict"]
         given = {key: raw[key] for key in ("classes", "mean", "std", "members") if key in raw}
+        given |= {"image_size": raw["side"]} if "side" in raw else {}
         card = Card.model_validate_json(json.dumps({"model": raw["run"]["model"], **given}))
     except ResultsError:
         raise
@@ -202,7 +203,7 @@ def _build(card: Card, weights: Mapping[str, Any], path: Path, own_code: bool) -
             " pass --own-code (own_code=True in Python) if you trust the file"
         )
     with weightless(card.model):
-        network = build_members(card.model, len(card.classes), card.members)
+        network = build_members(card.model, len(card.classes), card.members, card.image_size)
     plain = {k: v.contiguous() if isinstance(v, Tensor) else v for k, v in weights.items()}
     try:
         with guarded(card.model.name):

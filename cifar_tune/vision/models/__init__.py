@@ -1,4 +1,4 @@
-"""Builds the network that a plan names: one of ours, or the user's own."""
+"""Builds the network that a plan names: ours, torchvision's or timm's, or the user's own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.own_code import OwnCode, current_directory_importable, nearest
 from cifar_tune.vision.config import ModelConfig
+from cifar_tune.vision.data.dataset import IMAGE_SIDE
+from cifar_tune.vision.models.named import REAL, build_named, check_named, check_names, is_named
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,37 +20,44 @@ MODEL_NAMES = ("net", "resnet9", "resnet18", "speednet")
 
 
 def check_model_name(name: str) -> None:
-    """Refuse a name that can't be built, without building it and without importing torch.
+    """Refuse a name that can't be built, without building it.
 
-    For `package.module:build` this looks for the module's file; it runs `package/__init__.py`, as
+    Torch is imported only for a network of torchvision or timm, whose names it takes to know. For
+    `package.module:build` this looks for the module's file; it runs `package/__init__.py`, as
     Python must to look inside a package, and nothing more. Whether the module has the attribute
     shows when it is built.
 
     Raises:
         PlanError: no such model, or no such module.
     """
-    if name not in MODEL_NAMES:
+    if is_named(name):
+        check_named(name)
+    elif name not in MODEL_NAMES:
         _own(name).check_module()
 
 
-def build_model(config: ModelConfig, num_classes: int) -> nn.Module:
+def build_model(config: ModelConfig, num_classes: int, side: int = IMAGE_SIDE) -> nn.Module:
     """The network of a plan, freshly initialised from torch's global random state.
 
     Args:
         config: the plan's section; each family reads the fields that concern it.
         num_classes: outputs of the last layer.
+        side: height and width of the images, for networks that are built for one size.
 
     Returns:
-        A module from images, float [batch, 3, 32, 32], to logits, float [batch, num_classes].
+        A module from images, float [batch, 3, side, side], to logits, float [batch, num_classes].
 
     Raises:
         PlanError: an unknown name, or a model of the user's that can't be built or called.
     """
     arguments = dict(config.args.model_extra or {})
-    if arguments and ":" not in config.name:
+    if is_named(config.name):
+        return build_named(config.name, num_classes, side, arguments)
+    if arguments and config.name in MODEL_NAMES:
         raise PlanError(
             f"model.args has {', '.join(arguments)}, and {config.name} takes no arguments; leave it"
-            " out, or name a network of your own: model.name=package.module:build"
+            " out, or name a network that does: torchvision/NAME, or your own as"
+            " package.module:build"
         )
     if config.name == "net":
         from cifar_tune.vision.models.lecture import Net
@@ -62,22 +71,23 @@ def build_model(config: ModelConfig, num_classes: int) -> nn.Module:
         from cifar_tune.vision.models.speednet import SpeedNet
 
         return SpeedNet(config.width, num_classes)
-    if config.name == "resnet18":  # the only importer of torchvision: it costs seconds
+    if config.name == "resnet18":  # torchvision costs seconds
         from cifar_tune.vision.models.resnet18 import cifar_resnet18
 
         return cifar_resnet18(num_classes)
-    return _build_users_own(_own(config.name), config, num_classes, arguments)
+    return _build_users_own(_own(config.name), config, num_classes, arguments, side)
 
 
 @contextmanager
 def weightless(config: ModelConfig) -> Iterator[None]:
     """Where a network is built only to be counted or filled, and no random number is used up.
 
-    On "meta" ours take no time either; the user's own may need real tensors.
+    On "meta" it takes no memory either; the user's own may need real tensors.
     """
     import torch
 
-    with torch.random.fork_rng(devices=[]), torch.device("cpu" if ":" in config.name else "meta"):
+    real = ":" in config.name or config.name.startswith(REAL)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu" if real else "meta"):
         yield
 
 
@@ -100,14 +110,15 @@ def _own(name: str) -> OwnCode:
     )
     if ":" not in name:
         raise PlanError(
-            f"model.name is {name!r}; it must be one of {', '.join(MODEL_NAMES)}, or your own as"
-            f" package.module:build{own.meant() or nearest(name, MODEL_NAMES)}"
+            f"model.name is {name!r}; it must be one of {', '.join(MODEL_NAMES)},"
+            " torchvision/NAME, timm/NAME, or your own as package.module:build"
+            f"{own.meant() or nearest(name, MODEL_NAMES)}"
         )
     return own
 
 
 def _build_users_own(
-    own: OwnCode, config: ModelConfig, num_classes: int, arguments: dict[str, Any]
+    own: OwnCode, config: ModelConfig, num_classes: int, arguments: dict[str, Any], side: int
 ) -> nn.Module:
     from torch import nn
 
@@ -119,7 +130,7 @@ def _build_users_own(
     if not isinstance(model, nn.Module):
         returned = type(model).__name__
         raise own.error(f", which returned {returned}; it must return a torch.nn.Module")
-    _check_output(own, model, num_classes)
+    _check_output(own, model, num_classes, side)
     return model
 
 
@@ -131,26 +142,21 @@ def _check_arguments(own: OwnCode, build: Any, arguments: dict[str, Any]) -> Non
     if any(one.kind == one.VAR_KEYWORD for one in parameters.values()):
         return
     known = [name for name, one in parameters.items() if one.kind != one.VAR_POSITIONAL][2:]
-    for name, value in arguments.items():
-        if name not in known:
-            raise PlanError(
-                f"model.args.{name} is {value!r}, and {own.name} has no such argument; it has"
-                f" {', '.join(known) or 'none but config and num_classes'}{nearest(name, known)}"
-            )
+    check_names(own.name, arguments, known)
 
 
-def _check_output(own: OwnCode, model: nn.Module, num_classes: int) -> None:
+def _check_output(own: OwnCode, model: nn.Module, num_classes: int, side: int) -> None:
     """One small forward pass, so that a wrong last layer is told by name; fills lazy layers too."""
     import torch
 
     training = model.training
     model.eval()  # leaves running statistics and the random state as they are
-    with torch.no_grad(), own.guarded("calling it on images [2, 3, 32, 32]"):
-        logits = model(torch.zeros(2, 3, 32, 32))
+    images = f"images [2, 3, {side}, {side}]"
+    with torch.no_grad(), own.guarded(f"calling it on {images}"):
+        logits = model(torch.zeros(2, 3, side, side))
     model.train(training)
     shape = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if shape != [2, num_classes]:
         raise own.error(
-            f", which made {shape} of images [2, 3, 32, 32]; it must return logits"
-            f" [batch, {num_classes}]"
+            f", which made {shape} of {images}; it must return logits [batch, {num_classes}]"
         )
