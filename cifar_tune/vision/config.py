@@ -128,6 +128,9 @@ class OptimConfig(Section):
     """Learning rate: the schedule's highest."""
     adamw_lr: Positive = 0.01
     """Learning rate of what muon leaves to AdamW; it follows the same schedule."""
+    backbone_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """What the rates of all but the last layer are multiplied by: fine-tuning moves less what was
+    trained before."""
     momentum: Fraction = 0.9
     """Momentum of sgd and of muon's matrices; beta1 of adamw."""
     nesterov: bool = True

@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from cifar_tune.errors import PlanError
 
-LAYERS = (_ConvNd, nn.Linear)
+LAYERS = (_ConvNd, nn.Linear)  # what makes logits; Muon orthogonalises their weights
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 ENOUGH = 4  # stages; a network of fewer children is looked at more closely
 
