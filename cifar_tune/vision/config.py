@@ -129,24 +129,28 @@ class DataConfig(Section):
 
 
 class ModelArguments(OpenSection):
-    """Keyword arguments of the user's own network, by their names."""
+    """Keyword arguments of a network's constructor, by their names."""
 
 
 class ModelConfig(Section):
     """The network."""
 
     name: str = "resnet9"
-    """`net` (the lecture's), `resnet9`, `resnet18`, `speednet` (a few passes at large batches), or
-    your own as `package.module:build`."""
+    """`net` (the lecture's), `resnet9`, `resnet18`, `speednet` (a few passes at large batches), a
+    classifier of torchvision or timm as `torchvision/efficientnet_b0`, or your own as
+    `package.module:build`."""
     width: Size = 12
     """Channels of the first stage of resnet9 and speednet; 12 suits two CPU cores, 64 a GPU."""
     l1: Size = 120
     """Units of the first hidden layer of net."""
     l2: Size = 84
     """Units of the second hidden layer of net."""
+    freeze: Count = 0
+    """Stages, counted from the images, that stay as they are: no step changes their weights, and
+    their BatchNorm keeps its figures; 0: none."""
     args: ModelArguments = ModelArguments()
-    """Keyword arguments of a network of your own, beside config and num_classes: each can be
-    searched, as model.args.dropout."""
+    """Keyword arguments of a network of torchvision, timm or your own (there beside config and
+    num_classes): each can be searched, as model.args.dropout."""
 
 
 class OptimConfig(Section):
@@ -159,6 +163,9 @@ class OptimConfig(Section):
     """Learning rate: the schedule's highest."""
     adamw_lr: Positive = 0.01
     """Learning rate of what muon leaves to AdamW; it follows the same schedule."""
+    backbone_lr_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """What the rates of all but the last layer are multiplied by: fine-tuning moves less what was
+    trained before."""
     momentum: Fraction = 0.9
     """Momentum of sgd and of muon's matrices; beta1 of adamw."""
     nesterov: bool = True

@@ -25,6 +25,7 @@ from cifar_tune.vision.data.datamodule import as_tensor
 from cifar_tune.vision.data.dataset import in_memory
 from cifar_tune.vision.ensemble import build_members
 from cifar_tune.vision.metrics import Validation
+from cifar_tune.vision.models.stages import freeze
 from cifar_tune.vision.optim import apply_config, build_optimizer, build_schedule
 
 INIT_IMAGES = 2000  # at most, that a network may start from
@@ -79,8 +80,9 @@ class Classifier(L.LightningModule):
         values = {"run": self.run.as_values(), "classes": classes, "mean": mean, "std": std}
         self.save_hyperparameters(values)
         self.classes, self.mean, self.std = tuple(classes), tuple(mean), tuple(std)
-        side = self.run.data.side
-        self.model = build_members(self.run.model, len(classes), members, side)
+        self.model = build_members(self.run.model, len(classes), members, self.run.data.side)
+        frozen = 0 if members > 1 else self.run.model.freeze
+        self._frozen = freeze(self.model, frozen, self.run.model.name)
         channels_last = self.run.train.channels_last is True
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.model.to(memory_format=self.memory_format)
@@ -93,6 +95,14 @@ class Classifier(L.LightningModule):
         self._train = _Sums(self.device)
         self._val = _Sums(self.device)
         self._validation = Validation(())
+        self.train()
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Frozen stages stay in eval mode: the running figures of their BatchNorm do not move."""
+        super().train(mode)
+        for name in self._frozen:
+            self.model.get_submodule(name).eval()
+        return self
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning writes this word 46 times a step, and each time nn.Module would look whether

@@ -7,17 +7,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from cifar_tune.errors import PlanError
 from cifar_tune.vision.config import OptimConfig
+from cifar_tune.vision.models.stages import LAYERS as MATRICES
+from cifar_tune.vision.models.stages import NORMS, head_of
 from cifar_tune.vision.muon import Muon
-
-MATRICES = (_ConvNd, nn.Linear)  # their weights are what Muon orthogonalises
-NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 # One-cycle starts at 1/25 of the peak and ends at 1/10,000 of the start: torch's defaults, after
 # Smith and Topin, "Super-Convergence" (2018).
@@ -31,11 +28,13 @@ def build_optimizer(module: nn.Module, config: OptimConfig, *, precision: str = 
     The last two groups are always weights, which decay, then biases and parameters of
     normalisation layers, which do not (Goyal et al. 2017, "Accurate, Large Minibatch SGD",
     section 5.3). With Muon the weights of hidden convolutions and linear layers stand before them.
+    With `backbone_lr_factor` below 1 these are the groups of the last layer, and as many of all
+    before it follow.
 
     Raises:
         PlanError: the module has no trainable parameter.
     """
-    parameters = _split_parameters(module, config)
+    parameters = _of_head_and_backbone(module, _split_parameters(module, config), config)
     if not any(parameters):
         raise PlanError(
             f"the model ({type(module).__name__}) has no trainable parameter; give it one, or leave"
@@ -53,8 +52,29 @@ def build_optimizer(module: nn.Module, config: OptimConfig, *, precision: str = 
     return kind(groups, fused=fused)
 
 
+def _of_head_and_backbone(
+    module: nn.Module, groups: list[list[nn.Parameter]], config: OptimConfig
+) -> list[list[nn.Parameter]]:
+    """The groups of the layer that makes the logits, then those of all else, if rates differ."""
+    if config.backbone_lr_factor == 1:
+        return groups
+    head = head_of(module)
+    ids = {id(parameter) for parameter in head[1].parameters()} if head else set()
+    return [
+        [p for p in group if (id(p) in ids) is wanted]
+        for wanted in (True, False)
+        for group in groups
+    ]
+
+
 def _settings(config: OptimConfig) -> list[dict[str, Any]]:
     """What a config says of each parameter group."""
+    settings, factor = _settings_of_head(config), config.backbone_lr_factor
+    lower = [{**values, "lr": values["lr"] * factor} for values in settings]
+    return settings if factor == 1 else [*settings, *lower]
+
+
+def _settings_of_head(config: OptimConfig) -> list[dict[str, Any]]:
     nesterov = config.nesterov and config.momentum > 0  # torch refuses it without momentum
     momentum = {"momentum": config.momentum, "nesterov": nesterov}
     decay = config.weight_decay

@@ -12,7 +12,7 @@ from cifar_tune.errors import PlanError
 from cifar_tune.plan.points import possible_values
 from cifar_tune.plan.rungs import rung_epochs, rungs_below
 from cifar_tune.plan.task import Found, Goal
-from cifar_tune.vision.config import VisionPlan, VisionRun, batch_sizes, possible_models
+from cifar_tune.vision.config import VisionPlan, VisionRun, batch_sizes
 
 if TYPE_CHECKING:  # torch, Lightning and plotly cost seconds
     import numpy as np
@@ -57,9 +57,9 @@ class Vision:
         return _early_rung(plan)
 
     def find(self, plan: VisionPlan, *, recorded: Facts | None = None) -> Found:
-        """What the images are; a model of the user's own is built once, for their classes."""
+        """What the images are; networks are tried on their size and classes."""
         from cifar_tune.vision.data import describe, few_steps
-        from cifar_tune.vision.models import build_model
+        from cifar_tune.vision.probe import try_networks
 
         if (recorded or {}).get("kind") == "drawn":
             return Found(["the built-in drawn set, which is drawn anew"], plan)
@@ -68,11 +68,8 @@ class Vision:
         check_share("val_size", found.config.val_size, plan.workers)
         batch, epochs = max(batch_sizes(plan)), plan.train.max_epochs
         few = few_steps(found.train_size, batch, epochs, drop_last=plan.data.drop_last)
-        # A mistake in it shows here, not in each trial.
-        for model in possible_models(plan):
-            if ":" in model.name or model.args.model_extra:
-                own = plan.model.model_copy(update={"name": model.name, "args": model.args})
-                build_model(own, len(found.classes), found.config.side)
+        # A mistake in one shows here, not in each trial.
+        try_networks(plan, len(found.classes), found.config.side, found.train_size)
         sentences = [*found.sentences, *few]
         return Found(sentences, plan.model_copy(update={"data": found.config}))
 

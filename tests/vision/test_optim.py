@@ -177,3 +177,38 @@ def test_applying_another_config_holds_for_all_later_steps(name: str) -> None:
     schedule.step()
     their_schedule.step()
     assert schedule.get_last_lr() == their_schedule.get_last_lr()
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_all_but_the_last_layer_can_have_a_lower_rate_through_the_whole_schedule(name: str) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
+    config = OptimConfig(name=name, lr=0.5, adamw_lr=0.05, backbone_lr_factor=0.1)
+    optimizer = build_optimizer(network, config)
+    schedule = build_schedule(optimizer, config, 10)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert len(rates) == len(list(network.parameters()))
+    last = 0.05 if name == "muon" else 0.5
+    start = schedule.lr_lambdas[0](0)
+    assert [rates[id(p)] / start for p in network[2].parameters()] == pytest.approx([last] * 2)
+    hidden = 0.5  # also of Muon's matrices
+    expected = [hidden * 0.1, *[last * 0.1] * 3]
+    found = [rates[id(p)] / start for layer in network[:2] for p in layer.parameters()]
+    assert found == pytest.approx(expected)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5 * start), "the rate that is told"
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_a_lower_rate_of_the_backbone_survives_a_restart_and_another_config(name: str) -> None:
+    old = OptimConfig(name=name, backbone_lr_factor=0.1)
+    optimizer, schedule = stepped(old, 4)
+    before = optimizer.state_dict()["param_groups"], schedule.state_dict()
+    apply_config(optimizer, schedule, old)
+    assert (optimizer.state_dict()["param_groups"], schedule.state_dict()) == before
+    new = OptimConfig(name=name, lr=0.3, backbone_lr_factor=0.5)
+    apply_config(optimizer, schedule, new)
+    expected, _ = stepped(new, 4)
+    assert optimizer.state_dict()["param_groups"] == expected.state_dict()["param_groups"]
+
+
+def test_without_a_lower_rate_the_groups_are_those_of_ever() -> None:
+    assert len(build_optimizer(nn.Linear(2, 2), OptimConfig()).param_groups) == 2

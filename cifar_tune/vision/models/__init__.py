@@ -1,4 +1,4 @@
-"""Builds the network that a plan names: one of ours, or the user's own."""
+"""Builds the network that a plan names: ours, torchvision's or timm's, or the user's own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.own_code import OwnCode, current_directory_importable, nearest
 from cifar_tune.vision.config import SIDE, ModelConfig
+from cifar_tune.vision.models.named import REAL, build_named, check_named, check_names, is_named
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,16 +19,19 @@ MODEL_NAMES = ("net", "resnet9", "resnet18", "speednet")
 
 
 def check_model_name(name: str) -> None:
-    """Refuse a name that can't be built, without building it and without importing torch.
+    """Refuse a name that can't be built, without building it.
 
-    For `package.module:build` this looks for the module's file; it runs `package/__init__.py`, as
+    Torch is imported only for a network of torchvision or timm, whose names it takes to know. For
+    `package.module:build` this looks for the module's file; it runs `package/__init__.py`, as
     Python must to look inside a package, and nothing more. Whether the module has the attribute
     shows when it is built.
 
     Raises:
         PlanError: no such model, or no such module.
     """
-    if name not in MODEL_NAMES:
+    if is_named(name):
+        check_named(name)
+    elif name not in MODEL_NAMES:
         _own(name).check_module()
 
 
@@ -46,10 +50,13 @@ def build_model(config: ModelConfig, num_classes: int, side: int = SIDE) -> nn.M
         PlanError: an unknown name, or a model of the user's that can't be built or called.
     """
     arguments = dict(config.args.model_extra or {})
-    if arguments and ":" not in config.name:
+    if is_named(config.name):
+        return build_named(config.name, num_classes, side, arguments)
+    if arguments and config.name in MODEL_NAMES:
         raise PlanError(
             f"model.args has {', '.join(arguments)}, and {config.name} takes no arguments; leave it"
-            " out, or name a network of your own: model.name=package.module:build"
+            " out, or name a network that does: torchvision/NAME, or your own as"
+            " package.module:build"
         )
     if config.name == "net":
         from cifar_tune.vision.models.lecture import Net
@@ -63,7 +70,7 @@ def build_model(config: ModelConfig, num_classes: int, side: int = SIDE) -> nn.M
         from cifar_tune.vision.models.speednet import SpeedNet
 
         return SpeedNet(config.width, num_classes)
-    if config.name == "resnet18":  # the only importer of torchvision: it costs seconds
+    if config.name == "resnet18":  # torchvision costs seconds
         from cifar_tune.vision.models.resnet18 import cifar_resnet18
 
         return cifar_resnet18(num_classes)
@@ -74,11 +81,12 @@ def build_model(config: ModelConfig, num_classes: int, side: int = SIDE) -> nn.M
 def weightless(config: ModelConfig) -> Iterator[None]:
     """Where a network is built only to be counted or filled, and no random number is used up.
 
-    On "meta" ours take no time either; the user's own may need real tensors.
+    On "meta" it takes no memory either; the user's own may need real tensors.
     """
     import torch
 
-    with torch.random.fork_rng(devices=[]), torch.device("cpu" if ":" in config.name else "meta"):
+    real = ":" in config.name or config.name.startswith(REAL)
+    with torch.random.fork_rng(devices=[]), torch.device("cpu" if real else "meta"):
         yield
 
 
@@ -101,8 +109,9 @@ def _own(name: str) -> OwnCode:
     )
     if ":" not in name:
         raise PlanError(
-            f"model.name is {name!r}; it must be one of {', '.join(MODEL_NAMES)}, or your own as"
-            f" package.module:build{own.meant() or nearest(name, MODEL_NAMES)}"
+            f"model.name is {name!r}; it must be one of {', '.join(MODEL_NAMES)},"
+            " torchvision/NAME, timm/NAME, or your own as package.module:build"
+            f"{own.meant() or nearest(name, MODEL_NAMES)}"
         )
     return own
 
@@ -132,12 +141,7 @@ def _check_arguments(own: OwnCode, build: Any, arguments: dict[str, Any]) -> Non
     if any(one.kind == one.VAR_KEYWORD for one in parameters.values()):
         return
     known = [name for name, one in parameters.items() if one.kind != one.VAR_POSITIONAL][2:]
-    for name, value in arguments.items():
-        if name not in known:
-            raise PlanError(
-                f"model.args.{name} is {value!r}, and {own.name} has no such argument; it has"
-                f" {', '.join(known) or 'none but config and num_classes'}{nearest(name, known)}"
-            )
+    check_names(own.name, arguments, known)
 
 
 def _check_output(own: OwnCode, model: nn.Module, num_classes: int, side: int) -> None:

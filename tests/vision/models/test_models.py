@@ -191,7 +191,7 @@ def test_arguments_may_depend_on_which_network_is_drawn(own_code: Callable[[str]
         ),
         (
             "resnet9",
-            r"model\.args has droput, and resnet9 takes no arguments; leave it out, or name a network of your own",
+            r"model\.args has droput, and resnet9 takes no arguments; leave it out, or name a network that does",
         ),
     ],
 )

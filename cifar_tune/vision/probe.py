@@ -1,0 +1,88 @@
+"""Tries a plan's networks before the start: on the images' size, on small batches, frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cifar_tune.errors import PlanError, one_line
+from cifar_tune.vision.config import SIDE, ModelConfig, VisionPlan, batch_sizes, possible_models
+from cifar_tune.vision.models import MODEL_NAMES, build_model, weightless
+from cifar_tune.vision.models.named import is_named, wrong_size
+from cifar_tune.vision.models.stages import freeze
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def try_networks(plan: VisionPlan, num_classes: int, side: int, train_size: int) -> None:
+    """Build each network that can be drawn and is not surely right, and let it see two images.
+
+    Ours and torchvision's are built without memory ("meta"), for their shapes alone.
+
+    Args:
+        side: height and width of the images.
+        train_size: images that a trial trains on.
+
+    Raises:
+        PlanError: it can't be built, can't take such images or a batch of one, or is frozen beyond
+            its stages.
+    """
+    single = _batch_of_one(plan, train_size)
+    for model in possible_models(plan):
+        ours = model.name in MODEL_NAMES and side == SIDE and not model.args.model_extra
+        if ours and not model.freeze and single is None:
+            continue
+        with weightless(model):
+            network = build_model(model, num_classes, side)
+            freeze(network, model.freeze, model.name)
+            if model.name in MODEL_NAMES or is_named(model.name):
+                _try(network, model, num_classes, side)
+                if single is not None:
+                    _try_one(network, model, side, single)
+
+
+def _try(network: nn.Module, model: ModelConfig, num_classes: int, side: int) -> None:
+    import torch
+
+    try:
+        logits = network(torch.zeros(2, 3, side, side))
+    except Exception as error:  # of torch, or of the network's own checks
+        raise wrong_size(model.name, side, f"{type(error).__name__}: {one_line(error)}") from error
+    shape = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if shape != [2, num_classes]:
+        raise PlanError(
+            f"model.name is {model.name!r}, which made {shape} of images [2, 3, {side}, {side}]; a"
+            f" classifier makes logits [batch, {num_classes}]: give another network"
+        )
+
+
+def _try_one(network: nn.Module, model: ModelConfig, side: int, batch_size: int) -> None:
+    import torch
+
+    try:
+        network(torch.zeros(1, 3, side, side))
+    except Exception as error:
+        raise PlanError(
+            f"data.batch_size can be {batch_size}, which leaves a worker a batch of 1 image, and"
+            f" {model.name} can't be trained on that ({one_line(error)}); give another batch size,"
+            " fewer workers, or data.drop_last=true"
+        ) from error
+
+
+def _batch_of_one(plan: VisionPlan, train_size: int) -> int | None:
+    """A batch size by which a worker gets a single image of some batch; none: there is none."""
+    for size in batch_sizes(plan):
+        for images in _batches(size, train_size, drop_last=plan.data.drop_last):
+            if images // plan.workers == 1:
+                return size
+    return None
+
+
+def _batches(size: int, train_size: int, *, drop_last: bool) -> Iterator[int]:
+    """How many images a batch of an epoch has: a full one, and the last."""
+    full, rest = divmod(train_size, size)
+    if full:
+        yield size
+    if rest and not (drop_last and full):
+        yield rest
