@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -11,16 +12,18 @@ import numpy as np
 from cifar_tune.plan.task import Facts
 from cifar_tune.vision.config import DataConfig, VisionPlan
 from cifar_tune.vision.data import Dataset, SearchData, search_data
+from cifar_tune.vision.weights import Weights
 
 WATCHED = 1000  # images that a final training validates on, which it also trains on
 
 
 @dataclass(frozen=True)
 class VisionData:
-    """The images of a search, decoded in the cache."""
+    """The images of a search, decoded in the cache, and the weights that networks start from."""
 
     dataset: Dataset
     config: DataConfig
+    weights: Mapping[str, Weights] = field(default_factory=dict)
 
     def settled(self, plan: VisionPlan) -> VisionPlan:
         """The plan with numbers for the parts of these images."""
@@ -34,7 +37,7 @@ class VisionData:
     @cached_property
     def search(self) -> SearchData:
         """What a search may see."""
-        return search_data(self.dataset, self.config)
+        return replace(search_data(self.dataset, self.config), weights=self.weights)
 
     def part(self, name: Literal["search", "final"]) -> SearchData:
         """What a search may see, or all images but those of the test split.
@@ -69,4 +72,5 @@ class VisionData:
             "test": dataset.test_size,
             "classes": list(dataset.classes),
             "notes": list(dataset.notes),
+            **({"weights": {k: w.digest for k, w in self.weights.items()}} if self.weights else {}),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,8 +35,8 @@ class Vision:
         "data.path", "data.fallback", "data.train_size", "data.val_size", "data.confirm_size",
         "data.split_seed", "data.eval_batch_size", "train.metrics",
     })  # fmt: skip
-    free = frozenset({"data.path", "data.fallback", "data.eval_batch_size"})
-    private = frozenset({"data.path"})
+    free = frozenset({"data.path", "data.fallback", "data.eval_batch_size", "model.weights"})
+    private = frozenset({"data.path", "model.weights"})
     mutable = (
         "optim.lr", "optim.adamw_lr", "optim.momentum", "optim.weight_decay",
         "optim.label_smoothing", "optim.gradient_clip", "data.crop_padding", "data.flip",
@@ -48,9 +49,11 @@ class Vision:
     def check(self, plan: VisionPlan, *, workers: int) -> Sequence[str]:
         """Names of models, batches that workers share, and rungs within the warm-up."""
         from cifar_tune.vision.models import check_model_name
+        from cifar_tune.vision.probe import check_searched_weights
 
         for name in possible_values(plan, "model.name"):
             check_model_name(str(name))
+        check_searched_weights(plan)
         check_share("batch_size", min(batch_sizes(plan)), workers)
         check_share("val_size", plan.data.val_size, workers)
         return _early_rung(plan)
@@ -58,7 +61,7 @@ class Vision:
     def find(self, plan: VisionPlan, *, recorded: Facts | None = None) -> Found:
         """What the images are; networks are tried on their size and classes."""
         from cifar_tune.vision.data import describe, few_steps
-        from cifar_tune.vision.probe import try_networks
+        from cifar_tune.vision.probe import starting_weights, try_networks
 
         if (recorded or {}).get("kind") == "drawn":
             return Found(["the built-in drawn set, which is drawn anew"], plan)
@@ -67,8 +70,9 @@ class Vision:
         batch, epochs = max(batch_sizes(plan)), plan.train.max_epochs
         few = few_steps(found.train_size, batch, epochs, drop_last=plan.data.drop_last)
         # A mistake in one shows here, not in each trial.
-        try_networks(plan, len(found.classes), side_of(found.config), found.train_size)
-        sentences = [*found.sentences, *few]
+        side, classes = side_of(found.config), len(found.classes)
+        try_networks(plan, classes, side, found.train_size)
+        sentences = [*found.sentences, *few, *starting_weights(plan, classes, side)]
         return Found(sentences, plan.model_copy(update={"data": found.config}))
 
     def holds_out(self, plan: VisionPlan) -> bool:
@@ -79,11 +83,20 @@ class Vision:
         """Decode the images into the cache, or find them there."""
         from cifar_tune.vision.data import prepare, prepare_drawn, settle
         from cifar_tune.vision.opened import VisionData
+        from cifar_tune.vision.probe import starts_from_weights
 
         # A search that began on the drawn set goes on with nothing else.
         drawn = (recorded or {}).get("kind") == "drawn"
         dataset = prepare_drawn(say) if drawn else prepare(plan.data, say)
-        return VisionData(dataset, settle(plan.data, dataset.train_size, len(dataset.classes)))
+        weights = {}
+        if starts_from_weights(plan) or (recorded or {}).get("weights"):
+            from cifar_tune.vision.starting import check_recorded, read_all
+
+            weights = read_all(plan, say)
+            if recorded is not None:
+                check_recorded(weights, recorded)
+        config = settle(plan.data, dataset.train_size, len(dataset.classes))
+        return VisionData(dataset, config, weights)
 
     def columns(self, plan: VisionPlan) -> Sequence[str]:
         """Accuracy and loss, then what else was asked for."""
@@ -107,8 +120,12 @@ class Vision:
         """The network and the batches of one training."""
         from cifar_tune.vision.data.datamodule import CifarDataModule
         from cifar_tune.vision.module import Classifier, init_from_images
+        from cifar_tune.vision.weights import key_of, start_from
 
         channels_last = run.train.channels_last is True
+        weights = None if run.model.weights is None else part.weights[str(key_of(run.model))]
+        if weights is not None and weights.mean is not None:  # as the network knows images
+            part = replace(part, mean=weights.mean, std=weights.std)
         module = Classifier(
             run=run,
             classes=[str(name) for name in part.classes],
@@ -116,7 +133,9 @@ class Vision:
             std=[float(x) for x in part.std],
             side=part.train_images.shape[1],
         )
-        if fresh:
+        if fresh and weights is not None:
+            start_from(module.model, weights, run.model)
+        elif fresh:
             init_from_images(module.model, part)
         return module, CifarDataModule(part, run.data, run.seed, channels_last=channels_last)
 

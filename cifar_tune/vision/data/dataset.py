@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,3 +107,5 @@ class SearchData:
     classes: tuple[str, ...]
     mean: Statistics
     std: Statistics
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    """What networks start from, by `weights.key_of`."""
