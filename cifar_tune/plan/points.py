@@ -154,13 +154,21 @@ def lies_in(space: Space, config: Mapping[str, Value]) -> bool:
     )
 
 
-def possible_values(plan: Plan, field: str) -> list[Value]:
+def possible_values(
+    plan: Plan, field: str, given: Mapping[str, Value] = MappingProxyType({})
+) -> list[Value]:
     """What a field can be in a trial: each listed value, or both ends of its range, if it is
-    searched; with a condition, or without a search, the plan's own value too."""
+    searched; with a condition, or without a search, the plan's own value too. A condition on what
+    is `given` is decided."""
     section, _, key = field.partition(".")
     own: list[Value] = [getattr(getattr(plan, section), key)]
     for dimension in plan.search.parsed_space:
         if dimension.field == field:
+            if any(
+                name in given and given[name] not in allowed for name, allowed in dimension.when
+            ):
+                return own
             drawn = list(dimension.values) or list(dimension.ends)
-            return [*drawn, *(own if dimension.when else [])]
+            open_ones = [name for name, _ in dimension.when if name not in given]
+            return [*drawn, *(own if open_ones else [])]
     return own

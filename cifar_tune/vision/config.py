@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from cifar_tune.plan.config import FinalsConfig, Plan, RunConfig, SearchConfig, TrainConfig
 from cifar_tune.plan.own_code import nearest
@@ -23,6 +24,7 @@ from cifar_tune.plan.section import (
     PositiveInt,
     Section,
     Seed,
+    absolute_path,
 )
 from cifar_tune.plan.space import Value
 
@@ -128,6 +130,16 @@ class DataConfig(Section):
         return size
 
 
+def is_weights_name(weights: str) -> bool:
+    """Whether it is torchvision's name of weights, as IMAGENET1K_V1, and no path."""
+    return re.fullmatch(r"[A-Z][A-Z0-9_]*", weights) is not None
+
+
+def _weights_place(weights: str | None) -> str | None:
+    name = weights is not None and is_weights_name(weights)
+    return weights if weights is None or name else str(absolute_path(weights))
+
+
 class ModelArguments(OpenSection):
     """Keyword arguments of a network's constructor, by their names."""
 
@@ -145,6 +157,10 @@ class ModelConfig(Section):
     """Units of the first hidden layer of net."""
     l2: Size = 84
     """Units of the second hidden layer of net."""
+    weights: Annotated[str | None, AfterValidator(_weights_place)] = None
+    """Weights to start from: a file (.pt, .pth, .safetensors), a results folder or its best/, or
+    torchvision's name of weights, as DEFAULT; the last layer is new where the classes differ. None:
+    random ones."""
     freeze: Count = 0
     """Stages, counted from the images, that stay as they are: no step changes their weights, and
     their BatchNorm keeps its figures; 0: none."""

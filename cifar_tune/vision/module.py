@@ -133,6 +133,10 @@ class Classifier(L.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
+    def on_fit_start(self) -> None:
+        if self._frozen:  # `fit` undoes this filter
+            warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+
     def on_train_start(self) -> None:
         # The figures are summed over the workers before they are logged; `fit` undoes this filter.
         warnings.filterwarnings("ignore", message=".*sync_dist=True.*")

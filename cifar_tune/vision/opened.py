@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -16,6 +17,7 @@ from cifar_tune.plan.task import Facts, Say
 from cifar_tune.vision.config import DataConfig, VisionPlan
 from cifar_tune.vision.data import Dataset, SearchData, search_data
 from cifar_tune.vision.data.dataset import MappedImages, Pixels, in_memory
+from cifar_tune.vision.weights import Weights
 
 MUCH = 1 / 4  # of the memory: what takes more is not copied there
 WATCHED = 1000  # images that a final training validates on, which it also trains on
@@ -23,11 +25,12 @@ WATCHED = 1000  # images that a final training validates on, which it also train
 
 @dataclass(frozen=True)
 class VisionData:
-    """The images of a search, decoded in the cache."""
+    """The images of a search, decoded in the cache, and the weights that networks start from."""
 
     dataset: Dataset
     config: DataConfig
     mapped: bool = False  # whether trainings share the cache's file instead of a copy in memory
+    weights: Mapping[str, Weights] = field(default_factory=dict)
 
     def settled(self, plan: VisionPlan) -> VisionPlan:
         """The plan with numbers for the parts of these images."""
@@ -41,7 +44,8 @@ class VisionData:
     @cached_property
     def search(self) -> SearchData:
         """What a search may see."""
-        return search_data(self.dataset, self.config, mapped=self.mapped)
+        data = search_data(self.dataset, self.config, mapped=self.mapped)
+        return replace(data, weights=self.weights)
 
     def part(self, name: Literal["search", "final"]) -> SearchData:
         """What a search may see, or all images but those of the test split.
@@ -84,6 +88,7 @@ class VisionData:
             "image_size": dataset.image_size,
             "resize": dataset.resize,
             "notes": list(dataset.notes),
+            **({"weights": {k: w.digest for k, w in self.weights.items()}} if self.weights else {}),
         }
 
 

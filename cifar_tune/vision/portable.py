@@ -19,7 +19,7 @@ from cifar_tune.errors import DataError, ResultsError
 from cifar_tune.files import CARD, MODEL, STATE_KEY, is_packed
 from cifar_tune.plan.guard import guarded
 from cifar_tune.plan.section import Section
-from cifar_tune.vision.config import SIDE, ModelConfig, Resize, VisionRun
+from cifar_tune.vision.config import SIDE, ModelConfig, Resize, VisionRun, is_weights_name
 from cifar_tune.vision.ensemble import build_members
 from cifar_tune.vision.models import guarded_calls, weightless
 
@@ -147,15 +147,7 @@ def load_portable(folder: Path, *, own_code: bool = False) -> ImageClassifier:
     Raises:
         ResultsError: no model is there, it is damaged, or it needs `own_code`.
     """
-    card = read_card(folder)
-    if card is None or card.weights is None:
-        return load_checkpoint(folder / MODEL, own_code=own_code)
-    try:
-        # The file has a fixed name: one in model.json could lead anywhere.
-        weights = safetensors.torch.load((folder / WEIGHTS).read_bytes())
-    except (OSError, safetensors.SafetensorError) as error:
-        raise _damaged(folder / WEIGHTS, error) from error
-    return _build(card, weights, folder / WEIGHTS, own_code)
+    return _build(*read_model(folder), own_code)
 
 
 def load_checkpoint(path: Path, *, own_code: bool = False) -> ImageClassifier:
@@ -163,25 +155,60 @@ def load_checkpoint(path: Path, *, own_code: bool = False) -> ImageClassifier:
 
     Lightning is not needed for it: importing that takes longer than all the rest.
     """
+    return _build(*read_model(path), own_code)
+
+
+def read_model(place: Path) -> tuple[Card, dict[str, Any], Path]:
+    """Of a folder as `write_portable` filled it, or a checkpoint: card, weights, and their file.
+
+    Raises:
+        ResultsError: no model is there, or it is damaged.
+    """
+    if place.is_file() or place.suffix == ".ckpt":
+        return _read_checkpoint(place)
+    card = read_card(place)
+    if card is None or card.weights is None:
+        return _read_checkpoint(place / MODEL)
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if is_packed(archive):
-                    raise ValueError("it is packed, and torch's own files are not packed")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # The file has a fixed name: one in model.json could lead anywhere.
+        weights = safetensors.torch.load((place / WEIGHTS).read_bytes())
+    except (OSError, safetensors.SafetensorError) as error:
+        raise _damaged(place / WEIGHTS, error) from error
+    return card, weights, place / WEIGHTS
+
+
+def _read_checkpoint(path: Path) -> tuple[Card, dict[str, Any], Path]:
+    try:
+        content = read_torch_file(path)
         _check_task(path, content)
         raw, state = content["hyper_parameters"], content["state_dict"]
         given = {key: raw[key] for key in ("classes", "mean", "std", "members") if key in raw}
         data = VisionRun.model_validate({"data": raw["run"].get("data", {})}).data
         given |= {"image_size": data.side, "resize": data.resize}
-        card = Card.model_validate_json(json.dumps({"model": raw["run"]["model"], **given}))
+        model = _without_place(raw["run"]["model"])
+        card = Card.model_validate_json(json.dumps({"model": model, **given}))
     except ResultsError:
         raise
     except Exception as error:  # a damaged file makes torch raise half a dozen kinds of error
         raise _damaged(path, error) from error
     prefix = "model."
     weights = {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
-    return _build(card, weights, path, own_code)
+    return card, weights, path
+
+
+def read_torch_file(path: Path) -> Any:
+    """What `torch.save` wrote, on the CPU; nothing in it is run as code."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if is_packed(archive):
+                raise ValueError("it is packed, and torch's own files are not packed")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _without_place(model: Mapping[str, Any]) -> dict[str, Any]:
+    """A network's section without the path of the weights it began with: a model goes about."""
+    place = model.get("weights")
+    return {**model, "weights": place if place and is_weights_name(place) else None}
 
 
 def read_card(folder: Path) -> Card | None:

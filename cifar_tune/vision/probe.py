@@ -1,15 +1,24 @@
-"""Tries a plan's networks before the start: on the images' size, on small batches, frozen."""
+"""Tries a plan's networks before the start: the images' size, small batches, freezing, weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from os.path import isabs
 from typing import TYPE_CHECKING
 
 from cifar_tune.errors import PlanError, one_line
-from cifar_tune.vision.config import SIDE, ModelConfig, VisionPlan, batch_sizes, possible_models
+from cifar_tune.plan.points import possible_values
+from cifar_tune.plan.section import absolute_path
+from cifar_tune.vision.config import (
+    SIDE,
+    ModelConfig,
+    VisionPlan,
+    batch_sizes,
+    is_weights_name,
+    possible_models,
+)
 from cifar_tune.vision.models import MODEL_NAMES, build_model, weightless
 from cifar_tune.vision.models.named import is_named, wrong_size
-from cifar_tune.vision.models.stages import freeze
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,6 +37,8 @@ def try_networks(plan: VisionPlan, num_classes: int, side: int, train_size: int)
         PlanError: it can't be built, can't take such images or a batch of one, or is frozen beyond
             its stages.
     """
+    from cifar_tune.vision.models.stages import freeze
+
     single = _batch_of_one(plan, train_size)
     for model in possible_models(plan):
         ours = model.name in MODEL_NAMES and side == SIDE and not model.args.model_extra
@@ -40,6 +51,32 @@ def try_networks(plan: VisionPlan, num_classes: int, side: int, train_size: int)
                 _try(network, model, num_classes, side)
                 if single is not None:
                     _try_one(network, model, side, single)
+
+
+def starts_from_weights(plan: VisionPlan) -> bool:
+    """Whether a network of the plan may start from weights."""
+    return any(weights is not None for weights in possible_values(plan, "model.weights"))
+
+
+def check_searched_weights(plan: VisionPlan) -> None:
+    """A trial may have another working directory than the command."""
+    for weights in possible_values(plan, "model.weights"):
+        if isinstance(weights, str) and not (is_weights_name(weights) or isabs(weights)):
+            raise PlanError(
+                f"search.space.model.weights has {weights!r}; a file that is searched is given by"
+                f" its whole path: {absolute_path(weights)}"
+            )
+
+
+def starting_weights(plan: VisionPlan, num_classes: int, side: int) -> list[str]:
+    """What networks start from, in sentences."""
+    if starts_from_weights(plan):
+        from cifar_tune.vision.starting import try_weights
+
+        return try_weights(plan, num_classes, side)
+    if any(possible_values(plan, "model.freeze")):
+        return ["model.freeze keeps stages as they are, and without model.weights they are random."]
+    return []
 
 
 def _try(network: nn.Module, model: ModelConfig, num_classes: int, side: int) -> None:

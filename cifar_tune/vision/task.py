@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,8 +36,8 @@ class Vision:
         "data.split_seed", "data.image_size", "data.resize", "data.eval_batch_size",
         "train.metrics",
     })  # fmt: skip
-    free = frozenset({"data.path", "data.fallback", "data.eval_batch_size"})
-    private = frozenset({"data.path"})
+    free = frozenset({"data.path", "data.fallback", "data.eval_batch_size", "model.weights"})
+    private = frozenset({"data.path", "model.weights"})
     mutable = (
         "optim.lr", "optim.adamw_lr", "optim.momentum", "optim.weight_decay",
         "optim.label_smoothing", "optim.gradient_clip", "data.crop_padding", "data.flip",
@@ -49,9 +50,11 @@ class Vision:
     def check(self, plan: VisionPlan, *, workers: int) -> Sequence[str]:
         """Names of models, batches that workers share, and rungs within the warm-up."""
         from cifar_tune.vision.models import check_model_name
+        from cifar_tune.vision.probe import check_searched_weights
 
         for name in possible_values(plan, "model.name"):
             check_model_name(str(name))
+        check_searched_weights(plan)
         check_share("batch_size", min(batch_sizes(plan)), workers)
         check_share("val_size", plan.data.val_size, workers)
         return _early_rung(plan)
@@ -59,7 +62,7 @@ class Vision:
     def find(self, plan: VisionPlan, *, recorded: Facts | None = None) -> Found:
         """What the images are; networks are tried on their size and classes."""
         from cifar_tune.vision.data import describe, few_steps
-        from cifar_tune.vision.probe import try_networks
+        from cifar_tune.vision.probe import starting_weights, try_networks
 
         if (recorded or {}).get("kind") == "drawn":
             return Found(["the built-in drawn set, which is drawn anew"], plan)
@@ -69,8 +72,9 @@ class Vision:
         batch, epochs = max(batch_sizes(plan)), plan.train.max_epochs
         few = few_steps(found.train_size, batch, epochs, drop_last=plan.data.drop_last)
         # A mistake in one shows here, not in each trial.
-        try_networks(plan, len(found.classes), found.config.side, found.train_size)
-        sentences = [*found.sentences, *few]
+        side, classes = found.config.side, len(found.classes)
+        try_networks(plan, classes, side, found.train_size)
+        sentences = [*found.sentences, *few, *starting_weights(plan, classes, side)]
         return Found(sentences, plan.model_copy(update={"data": found.config}))
 
     def holds_out(self, plan: VisionPlan) -> bool:
@@ -81,14 +85,21 @@ class Vision:
         """Decode the images into the cache, or find them there."""
         from cifar_tune.vision.data import prepare, prepare_drawn, settle
         from cifar_tune.vision.opened import VisionData, sharing_file
+        from cifar_tune.vision.probe import starts_from_weights
 
         # A search that began on the drawn set goes on with nothing else.
         drawn = (recorded or {}).get("kind") == "drawn"
         dataset = prepare_drawn(say, side=plan.data.side) if drawn else prepare(plan.data, say)
+        weights = {}
+        if starts_from_weights(plan) or (recorded or {}).get("weights"):
+            from cifar_tune.vision.starting import check_recorded, read_all
+
+            weights = read_all(plan, say)
+            if recorded is not None:
+                check_recorded(weights, recorded)
         config = plan.data.model_copy(update={"image_size": dataset.image_size})
-        classes, given = len(dataset.classes), dataset.val_given
-        settled = settle(config, dataset.train_size, classes, given)
-        return VisionData(dataset, settled, sharing_file(dataset, plan, say))
+        config = settle(config, dataset.train_size, len(dataset.classes), dataset.val_given)
+        return VisionData(dataset, config, sharing_file(dataset, plan, say), weights)
 
     def columns(self, plan: VisionPlan) -> Sequence[str]:
         """Accuracy and loss, then what else was asked for."""
@@ -112,11 +123,15 @@ class Vision:
         """The network and the batches of one training."""
         from cifar_tune.vision.data.datamodule import CifarDataModule, as_tensor
         from cifar_tune.vision.module import Classifier, init_from_images
+        from cifar_tune.vision.weights import key_of, start_from
 
         channels_last = run.train.channels_last is True
         # As the images are, for the checkpoint and whoever uses the model.
         data = run.data.model_copy(update={"image_size": part.side})
         run = run.model_copy(update={"data": data})
+        weights = None if run.model.weights is None else part.weights[str(key_of(run.model))]
+        if weights is not None and weights.mean is not None:  # as the network knows images
+            part = replace(part, mean=weights.mean, std=weights.std)
         module = Classifier(
             run=run,
             classes=[str(name) for name in part.classes],
@@ -125,7 +140,9 @@ class Vision:
         )
         if run.data.balance == "loss":
             module.balance_loss(as_tensor(part.train_labels))
-        if fresh:
+        if fresh and weights is not None:
+            start_from(module.model, weights, run.model)
+        elif fresh:
             init_from_images(module.model, part)
         return module, CifarDataModule(part, run.data, run.seed, channels_last=channels_last)
 

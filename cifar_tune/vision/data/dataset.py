@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -177,6 +178,8 @@ class SearchData:
     classes: tuple[str, ...]
     mean: Statistics
     std: Statistics
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    """What networks start from, by `weights.key_of`."""
 
     @property
     def side(self) -> int:
