@@ -12,7 +12,14 @@ from cifar_tune.errors import PlanError
 from cifar_tune.plan.points import possible_values
 from cifar_tune.plan.rungs import rung_epochs, rungs_below
 from cifar_tune.plan.task import Found, Goal
-from cifar_tune.vision.config import VisionPlan, VisionRun, batch_sizes, possible_models
+from cifar_tune.vision.config import (
+    SIDE,
+    ModelConfig,
+    VisionPlan,
+    VisionRun,
+    batch_sizes,
+    possible_models,
+)
 
 if TYPE_CHECKING:  # torch, Lightning and plotly cost seconds
     import numpy as np
@@ -73,6 +80,8 @@ class Vision:
             if ":" in model.name or model.args.model_extra:
                 own = plan.model.model_copy(update={"name": model.name, "args": model.args})
                 build_model(own, len(found.classes), found.config.side)
+            elif found.config.side < SIDE:
+                check_small(model, len(found.classes), found.config.side)
         sentences = [*found.sentences, *few]
         return Found(sentences, plan.model_copy(update={"data": found.config}))
 
@@ -235,6 +244,19 @@ def check_inside(plan: VisionPlan, side: int) -> None:
                 f"data.{name} can be {largest}, and the images have {side} x {side} pixels"
                 f" (data.image_size); it must be at most {most}"
             )
+
+
+def check_small(model: ModelConfig, classes: int, side: int) -> None:
+    """Networks halve their images several times, and of small ones nothing may be left."""
+    from cifar_tune.vision.cost import cost_of
+
+    try:
+        cost_of(model, classes, side)
+    except RuntimeError as error:
+        raise PlanError(
+            f"data.image_size is {side}, and model.name={model.name} can't take images so small"
+            f" ({error}); give {SIDE}, or another network"
+        ) from error
 
 
 def _early_rung(plan: VisionPlan) -> list[str]:
