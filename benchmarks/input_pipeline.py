@@ -54,7 +54,8 @@ def main() -> None:
     arguments = parse_arguments()
     quiet.begin(arguments)
     torch.set_num_threads(1)
-    config = DataConfig(path=arguments.data_dir, val_size=HELD_OUT, confirm_size=HELD_OUT)
+    sizes = {"val_size": HELD_OUT, "confirm_size": HELD_OUT, "image_size": 32}
+    config = DataConfig.model_validate({"path": arguments.data_dir, **sizes})
     data = load(config, arguments.images)
     print(f"{arguments.images} images, {arguments.rounds} rounds, one thread, batch 128")
     ours, theirs = our_loader(data, config), torchvision_loader(data, config)

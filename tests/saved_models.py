@@ -14,11 +14,11 @@ from cifar_tune.record.recorder import Recorder
 from cifar_tune.train.fit import fit
 
 
-def save_model(path: Path, **values: Any) -> Path:
+def save_model(path: Path, side: int = 32, **values: Any) -> Path:
     """Train one epoch on noise and save it; `values` as `model__name="net"`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save = LambdaCallback(on_validation_end=lambda trainer, module: trainer.save_checkpoint(path))
-    fit(toy_run(max_epochs=1, **values), toy_data(16, 16), callbacks=[save])
+    fit(toy_run(max_epochs=1, **values), toy_data(16, 16, side=side), callbacks=[save])
     return path
 
 

@@ -12,12 +12,12 @@ from cifar_tune.vision.data import SearchData
 CLASSES = tuple(f"class {index}" for index in range(10))
 
 
-def toy_data(train: int = 64, val: int = 32, std: float = 0.25) -> SearchData:
+def toy_data(train: int = 64, val: int = 32, std: float = 0.25, side: int = 32) -> SearchData:
     """Noise, whose first rows say the class: enough to make a loss fall."""
     random = np.random.default_rng(0)
     labels = random.integers(0, 10, train + val, dtype=np.int64)
-    images = random.integers(0, 256, (train + val, 32, 32, 3), dtype=np.uint8)
-    images[:, :16] = (labels * 25)[:, None, None, None]
+    images = random.integers(0, 256, (train + val, side, side, 3), dtype=np.uint8)
+    images[:, : side // 2] = (labels * 25)[:, None, None, None]
     return SearchData(
         train_images=images[:train],
         train_labels=labels[:train],

@@ -26,6 +26,7 @@ from cifar_tune.vision.data import find_dataset, search_data
 from cifar_tune.vision.data.dataset import in_memory
 
 MOST_MISTAKES = 24
+SHOWN_SIDE = 112  # pixels, at most: about what the page has for a picture
 LONGEST_NAME = 18
 MOST_CLASSES_IN_WORDS = 20  # more do not fit into cells that can be read
 
@@ -196,5 +197,7 @@ def shown_images(results: Results, predictions: Predictions) -> NDArray[np.uint8
 
 def _png(pixels: NDArray[np.uint8]) -> str:
     content = io.BytesIO()
-    Image.fromarray(pixels).save(content, "PNG", optimize=True)
+    image = Image.fromarray(pixels)
+    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+    image.save(content, "PNG", optimize=True)
     return base64.b64encode(content.getvalue()).decode()

@@ -30,7 +30,7 @@ def tried(*given: str, side: int = 32, train_size: int = 640) -> None:
             64,
             r"can't take images of 64 x 64 pixels \(ValueError: Input size",
         ),
-        ("net", 64, r"can't take images of 64 x 64 .*; give another size \(data\.image_size\)"),
+        ("net", 12, r"image_size is 12, .* needs at least 16"),
         ("speednet", 8, r"can't take images of 8 x 8 "),
     ],
 )

@@ -17,9 +17,9 @@ DARK = 0.25  # of the range of 16 bits: where no picture gets beyond it, 8 bits 
 SIDES = (32, 48, 64, 96, 128, 160, 192, 224)  # what `auto` takes of data.image_size
 MUCH_LARGER, LONG, MANY = 4, 1.5, 0.25  # sides of pictures and pixels kept; one side by the other
 OF_LONG = {
-    "squash": "are squashed to it; data.resize=crop or letterbox keeps the proportions",
-    "crop": "lose what is at the ends; data.resize=letterbox keeps it",
-    "letterbox": "leave more than a third of it black; data.resize=crop fills it",
+    "squash": "data.resize=squash distorts them; crop or letterbox keeps the proportions",
+    "crop": "data.resize=crop leaves out more than a third; letterbox keeps it",
+    "letterbox": "data.resize=letterbox leaves more than a third black; crop fills it",
 }
 
 
@@ -66,8 +66,8 @@ def losses(sizes: Sequence[tuple[int, int]], side: int, resize: Resize) -> list[
     long = sum(max(size) > LONG * min(size) for size in sizes)
     if long >= MANY * len(sizes):
         lost.append(
-            f"{long} of {len(sizes)} images are more than {LONG} times as long as wide, or as wide"
-            f" as long, and {OF_LONG[resize]}."
+            f"{long} of {len(sizes)} images have one side more than {LONG} times the other:"
+            f" {OF_LONG[resize]}."
         )
     return lost
 

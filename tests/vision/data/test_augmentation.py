@@ -15,25 +15,28 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 CHI_SQUARE_8_AT_1E6 = 42.7  # 1 in a million for 8 degrees of freedom
 
 
-def noise(images: int) -> torch.Tensor:
+def noise(images: int, side: int = 32) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(256, (images, 32, 32, 3), generator=generator, dtype=torch.uint8)
+    return torch.randint(256, (images, side, side, 3), generator=generator, dtype=torch.uint8)
 
 
 def naive(image: torch.Tensor, choices: Choices, i: int, padding: int) -> torch.Tensor:
-    """One image the slow way: pad, cut, flip, divide; [3, 32, 32] float32."""
+    """One image the slow way: pad, cut, flip, divide; [3, side, side] float32."""
+    side = len(image)
     padded = F.pad(image.permute(2, 0, 1)[None].float(), (padding,) * 4, mode="reflect")[0]
     top, left = int(choices.top[i]), int(choices.left[i])
-    crop = padded[:, top : top + 32, left : left + 32]
+    crop = padded[:, top : top + side, left : left + side]
     if choices.flip[i]:
         crop = crop.flip(2)
     mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
     return (crop / 255 - mean) / std
 
 
-@pytest.mark.parametrize("padding", [1, 4, 16])
-def test_equals_padding_cropping_and_flipping_image_by_image(padding: int) -> None:
-    images, config = noise(40), DataConfig(crop_padding=padding)
+@pytest.mark.parametrize(
+    ("padding", "side"), [(1, 32), (4, 32), (16, 32), (4, 8), (7, 8), (20, 75)]
+)
+def test_equals_padding_cropping_and_flipping_image_by_image(padding: int, side: int) -> None:
+    images, config = noise(40, side), DataConfig(crop_padding=padding, image_size=side)
     plan = plan_epoch(40, config, seed=1, epoch=0)
     batch = BatchMaker(config, MEAN, STD, CPU).augmented(images, plan.order, plan.choices)
     expected = torch.stack(

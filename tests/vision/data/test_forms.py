@@ -183,7 +183,9 @@ def test_the_size_of_a_folder_is_what_its_images_suggest(tmp_path: Path, notes: 
         "They are brought to 96 x 96 (data.image_size, auto: by the middle one of their shorter"
         " sides; data.resize squash)."
     )
-    assert "24 of 24 images are more than 1.5 times as long as wide" in " ".join(found.sentences)
+    assert "24 of 24 images have one side more than 1.5 times the other" in " ".join(
+        found.sentences
+    )
     dataset = prepare(config, notes.append)
     assert dataset.image_size == 96
     assert search_data(dataset, found.config).side == 96
