@@ -27,6 +27,7 @@ from cifar_tune.train.fit import fit
 from cifar_tune.vision.config import (
     DataConfig,
     ModelConfig,
+    OptimConfig,
     VisionPlan,
     VisionRun,
     VisionSearch,
@@ -43,6 +44,7 @@ def plan_to_record(arguments: argparse.Namespace) -> VisionPlan:
     return VisionPlan(
         data=DataConfig(train_size=arguments.train_size, val_size=arguments.val_size),
         model=ModelConfig(name=arguments.model, width=arguments.width),
+        optim=OptimConfig(schedule=arguments.schedule, warmup_fraction=arguments.warmup_fraction),
         train=VisionTrain(max_epochs=EPOCHS, threads=1, precision="bf16", channels_last=True),
         search=VisionSearch(num_samples=arguments.configurations),
     )
@@ -90,6 +92,8 @@ def main() -> None:
     parser.add_argument("--val-size", type=int, default=3000)
     parser.add_argument("--model", default="resnet9")
     parser.add_argument("--width", type=int, default=6)
+    parser.add_argument("--schedule", default="one-cycle")
+    parser.add_argument("--warmup-fraction", type=float, default=0.25)
     parser.add_argument("--data", metavar="PATH", help="folder or archive; none: the cache")
     parser.add_argument("--out", type=Path, default=CURVES)
     arguments = parser.parse_args()

@@ -218,6 +218,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int] | str] = {
     "confirm": confirm,
     "train": "cifar_tune.train.__main__:main",
     "report": report,
+    "list": "cifar_tune.report.listing:main",
+    "compare": "cifar_tune.report.comparison:main",
     "predict": "cifar_tune.vision.predict:main",
     "data": "cifar_tune.vision.data.command:main",
 }

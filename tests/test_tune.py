@@ -128,7 +128,7 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(
     assert main(["--dry-run", "--data-dir", str(image_folder), "--num-samples", "27"]) == 0
     shown = capsys.readouterr().out
     assert "27 trials of at most 9 epochs" in shown
-    assert "after epoch 3: about 9 trials are judged" in shown
+    assert "after epoch 3: about 27 trials are judged" in shown
     assert "at most 243, about" in shown
     assert "GB are free" in shown
     assert not any(tmp_path.iterdir())

@@ -62,6 +62,12 @@ def check_sections(plan: LitPlan) -> None:
             )
 
 
+def validation_interval(plan: LitPlan) -> int:
+    """The epochs from one validation to the next; 1 where the plan has no sensible number."""
+    every = arguments_of(plan.trainer).get("check_val_every_n_epoch")
+    return every if isinstance(every, int) and every > 0 else 1
+
+
 def check_validations(plan: LitPlan) -> None:
     """A PlanError if validations come so seldom that trials could not be judged."""
     trainer, epochs, search = arguments_of(plan.trainer), plan.train.max_epochs, plan.search

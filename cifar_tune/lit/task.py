@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from cifar_tune.lit.notes import (
     check_validations,
     notes_on,
     sources_of,
+    validation_interval,
 )
 from cifar_tune.plan.points import draw_random
 from cifar_tune.plan.section import put
@@ -114,6 +116,11 @@ class Lightning:
             f" {plan.model.class_path} logs {names}"
         )
         return Found([*sentences, *notes_on(plan, tried)], _with_metrics(plan, tuple(tried.logged)))
+
+    def comparable(self, plan: LitPlan, epoch: int) -> int:
+        """At a validation."""
+        every = validation_interval(plan)
+        return every * math.ceil(epoch / every)
 
     def holds_out(self, plan: LitPlan) -> bool:
         """Candidates are compared on `confirm_dataloader`, else on the validation data."""

@@ -9,7 +9,7 @@ from typing import Any
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.config import Plan, SearchConfig
 from cifar_tune.plan.own_code import OwnCode
-from cifar_tune.plan.rungs import exchange_epochs
+from cifar_tune.plan.rungs import exchange_epochs, first_rung
 from cifar_tune.plan.task import task_of
 
 OWN = "package.module:factory"  # stands for every searcher of the user's own
@@ -163,7 +163,7 @@ def _check_fields(search: SearchConfig) -> list[str]:
 def _check_scheduler(plan: Plan) -> list[str]:
     scheduler, grace, epochs = (
         plan.search.scheduler,
-        plan.search.grace_period,
+        first_rung(plan),
         plan.train.max_epochs,
     )
     if scheduler == "pbt":

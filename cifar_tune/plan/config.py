@@ -78,8 +78,9 @@ class SearchConfig(Section):
     """Whether more (max) or less (min) of the metric is better, where that is not known of it."""
     winner_by: Literal["best", "last"] = "best"
     """Whether a trial is judged by its best epoch or by its last."""
-    grace_period: PositiveInt = 1
-    """The first rung, in epochs; median: no trial is stopped before it."""
+    grace_period: Auto | PositiveInt = "auto"
+    """The first rung, in epochs; median: no trial is stopped before it; auto: the epochs divided
+    by the square of reduction_factor, and later where the task's trials can't be compared yet."""
     reduction_factor: Annotated[int, Field(ge=2)] = 3
     """One in so many trials passes a rung; rungs are so many times apart (not median, pbt)."""
     perturbation_interval: PositiveInt = 2

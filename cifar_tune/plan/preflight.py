@@ -22,7 +22,7 @@ from cifar_tune.plan.machine import (
 )
 from cifar_tune.plan.place import nearest_folder
 from cifar_tune.plan.points import count_points, grid_points, possible_values
-from cifar_tune.plan.rungs import rung_epochs, rungs_below
+from cifar_tune.plan.rungs import first_rung, rung_epochs, rungs_below
 from cifar_tune.plan.section import OWN_NAME
 from cifar_tune.plan.task import Combines, task_of
 
@@ -83,7 +83,8 @@ def _settled(plan: Plan, machine: Machine, given: Share) -> Plan:
             "workers_per_trial": given.workers,
         }
     )
-    search = plan.search.model_copy(update={"num_samples": number_of_trials(plan)})
+    counts = {"num_samples": number_of_trials(plan), "grace_period": first_rung(plan)}
+    search = plan.search.model_copy(update=counts)
     return plan.model_copy(update={"train": train, "resources": resources, "search": search})
 
 

@@ -161,23 +161,14 @@ class Task(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """A task's own part of the page.
+    """A task's own part of the page."""
 
-    Attributes:
-        name: in a link to it.
-        title: above it.
-        caption: what it shows, or why there is nothing to show.
-        figure: a plotly figure, or none.
-        height: of the figure, in pixels.
-        gallery: a picture (PNG, base64) and its caption each.
-    """
-
-    name: str
+    name: str  # in a link to it
     title: str
-    caption: str
-    figure: Any = None
-    height: int = 380
-    gallery: tuple[tuple[str, str], ...] = ()
+    caption: str  # what it shows, or why there is nothing to show
+    figure: Any = None  # plotly's, or none
+    height: int = 380  # of the figure, in pixels
+    gallery: tuple[tuple[str, str], ...] = ()  # a picture (PNG, base64) and its caption each
 
 
 @runtime_checkable
@@ -186,6 +177,15 @@ class Costs(Protocol):
 
     def cost(self, run: Any, data: Any) -> dict[str, int]:
         """`multiply_adds` of an example, and `parameters`; it may raise anything."""
+
+
+@runtime_checkable
+class ComparesLater(Protocol):
+    """A task whose trials can't be compared from their first epoch on."""
+
+    def comparable(self, plan: Any, epoch: int) -> int:
+        """The first epoch, from `epoch` on, by which trials can be judged: they report there, and
+        their learning rate no longer rises. The plan may have `auto` fields."""
 
 
 @runtime_checkable

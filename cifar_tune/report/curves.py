@@ -140,7 +140,7 @@ def _draw_rungs(figure: go.Figure, results: Results) -> str:
 
 def best_over_compute(results: Results) -> go.Figure | str:
     """The best value so far against the compute that was spent until then."""
-    steps = _best_by_compute(results)
+    steps = best_by_compute(results)
     if not steps:
         return NOTHING_JUDGED
     unit, name = compute_unit(results), in_words(results.plan.search.metric)
@@ -162,7 +162,7 @@ def best_over_compute(results: Results) -> go.Figure | str:
     )
 
 
-def _best_by_compute(results: Results) -> list[tuple[float, float, str]]:
+def best_by_compute(results: Results) -> list[tuple[float, float, str]]:
     """Compute spent, best value then, and whose, at each report that made a new best, and last."""
     search, units = results.plan.search, units_per_trial(results)
     reports = sorted(_reports(results), key=lambda report: report[0])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, Template
 from markupsafe import Markup, escape
 from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
@@ -17,7 +17,7 @@ from plotly.offline import get_plotlyjs
 from cifar_tune import __version__
 from cifar_tune.files import write_atomically
 from cifar_tune.plan.task import Panel, Panels, columns_of, in_words, task_of
-from cifar_tune.record.journal import Records, is_running, locked, read_journal
+from cifar_tune.record.journal import locked, read_journal
 from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import failures, write_settings, write_tables
@@ -26,12 +26,12 @@ from cifar_tune.report.commands import commands_of, final_model
 from cifar_tune.report.headline import headline_of
 from cifar_tune.report.ledger import compute_unit, ledger, nested_searches
 from cifar_tune.report.parallel import parallel_coordinates
+from cifar_tune.report.state import KILLED, state_of
 from cifar_tune.report.style import caption_of, finish, plain
 from cifar_tune.report.timeline import timeline
 from cifar_tune.report.words import counted, duration, measured, setting, share
 
 FILE_NAME = "report.html"
-FINISHED, STOPPED, RUNNING, KILLED = "finished", "stopped", "running", "killed"
 
 
 def write_report(folder: Path) -> Path:
@@ -64,32 +64,13 @@ def rebuild(folder: Path) -> Path:
     return write_report(folder)
 
 
-def state_of(folder: Path, records: Records) -> str:
-    """Whether the search is finished, was stopped, is running, or was killed."""
-    marks = records.of("start", "stopped", "finished", "extended", "trial_retried")
-    last = marks[-1]["event"] if marks else "start"
-    if last in (FINISHED, STOPPED):
-        return str(last)
-    return RUNNING if is_running(folder) else KILLED
-
-
 def render(results: Results, state: str) -> str:
     """The page of a search in that state."""
-    environment = Environment(
-        loader=PackageLoader("cifar_tune.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        breakable=_breakable, counted=counted, duration=duration, figure=_figure, in_words=in_words,
-        setting=setting, share=share,
-    )  # fmt: skip
     if state == KILLED:  # nobody came to write down that these will not end
         for trial in results.trials.values():
             trial.status = "interrupted" if trial.status == "running" else trial.status
     finals = nested_searches(results.folder)
-    return environment.get_template("page.html").render(
+    return template("page.html").render(
         results=results,
         plan=results.plan,
         columns=columns_of(results.plan),
@@ -106,11 +87,28 @@ def render(results: Results, state: str) -> str:
         trials=trial_rows(results),
         counts=results.counts(),
         cost=results.cost(),
-        written=time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    )
+
+
+def template(name: str) -> Template:
+    """A page's template, with what all pages need: filters, the plotting library, its nonce."""
+    environment = Environment(
+        loader=PackageLoader("cifar_tune.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        breakable=_breakable, counted=counted, duration=duration, figure=_figure, in_words=in_words,
+        setting=setting, share=share,
+    )  # fmt: skip
+    environment.globals.update(
         version=__version__,
+        written=time.strftime("%Y-%m-%d %H:%M:%S %z"),
         nonce=secrets.token_urlsafe(16),
         plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),
     )
+    return environment.get_template(name)
 
 
 def _plots(results: Results) -> dict[str, Panel]:
@@ -123,20 +121,20 @@ def _plots(results: Results) -> dict[str, Panel]:
         "contour": ("Two fields together", fields.contour(results)),
         "timeline": ("Trials over slots", timeline(results)),
     }
-    return {name: _plot(name, title, figure) for name, (title, figure) in drawn.items()}
+    return {name: plot(name, title, figure) for name, (title, figure) in drawn.items()}
 
 
 def _slices(results: Results) -> list[Panel]:
     slices = fields.slices(results)
     if isinstance(slices, str):
-        return [_plot("slice-1", "Slices", slices)]
+        return [plot("slice-1", "Slices", slices)]
     return [
-        _plot(f"slice-{number}", field, figure)
+        plot(f"slice-{number}", field, figure)
         for number, (field, figure) in enumerate(slices.items(), 1)
     ]
 
 
-def _plot(name: str, title: str, figure: go.Figure | str) -> Panel:
+def plot(name: str, title: str, figure: go.Figure | str) -> Panel:
     """A plot as the template takes it, in JSON; or the reason why it is missing."""
     if isinstance(figure, str):
         return Panel(name=name, title=title, caption=figure)
@@ -161,7 +159,7 @@ def _panel(panel: Panel) -> Panel:
     name = f"task-{panel.name}"
     if panel.figure is None:
         return replace(panel, name=name)
-    return _plot(name, panel.title, finish(panel.figure, panel.caption, panel.height))
+    return plot(name, panel.title, finish(panel.figure, panel.caption, panel.height))
 
 
 def inline_json(figure: go.Figure) -> str:

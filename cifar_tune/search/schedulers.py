@@ -16,7 +16,7 @@ from ray.tune.schedulers import (
 )
 
 from cifar_tune.plan.config import Plan
-from cifar_tune.plan.rungs import brackets, rung_epochs, rungs_below
+from cifar_tune.plan.rungs import brackets, first_rung, rung_epochs, rungs_below
 from cifar_tune.record.journal import Event
 from cifar_tune.search.pbt import is_exchange
 from cifar_tune.search.trainable import WORST
@@ -45,7 +45,7 @@ class JournalledASHA(ASHAScheduler):
         super().__init__(
             time_attr="epoch",
             max_t=plan.train.max_epochs,
-            grace_period=plan.search.grace_period,
+            grace_period=first_rung(plan),
             reduction_factor=plan.search.reduction_factor,
             brackets=bracket_count,
             **_goal(plan),
@@ -178,7 +178,7 @@ class JournalledMedian(MedianStoppingRule):
         """No trial is stopped before the plan's grace period."""
         super().__init__(
             time_attr="epoch",
-            grace_period=plan.search.grace_period,
+            grace_period=first_rung(plan),
             hard_stop=True,
             **_goal(plan),
         )

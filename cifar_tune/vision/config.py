@@ -191,10 +191,12 @@ class OptimConfig(Section):
     weight_decay: NotNegative = 5e-4
     """Weight decay: L2 in sgd, decoupled (times the learning rate) in adamw and muon; not applied
     to biases and normalisation."""
-    schedule: Literal["constant", "cosine", "one-cycle", "linear"] = "one-cycle"
+    schedule: Literal["constant", "cosine", "one-cycle", "linear", "warmup-stable-decay"] = (
+        "one-cycle"
+    )
     """How the learning rate goes over `train.max_epochs`, step by step."""
     warmup_fraction: Fraction = 0.25
-    """Part of all steps in which the learning rate rises (cosine, one-cycle, linear)."""
+    """Part of all steps in which the learning rate rises (all but constant)."""
     label_smoothing: Fraction = 0.0
     """Probability mass spread over all classes."""
     gradient_clip: NotNegative = 0.0

@@ -20,6 +20,7 @@ from cifar_tune.vision.muon import Muon
 # Smith and Topin, "Super-Convergence" (2018).
 ONE_CYCLE_START = 1 / 25
 ONE_CYCLE_END = ONE_CYCLE_START / 1e4
+DECAY = 0.2  # last part of the steps in which warmup-stable-decay falls (Hägele et al. 2024)
 
 
 def build_optimizer(module: nn.Module, config: OptimConfig, *, precision: str = "32") -> Optimizer:
@@ -122,13 +123,15 @@ def build_schedule(optimizer: Optimizer, config: OptimConfig, total_steps: int) 
         return LambdaLR(optimizer, lambda _: 1.0)
     if config.schedule == "one-cycle":
         return LambdaLR(optimizer, lambda step: _one_cycle(step, warmup - 1, total_steps - 1))
-    rise = round(warmup)
+    rise = fall = round(warmup)
+    if config.schedule == "warmup-stable-decay":
+        fall = max(rise, round((1 - DECAY) * total_steps))
 
     def rise_and_fall(step: int) -> float:
         if step < rise:
             return (step + 1) / (rise + 1)
-        fallen = min(1.0, (step - rise) / max(1, total_steps - rise))
-        return 1 - fallen if config.schedule == "linear" else _cosine_between(1.0, 0.0, fallen)
+        fallen = min(1.0, max(0, step - fall) / max(1, total_steps - fall))
+        return _cosine_between(1.0, 0.0, fallen) if config.schedule == "cosine" else 1 - fallen
 
     return LambdaLR(optimizer, rise_and_fall)
 

@@ -77,6 +77,10 @@ class Vision:
         sentences = [*found.sentences, *few, *starting_weights(plan, classes, side)]
         return Found(sentences, plan.model_copy(update={"data": found.config}))
 
+    def comparable(self, plan: VisionPlan, epoch: int) -> int:
+        """After the warm-up."""
+        return max(epoch, math.ceil(_warm_up(plan)))
+
     def holds_out(self, plan: VisionPlan) -> bool:
         """Whether there are confirmation images."""
         return plan.data.confirm_size != 0
@@ -251,15 +255,22 @@ def check_inside(plan: VisionPlan, side: int) -> None:
             )
 
 
+def _warm_up(plan: VisionPlan) -> float:
+    """The epochs in which the learning rate of a trial can rise."""
+    if set(possible_values(plan, "optim.schedule")) == {"constant"}:
+        return 0.0
+    fractions = [float(str(part)) for part in possible_values(plan, "optim.warmup_fraction")]
+    return max(fractions) * plan.train.max_epochs
+
+
 def _early_rung(plan: VisionPlan) -> list[str]:
     """A note where trials are judged before they have learnt much: on recorded curves, a first rung
     in epoch 1 cost 3 points with asha and 12 with halving (benchmarks/early_stopping.py)."""
-    optim, epochs, rungs = plan.optim, plan.train.max_epochs, rung_epochs(plan)
-    warm = optim.warmup_fraction * epochs
-    if optim.schedule == "constant" or not rungs_below(rungs, epochs) or rungs[0] >= warm:
+    epochs, rungs, warm = plan.train.max_epochs, rung_epochs(plan), _warm_up(plan)
+    if not rungs_below(rungs, epochs) or rungs[0] >= warm:
         return []
     return [
         f"the first rung is epoch {rungs[0]}, and the learning rate rises until epoch {warm:.1f}"
-        " (optim.warmup_fraction): what is stopped there has hardly learnt; a search.grace_period"
-        f" of {min(epochs, math.ceil(warm))} is safer and takes more epochs"
+        " (optim.warmup_fraction): what is stopped there has hardly learnt; search.grace_period:"
+        " auto is safer and takes more epochs"
     ]

@@ -62,6 +62,11 @@ def test_the_gpu_recipe_learns_when_it_is_narrow() -> None:
     assert result.metrics["best_val_accuracy"] > 0.25  # of ten classes
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_has_nothing_to_note_of_its_own_first_rung(path: Path) -> None:
+    assert not any("rung" in note for note in preflight.check(load_plan(path), [MACHINE]).notes)
+
+
 def test_the_lecture_is_to_the_letter() -> None:
     plan = load_plan("lecture")
     assert plan.search.space == {

@@ -109,7 +109,8 @@ def test_a_search_that_draws_may_draw_a_point_twice(searcher: str) -> None:
 
 
 def test_hyperband_is_described_by_its_brackets(tmp_path: Path) -> None:
-    forecast = preflight.check(load_plan(None, ["search.scheduler=hyperband"]), [MACHINE])
+    given = ["search.scheduler=hyperband", "search.grace_period=1"]
+    forecast = preflight.check(load_plan(None, given), [MACHINE])
     text = "\n".join(describe(forecast, ["the data", "Left out."], tmp_path / "a", disk=False))
     assert "bracket 1   about 11 of 16 trials: the best 1/3 go on after epoch 1, 3" in text
     assert "at most 144, about 57 if halving is ideal" in text
@@ -123,7 +124,7 @@ def test_a_search_without_a_rung_below_its_end_says_so() -> None:
 
 
 def test_the_plan_is_described_with_rungs_epochs_and_disk(tmp_path: Path) -> None:
-    forecast = preflight.check(load_plan(), [MACHINE])
+    forecast = preflight.check(load_plan(None, ["search.grace_period=1"]), [MACHINE])
     text = "\n".join(describe(forecast, ["the data"], tmp_path / "a", disk=True))
     assert "16 trials of at most 9 epochs" in text
     assert "after epoch 1: about 16 trials are judged, the best 1/3 go on (about 5)" in text

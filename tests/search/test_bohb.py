@@ -25,7 +25,13 @@ from cifar_tune.search.study import sampler_of
 ENOUGH = 5  # reports at a budget, in a space of two fields
 COMPLETE, FAIL = TrialState.COMPLETE, TrialState.FAIL
 PRUNED, RUNNING = TrialState.PRUNED, TrialState.RUNNING
-GIVEN = ("search.searcher=bohb", "search.scheduler=hyperband", "train.max_epochs=9", QUADRATIC)
+GIVEN = (
+    "search.searcher=bohb",
+    "search.scheduler=hyperband",
+    "train.max_epochs=9",
+    "search.grace_period=1",
+    QUADRATIC,
+)
 
 
 @pytest.fixture

@@ -72,12 +72,34 @@ def test_a_model_of_ones_own_is_built_for_the_classes_of_the_data(
 
 
 def test_a_rung_within_the_warm_up_is_told() -> None:
-    (note,) = [
-        note for note in preflight.check(load_plan(), [MACHINE]).notes if "first rung" in note
-    ]
+    def notes(*given: str) -> list[str]:
+        told = preflight.check(load_plan(None, given), [MACHINE]).notes
+        return [note for note in told if "first rung" in note]
+
+    early = "search.grace_period=1"
+    (note,) = notes(early)
     assert "rises until epoch 2.2 (optim.warmup_fraction)" in note
-    assert "a search.grace_period of 3 is safer" in note
+    assert "search.grace_period: auto is safer" in note
     for given in ("search.grace_period=3", "optim.schedule=constant", "search.scheduler=none"):
-        assert not any(
-            "first rung" in n for n in preflight.check(load_plan(None, [given]), [MACHINE]).notes
-        )
+        assert not notes(early, given)
+    assert not notes()
+
+
+@pytest.mark.parametrize(
+    ("given", "first"),
+    [
+        ([], 3),  # the learning rate rises until 2.25
+        (["train.max_epochs=27"], 7),
+        (["train.max_epochs=27", "optim.schedule=constant"], 3),
+        (["train.max_epochs=27", "search.reduction_factor=2", "optim.warmup_fraction=0"], 7),
+        (["search.space.optim.warmup_fraction={uniform: [0.1, 0.5]}"], 5),
+        (["search.space.optim.schedule={choice: [constant, linear]}"], 3),
+        (["optim.warmup_fraction=0.99"], 9),
+        (["train.max_epochs=1"], 1),
+        (["search.grace_period=2"], 2),
+    ],
+)
+def test_the_first_rung_comes_after_the_warm_up_of_every_trial(
+    given: list[str], first: int
+) -> None:
+    assert preflight.check(load_plan(None, given), [MACHINE]).plan.search.grace_period == first
