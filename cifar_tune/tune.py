@@ -93,8 +93,9 @@ def tune(words: Sequence[str]) -> int:
     from cifar_tune.plan.flags import plan_of
     from cifar_tune.session.launch import launch
 
+    plan = plan_of(arguments, say)
     _, code = launch(
-        plan_of(arguments),
+        plan,
         say,
         config=arguments.config,
         resume=arguments.resume is not None,

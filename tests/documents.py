@@ -166,9 +166,9 @@ def _problems_of_ours(words: list[str]) -> list[str]:
     if isinstance(arguments, list):
         return arguments
     if command == "tune":
-        return _plan_problems(lambda: check_pair(plan_of(arguments)))
+        return _plan_problems(lambda: check_pair(plan_of(arguments, print)))
     if command == "train":
-        return _plan_problems(lambda: plan_of(arguments))
+        return _plan_problems(lambda: plan_of(arguments, print))
     if hasattr(arguments, "time_budget"):  # goes on with a recorded plan
         return _plan_problems(lambda: change_plan(load_plan(), arguments))
     return []

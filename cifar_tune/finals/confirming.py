@@ -23,8 +23,9 @@ from cifar_tune.finals.opening import scoring
 from cifar_tune.finals.retraining import Stage, model_of
 from cifar_tune.finals.rounds import Round
 from cifar_tune.finals.uncertainty import Figures, alike
+from cifar_tune.plan.abilities import Costs
 from cifar_tune.plan.forecast import compares
-from cifar_tune.plan.task import Costs, task_of
+from cifar_tune.plan.task import task_of
 from cifar_tune.record.results import Results
 
 CHOSEN_BY = "the validation examples, by which the search chose as well"

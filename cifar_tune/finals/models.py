@@ -11,8 +11,9 @@ from typing import Any
 
 from cifar_tune.files import FINALS, MODEL, at_hand, write_atomically
 from cifar_tune.finals.retraining import model_of
+from cifar_tune.plan.abilities import Combines
 from cifar_tune.plan.section import dump_yaml
-from cifar_tune.plan.task import Combines, task_of
+from cifar_tune.plan.task import task_of
 from cifar_tune.record.results import Results
 from cifar_tune.search.session import Session
 

@@ -20,8 +20,9 @@ from cifar_tune.finals.uncertainty import (
     interval_of_model,
     standard_deviation,
 )
+from cifar_tune.plan.abilities import Scores, score_name
 from cifar_tune.plan.config import FinalsConfig, Plan
-from cifar_tune.plan.task import Scores, score_name, task_of
+from cifar_tune.plan.task import task_of
 from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.results import Results
 from cifar_tune.search.session import Session

@@ -11,8 +11,9 @@ from cifar_tune.finals.confirming import Confirming
 from cifar_tune.finals.models import Model, keep_models, model_to_hand_over
 from cifar_tune.finals.opening import closed, handed_in, look_at, score_models, scored_as_asked
 from cifar_tune.finals.rounds import Round, current_round, recorded_round
+from cifar_tune.plan.abilities import Exports, score_name
 from cifar_tune.plan.config import Plan
-from cifar_tune.plan.task import Exports, score_name, task_of
+from cifar_tune.plan.task import task_of
 from cifar_tune.record.journal import Event
 from cifar_tune.record.tables import model_in_words
 

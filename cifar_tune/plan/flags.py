@@ -11,9 +11,9 @@ from typing import get_args
 from pydantic.fields import FieldInfo
 
 from cifar_tune.plan.config import Plan
-from cifar_tune.plan.load import load_plan, plan_from
+from cifar_tune.plan.load import load_plan, plan_from, suggested_config
 from cifar_tune.plan.section import Flag, Section, known_fields
-from cifar_tune.plan.task import TASKS, find_task
+from cifar_tune.plan.task import TASKS, Say, find_task
 
 # What a search that goes on may change: where and how it runs, not what it compares.
 FREE_FIELDS = frozenset({
@@ -110,10 +110,15 @@ def resume_flags() -> list[str]:
     ]
 
 
-def plan_of(arguments: argparse.Namespace) -> Plan:
-    """The plan that parsed flags ask for; a PlanError names the flag."""
+def plan_of(arguments: argparse.Namespace, say: Say) -> Plan:
+    """The plan that parsed flags ask for; a PlanError names the flag.
+
+    Where they name no config, `arguments` get the one that the task suggests, if it does.
+    """
     given = overrides_of(arguments)
-    return load_plan(arguments.config, [*arguments.set, *given], names=given)
+    overrides = [*arguments.set, *given]
+    arguments.config = arguments.config or suggested_config(overrides, say)
+    return load_plan(arguments.config, overrides, names=given)
 
 
 def change_plan(plan: Plan, arguments: argparse.Namespace) -> Plan:

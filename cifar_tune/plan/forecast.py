@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_tune.errors import counted
+from cifar_tune.plan.abilities import Exports
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import trials_per_gpu
 from cifar_tune.plan.preflight import Forecast
 from cifar_tune.plan.rungs import expected_epochs, rung_epochs, rung_table
-from cifar_tune.plan.task import Exports, task_of
+from cifar_tune.plan.task import task_of
 
 KEPT_CHECKPOINTS = 3  # newest, the one before, the best: of each trial that runs
 

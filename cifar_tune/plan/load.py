@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from cifar_tune.errors import PlanError
 from cifar_tune.files import as_path
+from cifar_tune.plan.abilities import Suggests
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.mistakes import explain
 from cifar_tune.plan.own_code import nearest
@@ -18,7 +20,7 @@ from cifar_tune.plan.points import check_point
 from cifar_tune.plan.section import is_field, known_fields
 from cifar_tune.plan.space import SpaceError
 from cifar_tune.plan.strict_yaml import Lines, parse_yaml, read_yaml
-from cifar_tune.plan.task import find_task, task_of
+from cifar_tune.plan.task import Say, find_task, task_of
 
 SPACE = "search.space."
 TASK, METRIC, MODE = "task", "search.metric", "search.mode"
@@ -66,6 +68,21 @@ def plan_from(
 ) -> Plan:
     """A plan from plain values that a program wrote, such as the journal's; else as `load_plan`."""
     return _overridden(dict(raw), _Origins(where, {}), overrides, names or {})
+
+
+def suggested_config(overrides: Iterable[str], say: Say) -> str | None:
+    """The config that the task suggests for what is given, where no config is named; it is said."""
+    given = {}
+    for override in overrides:
+        key, _, text = override.partition("=")
+        with contextlib.suppress(PlanError):  # which is told by `load_plan`
+            given[key] = parse_yaml(text, override)[0]
+    task = find_task(str(given.get(TASK, Plan.model_fields[TASK].default)))
+    suggestion = task.suggest(given, say) if isinstance(task, Suggests) else None
+    if suggestion is None:
+        return None
+    say(f"config      {suggestion.config}, since {suggestion.sentence}; name another with --config")
+    return suggestion.config
 
 
 @dataclass(frozen=True)

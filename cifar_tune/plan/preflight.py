@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cifar_tune.errors import PlanError, ResourceError
+from cifar_tune.plan.abilities import Combines
 from cifar_tune.plan.compatibility import check_pair, is_model_based
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import (
@@ -24,7 +25,7 @@ from cifar_tune.plan.place import nearest_folder
 from cifar_tune.plan.points import count_points, grid_points, possible_values
 from cifar_tune.plan.rungs import first_rung, rung_epochs, rungs_below
 from cifar_tune.plan.section import OWN_NAME
-from cifar_tune.plan.task import Combines, task_of
+from cifar_tune.plan.task import task_of
 
 
 @dataclass(frozen=True, kw_only=True)

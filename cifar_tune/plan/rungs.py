@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
+from cifar_tune.plan.abilities import ComparesLater
 from cifar_tune.plan.config import Plan
-from cifar_tune.plan.task import ComparesLater, task_of
+from cifar_tune.plan.task import task_of
 
 
 def first_rung(plan: Plan) -> int:

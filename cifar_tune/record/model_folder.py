@@ -109,7 +109,7 @@ def hand_over(
     *,
     is_whole: Callable[[Path], bool] = lambda _: True,
 ) -> bool:
-    """Fill `best/` with a final model, as `plan.task.Exports` says; the winner goes aside first.
+    """Fill `best/` with a final model, as `abilities.Exports` says; the winner goes aside first.
 
     Each folder is replaced as a whole, and what is there is not written again.
 

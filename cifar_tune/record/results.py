@@ -10,10 +10,11 @@ from typing import Any
 
 from cifar_tune.errors import ResultsError, one_line
 from cifar_tune.files import RAY, as_path
+from cifar_tune.plan.abilities import score_name
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import plan_from
 from cifar_tune.plan.space import Value
-from cifar_tune.plan.task import columns_of, score_name, task_of
+from cifar_tune.plan.task import columns_of, task_of
 from cifar_tune.record.events import check_place, check_version, not_ours, what_is_wrong
 from cifar_tune.record.journal import Event, Records, read_journal
 from cifar_tune.record.ranking import Leaders, best_epoch

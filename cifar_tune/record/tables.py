@@ -12,9 +12,10 @@ from typing import Any
 
 from cifar_tune.errors import counted
 from cifar_tune.files import write_atomically
+from cifar_tune.plan.abilities import score_name
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.section import dump_yaml
-from cifar_tune.plan.task import columns_of, score_name
+from cifar_tune.plan.task import columns_of
 from cifar_tune.record.journal import Event
 from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.results import Results

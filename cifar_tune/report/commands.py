@@ -8,7 +8,8 @@ from itertools import groupby
 from operator import itemgetter
 
 from cifar_tune.files import BEST, FINALS, MODEL, WINNER
-from cifar_tune.plan.task import Exports, task_of
+from cifar_tune.plan.abilities import Exports
+from cifar_tune.plan.task import task_of
 from cifar_tune.record.journal import resume_command
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import finals_of

@@ -14,8 +14,9 @@ import plotly.graph_objects as go
 
 from cifar_tune.errors import ResultsError, StorageError
 from cifar_tune.files import as_path, write_atomically
+from cifar_tune.plan.abilities import Scores, score_name
 from cifar_tune.plan.parser import Parser
-from cifar_tune.plan.task import Scores, in_words, score_name, task_of
+from cifar_tune.plan.task import in_words, task_of
 from cifar_tune.process import say
 from cifar_tune.record.journal import read_journal
 from cifar_tune.record.results import Results

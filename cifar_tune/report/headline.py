@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cifar_tune.files import BEST
-from cifar_tune.plan.task import columns_of, in_words, score_name
+from cifar_tune.plan.abilities import score_name
+from cifar_tune.plan.task import columns_of, in_words
 from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import finals_of, model_in_words, told_of_new

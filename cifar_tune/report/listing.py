@@ -7,9 +7,10 @@ from pathlib import Path
 
 from cifar_tune.errors import CifarTuneError, ResultsError, one_line
 from cifar_tune.files import as_path
+from cifar_tune.plan.abilities import score_name
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.parser import Parser
-from cifar_tune.plan.task import in_words, score_name
+from cifar_tune.plan.task import in_words
 from cifar_tune.process import check_shown, say
 from cifar_tune.record.journal import FILE_NAME, read_journal
 from cifar_tune.record.results import Results

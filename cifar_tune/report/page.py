@@ -16,7 +16,8 @@ from plotly.offline import get_plotlyjs
 
 from cifar_tune import __version__
 from cifar_tune.files import write_atomically
-from cifar_tune.plan.task import Panel, Panels, columns_of, in_words, task_of
+from cifar_tune.plan.abilities import Panel, Panels
+from cifar_tune.plan.task import columns_of, in_words, task_of
 from cifar_tune.record.journal import locked, read_journal
 from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.results import Results

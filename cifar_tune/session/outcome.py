@@ -11,7 +11,8 @@ from cifar_tune.errors import EndedError, NoUsableTrialError, counted
 from cifar_tune.files import BEST
 from cifar_tune.finals.opening import score_winner
 from cifar_tune.finals.stages import Finals
-from cifar_tune.plan.task import Exports, Say, Scores, columns_of, in_words, score_name, task_of
+from cifar_tune.plan.abilities import Exports, Scores, score_name
+from cifar_tune.plan.task import Say, columns_of, in_words, task_of
 from cifar_tune.record.journal import resume_command
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import failures, finals_of, model_in_words, told_of_new, write_tables

@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 def _train(arguments: argparse.Namespace) -> int:
     if arguments.like:
         return _train_like(arguments)
-    plan = plan_of(arguments)
+    plan = plan_of(arguments, say)
     _check_save(arguments.save)
     end_on_signals()
     part = task_of(plan).open(plan, say).part("search")

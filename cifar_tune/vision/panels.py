@@ -18,7 +18,7 @@ from scipy.special import softmax
 from cifar_tune.errors import DataError
 from cifar_tune.files import BEST as FOLDER
 from cifar_tune.files import CONFIRMED, PREDICTIONS, WINNER
-from cifar_tune.plan.task import Panel
+from cifar_tune.plan.abilities import Panel
 from cifar_tune.record.model_folder import figures_of, holds_final
 from cifar_tune.record.results import Results
 from cifar_tune.vision.config import VisionPlan

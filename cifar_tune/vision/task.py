@@ -20,7 +20,8 @@ if TYPE_CHECKING:  # torch, Lightning and plotly cost seconds
     from lightning.pytorch import LightningDataModule, LightningModule
     from numpy.typing import NDArray
 
-    from cifar_tune.plan.task import Facts, Panel, Say
+    from cifar_tune.plan.abilities import Panel, Suggestion
+    from cifar_tune.plan.task import Facts, Say
     from cifar_tune.vision.data import Images, SearchData
     from cifar_tune.vision.opened import VisionData
 
@@ -46,6 +47,12 @@ class Vision:
     main_loss = "val_loss"
     modules = ("cifar_tune.vision.data.datamodule", "cifar_tune.vision.module")
     keeps_best = False
+
+    def suggest(self, given: Mapping[str, Any], say: Say) -> Suggestion | None:
+        """Configs for images larger than CIFAR's."""
+        from cifar_tune.vision.suggestion import suggest
+
+        return suggest(given, say)
 
     def check(self, plan: VisionPlan, *, workers: int) -> Sequence[str]:
         """Names of models, batches that workers share, and rungs within the warm-up."""

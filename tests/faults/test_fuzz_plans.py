@@ -127,7 +127,7 @@ def test_the_words_of_set_and_of_the_flags(cases: str, tmp_path: Path) -> None:
     def check(given: list[list[str]]) -> None:
         words = [word for pair in given for word in pair]
         try:
-            plan = plan_of(_tune_parser().parse_args(words))
+            plan = plan_of(_tune_parser().parse_args(words), print)
         except PlanError as error:
             assert "--" in str(error)
             raise
