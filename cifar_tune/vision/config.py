@@ -79,6 +79,17 @@ class DataConfig(Section):
     """Horizontal flip: never, with probability one half, or every second epoch."""
     cutout: Annotated[int, Field(ge=0, le=32)] = 0
     """Side of the square that is blanked at a random place, in pixels; 0: off."""
+    random_resized_crop: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Random crop of at least this part of the area, resized to the whole; 1: off."""
+    color_jitter: Fraction = 0.0
+    """How far brightness, contrast and saturation are changed at random, as a part; 0: off."""
+    trivial_augment: bool = False
+    """Whether TrivialAugment changes images by one of 14 operations, of random strength."""
+    mixup: NotNegative = 0.0
+    """Alpha of mixup, which blends two images and their labels; 0: off. With cutmix, one of both
+    is drawn for each batch."""
+    cutmix: NotNegative = 0.0
+    """Alpha of cutmix, which pastes a part of one image into another; 0: off."""
     drop_last: bool = True
     """Whether an epoch leaves out the last batch if it is not full and not the only one."""
 

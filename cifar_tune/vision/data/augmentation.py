@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -107,13 +107,24 @@ class BatchMaker:
         side = torch.arange(config.cutout)[:, None] * ROW_BYTES + torch.arange(3 * config.cutout)
         self._square = side.flatten().to(device)  # the blanked bytes, counted from the first
 
-    def augmented(self, images: Tensor, index: Tensor, choices: Choices) -> Tensor:
-        """Picks `index` [batch] int64 out of `images` and applies the choices [batch]."""
+    def augmented(
+        self,
+        images: Tensor,
+        index: Tensor,
+        choices: Choices,
+        between: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """Picks `index` [batch] int64 out of `images` and applies the choices [batch].
+
+        `between` changes the cropped and flipped pixels, uint8 [batch, 32, 32, 3].
+        """
         starts = index[:, None] * IMAGE_SIDE + self._rows[choices.top]  # [batch, 32] rows
         rows = images.view(-1, ROW_BYTES).index_select(0, starts.flatten())
         columns = self._columns[2 * choices.left + choices.flip]  # [batch, 96]
         rows = rows.view(len(index), IMAGE_SIDE, ROW_BYTES)
         pixels = rows.gather(2, columns[:, None, :].expand(rows.shape))
+        if between is not None:
+            pixels = between(pixels.view(len(index), IMAGE_SIDE, IMAGE_SIDE, 3))
         values = self._normalised(pixels)
         if len(self._square):
             self._blank(values, choices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,10 +15,12 @@ from torch import Tensor
 
 from cifar_tune.errors import DataError
 from cifar_tune.vision.config import DataConfig
-from cifar_tune.vision.data.augmentation import BatchMaker, plan_epoch
+from cifar_tune.vision.data.augmentation import BatchMaker, Choices, plan_epoch
 from cifar_tune.vision.data.dataset import SearchData
+from cifar_tune.vision.data.photographs import Photographs, photographs_of
 
-Batch = tuple[Tensor, Tensor]  # images [batch, 3, 32, 32], labels [batch] int64
+# Images [batch, 3, 32, 32], labels [batch] int64, or shares of classes [batch, classes] float.
+Batch = tuple[Tensor, Tensor]
 
 
 class CifarDataModule(L.LightningDataModule):
@@ -60,8 +63,17 @@ class CifarDataModule(L.LightningDataModule):
 
         maker = BatchMaker(config, data.mean, data.std, device, self._channels_last)
         images, labels = placed(data.train_images), placed(data.train_labels)
+        side, classes = data.train_images.shape[1], len(data.classes)
         self._train = TrainLoader(
-            images, labels, maker, config, self._seed, lambda: trainer.current_epoch, rank, workers
+            images,
+            labels,
+            maker,
+            config,
+            self._seed,
+            lambda: trainer.current_epoch,
+            rank,
+            workers,
+            photographs_of(config, side, classes, self._seed),
         )
         images, labels = (
             placed(data.val_images[rank::workers]),
@@ -97,7 +109,9 @@ class TrainLoader:
         epoch: Callable[[], int],
         rank: int = 0,
         world_size: int = 1,
+        photographs: Photographs | None = None,
     ) -> None:
+        self._photographs = photographs
         self._images, self._labels, self._maker = images, labels, maker
         self._config, self._seed, self._epoch = config, seed, epoch
         self._rank, self._world_size = rank, world_size
@@ -124,14 +138,32 @@ class TrainLoader:
         # As a generator this runs at the first `next`: Lightning makes the iterator before the
         # epoch's number is counted up, or restored from a checkpoint.
         images, size = len(self._labels), self._config.batch_size
-        plan = plan_epoch(images, self._config, self._seed, self._epoch())
+        epoch = self._epoch()
+        plan = plan_epoch(images, self._config, self._seed, epoch)
         device = self._images.device
         order, choices = plan.order.to(device), plan.choices.to(device)
         for batch in range(len(self)):
             start, stop = batch * size + self._rank, min((batch + 1) * size, images)
             index = order[start : stop : self._world_size]
             part = choices.part(start, stop, self._world_size)
-            yield self._maker.augmented(self._images, index, part), self._labels[index]
+            if self._photographs is None:
+                yield self._maker.augmented(self._images, index, part), self._labels[index]
+            else:
+                yield self._photographed(self._photographs, index, part, epoch, batch)
+
+    def _photographed(
+        self, photographs: Photographs, index: Tensor, choices: Choices, epoch: int, batch: int
+    ) -> Batch:
+        places = [self._rank + turn * self._world_size for turn in range(len(index))]
+        change = partial(photographs.pixels, places=places, epoch=epoch, batch=batch)
+        between = change if photographs.changes_pixels else None
+        images = self._maker.augmented(self._images, index, choices, between)
+        labels = self._labels[index]
+        return (
+            photographs.mixed(images, labels, epoch, batch)
+            if photographs.mixes
+            else (images, labels)
+        )
 
 
 class EvalLoader:
