@@ -96,6 +96,17 @@ class DataConfig(Section):
     balance: Literal["none", "sampler", "loss"] = "none"
     """What is done for rare classes in training: nothing, their images come as often as those of
     the others (sampler), or they weigh more in the loss."""
+    random_resized_crop: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Random crop of at least this part of the area, resized to the whole; 1: off."""
+    color_jitter: Fraction = 0.0
+    """How far brightness, contrast and saturation are changed at random, as a part; 0: off."""
+    trivial_augment: bool = False
+    """Whether TrivialAugment changes images by one of 14 operations, of random strength."""
+    mixup: NotNegative = 0.0
+    """Alpha of mixup, which blends two images and their labels; 0: off. With cutmix, one of both
+    is drawn for each batch."""
+    cutmix: NotNegative = 0.0
+    """Alpha of cutmix, which pastes a part of one image into another; 0: off."""
     drop_last: bool = True
     """Whether an epoch leaves out the last batch if it is not full and not the only one."""
 

@@ -42,7 +42,8 @@ class Vision:
     mutable = (
         "optim.lr", "optim.adamw_lr", "optim.momentum", "optim.weight_decay",
         "optim.label_smoothing", "optim.gradient_clip", "data.crop_padding", "data.flip",
-        "data.cutout",
+        "data.cutout", "data.random_resized_crop", "data.color_jitter", "data.trivial_augment",
+        "data.mixup", "data.cutmix",
     )  # fmt: skip
     main_loss = "val_loss"
     modules = ("cifar_tune.vision.data.datamodule", "cifar_tune.vision.module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -112,14 +112,25 @@ class BatchMaker:
         # The blanked bytes, counted from the first.
         self._square = (lines + torch.arange(3 * config.cutout)).flatten().to(device)
 
-    def augmented(self, images: Tensor, index: Tensor, choices: Choices) -> Tensor:
-        """Picks `index` [batch] int64 out of `images` and applies the choices [batch]."""
+    def augmented(
+        self,
+        images: Tensor,
+        index: Tensor,
+        choices: Choices,
+        between: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """Picks `index` [batch] int64 out of `images` and applies the choices [batch].
+
+        `between` changes the cropped and flipped pixels, uint8 [batch, side, side, 3].
+        """
         side, row_bytes = self._side, 3 * self._side
         starts = index[:, None] * side + self._rows[choices.top]  # [batch, side] rows
         rows = images.view(-1, row_bytes).index_select(0, starts.flatten())
         columns = self._columns[2 * choices.left + choices.flip]  # [batch, 3 * side]
         rows = rows.view(len(index), side, row_bytes)
         pixels = rows.gather(2, columns[:, None, :].expand(rows.shape))
+        if between is not None:
+            pixels = between(pixels.view(len(index), side, side, 3))
         values = self._normalised(pixels)
         if len(self._square):
             self._blank(values, choices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,10 +15,12 @@ from torch import Tensor
 
 from cifar_tune.errors import DataError
 from cifar_tune.vision.config import DataConfig
-from cifar_tune.vision.data.augmentation import BatchMaker, plan_epoch
+from cifar_tune.vision.data.augmentation import BatchMaker, Choices, plan_epoch
 from cifar_tune.vision.data.dataset import MappedImages, Pixels, SearchData
+from cifar_tune.vision.data.photographs import Photographs, photographs_of
 
-Batch = tuple[Tensor, Tensor]  # images [batch, 3, side, side], labels [batch] int64
+# Images [batch, 3, side, side], labels [batch] int64, or shares of classes [batch, classes] float.
+Batch = tuple[Tensor, Tensor]
 
 
 class CifarDataModule(L.LightningDataModule):
@@ -68,6 +71,7 @@ class CifarDataModule(L.LightningDataModule):
             rank,
             workers,
             rows,
+            photographs_of(config, data.side, len(data.classes), self._seed),
         )
         images, rows = _placed(data.val_images[rank::workers], device)
         labels = as_tensor(data.val_labels[rank::workers]).to(device)
@@ -102,9 +106,11 @@ class TrainLoader:
         rank: int = 0,
         world_size: int = 1,
         rows: Tensor | None = None,
+        photographs: Photographs | None = None,
     ) -> None:
         self._images, self._labels, self._maker, self._rows = images, labels, maker, rows
         self._weights = _weights(labels) if config.balance == "sampler" else None
+        self._photographs = photographs
         self._config, self._seed, self._epoch = config, seed, epoch
         self._rank, self._world_size = rank, world_size
         size = min(config.batch_size, len(labels))
@@ -130,15 +136,34 @@ class TrainLoader:
         # As a generator this runs at the first `next`: Lightning makes the iterator before the
         # epoch's number is counted up, or restored from a checkpoint.
         images, size = len(self._labels), self._config.batch_size
-        plan = plan_epoch(images, self._config, self._seed, self._epoch(), self._weights)
+        epoch = self._epoch()
+        plan = plan_epoch(images, self._config, self._seed, epoch, self._weights)
         device = self._labels.device
         order, choices = plan.order.to(device), plan.choices.to(device)
         for batch in range(len(self)):
             start, stop = batch * size + self._rank, min((batch + 1) * size, images)
             index = order[start : stop : self._world_size]
             part = choices.part(start, stop, self._world_size)
-            picked, place = self._pick(index)
-            yield self._maker.augmented(picked, place, part), self._labels[index]
+            if self._photographs is None:
+                picked, place = self._pick(index)
+                yield self._maker.augmented(picked, place, part), self._labels[index]
+            else:
+                yield self._photographed(self._photographs, index, part, epoch, batch)
+
+    def _photographed(
+        self, photographs: Photographs, index: Tensor, choices: Choices, epoch: int, batch: int
+    ) -> Batch:
+        places = [self._rank + turn * self._world_size for turn in range(len(index))]
+        change = partial(photographs.pixels, places=places, epoch=epoch, batch=batch)
+        between = change if photographs.changes_pixels else None
+        picked, place = self._pick(index)
+        images = self._maker.augmented(picked, place, choices, between)
+        labels = self._labels[index]
+        return (
+            photographs.mixed(images, labels, epoch, batch)
+            if photographs.mixes
+            else (images, labels)
+        )
 
     def _pick(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Images and where the batch lies in them; where they lie elsewhere, only it is brought."""
