@@ -91,9 +91,10 @@ class Decoded:
     """A whole dataset as a source gave it, before the cache has it.
 
     `sizes` are those that image files had before they were brought to one size; `suggested` is what
-    they suggest for `data.image_size`. Training images from `val_start` on are the source's own
-    validation images; none: it has none. `cut` is the seed by which a test part was cut; none: the
-    source has its own. `in_place`: the images' arrays lie in the folder of the entry already.
+    those that were looked at suggest for `data.image_size`. Training images from `val_start` on are
+    the source's own validation images; none: it has none. `cut` is the seed by which a test part
+    was cut; none: the source has its own. `in_place`: the images' arrays lie in the folder of the
+    entry already.
     """
 
     kind: Kind

@@ -28,7 +28,6 @@ from cifar_tune.vision.data.image_files import (
     check_damage,
     notes_on,
     smallest_and_largest,
-    suggested_side,
     twins_note,
 )
 from cifar_tune.vision.data.layout import Place
@@ -113,7 +112,6 @@ def _decoded(ordered: Ordered, done: list[Done], target: Target, folder: Path) -
         sizes=smallest_and_largest(sizes),
         val_start=count if val else None,
         cut=target.split_seed if ordered.cut else None,
-        suggested=suggested_side(sizes),
         in_place=True,
     )
 

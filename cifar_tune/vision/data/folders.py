@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cifar_tune.errors import DataError
 from cifar_tune.vision.data.layout import SPLIT_FOLDERS, has_image_suffix
-from cifar_tune.vision.data.split_files import SPLIT_FILES, listed_files
+from cifar_tune.vision.data.split_files import has_split_files, listed_files
 from cifar_tune.vision.names import is_hidden, spelt
 
 FOLDERS_READ = (
@@ -40,7 +40,7 @@ def folder_files(folder: Path) -> Iterator[Path]:
     """
     root = root_of(folder)
     read = read_of(root)
-    if (root / SPLIT_FILES["train"]).is_file():
+    if has_split_files(root):
         yield from listed_files(root)
         return
     if root != folder:
@@ -63,7 +63,7 @@ def root_of(folder: Path) -> Path:
 
 def _begins(folder: Path) -> bool:
     """Whether a dataset's own folders or files lie there."""
-    return (folder / SPLIT_FILES["train"]).is_file() or bool(read_of(folder))
+    return has_split_files(folder) or bool(read_of(folder))
 
 
 def read_of(folder: Path) -> frozenset[str]:
@@ -75,7 +75,7 @@ def read_of(folder: Path) -> frozenset[str]:
     visible = [Path(entry.path) for entry in inner if not is_hidden(entry.name)]
     if sum(map(_has_images, visible)) < 2:
         return frozenset()
-    return frozenset(entry.name for entry in inner)
+    return frozenset(folder.name for folder in visible)
 
 
 def _has_images(folder: Path) -> bool:

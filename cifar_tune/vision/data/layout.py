@@ -145,8 +145,7 @@ class Tree:
         if self._form.listed is not None:
             return
         if self._form.flat is not None:
-            top = folder / self._form.flat
-            self._folders |= {("train", name) for name in _folders_in(top) if name not in read}
+            self._folders |= {("train", name) for name in _folders_in(folder)}
             return
         self._elsewhere |= {name for name in _folders_in(folder) if name not in read}
         for split in SPLIT_FOLDERS:

@@ -35,7 +35,7 @@ from cifar_tune.vision.data.official import (
 )
 from cifar_tune.vision.data.ordering import put_in_order
 from cifar_tune.vision.data.pictures import PictureError, size_of_picture
-from cifar_tune.vision.data.split_files import SPLIT_FILES, read_split_files
+from cifar_tune.vision.data.split_files import has_split_files, read_split_files
 from cifar_tune.vision.names import is_hidden, is_text, on_disk, spelt
 
 LAYOUTS = (
@@ -138,6 +138,8 @@ def survey(path: Path) -> Survey:
             names.append(member.name)
             heads.see(member)
     form = _listed(path) or form_of(names)
+    if not path.is_dir() and form.flat is not None and "train.csv" in map(base_name, names):
+        raise DataError(f"{path} has a train.csv, which is read from a folder only; unpack it.")
     tree = Tree(str(path), form)
     for name in names:
         tree.take(name)
@@ -147,8 +149,7 @@ def survey(path: Path) -> Survey:
 
 def _listed(path: Path) -> Form | None:
     """The form of a folder with split files."""
-    root = root_of(path) if path.is_dir() else path
-    if not (root / SPLIT_FILES["train"]).is_file():
+    if not path.is_dir() or not has_split_files(root := root_of(path)):
         return None
     above = root.relative_to(path)
     places = read_split_files(root)
@@ -236,7 +237,7 @@ def decode(
     as archives.py, official.py, layout.py and decoding.py say, and where the layout is neither, or
     both.
     """
-    batches, tree, form, _ = surveyed or survey(path)
+    batches, tree, form, looked = surveyed = surveyed or survey(path)
     if batches:
         return _decode_official(path, checksums)
     if folder is None:
@@ -254,7 +255,11 @@ def decode(
         at_once=not path.is_dir(),
     )
     cut = cut_note(len(ordered.test), target.split_seed, cut=ordered.cut)
-    return dataclasses.replace(decoded, notes=(*tree.notes(), *cut, *decoded.notes))
+    return dataclasses.replace(
+        decoded,
+        notes=(*tree.notes(), *cut, *decoded.notes),
+        suggested=suggested_side(looked),
+    )
 
 
 def _decode_official(path: Path, checksums: Checksums) -> Decoded:

@@ -17,6 +17,13 @@ COLUMNS = ("path", "label")
 NAMED = 10  # wrong lines in an error; the rest are counted
 
 
+def has_split_files(folder: Path) -> bool:
+    """Whether they say what is what: a table beside folders of classes is something else."""
+    train = folder / "train"
+    classes = train.is_dir() and any(inner.is_dir() for inner in train.iterdir())
+    return (folder / SPLIT_FILES["train"]).is_file() and not classes
+
+
 def listed_files(folder: Path) -> Iterator[Path]:
     """The split files themselves, then what they name. Raises DataError as `read_split_files`."""
     yield from (folder / name for name in SPLIT_FILES.values() if (folder / name).is_file())

@@ -214,3 +214,40 @@ def test_crop_and_letterbox_keep_the_proportions(tmp_path: Path) -> None:
     assert box[20:28, [2, 24, 45]].argmax(axis=2).tolist() == [[0, 1, 2]] * 8
     squashed = read_picture(content, 48).pixels
     assert squashed[:, [2, 24, 45]].argmax(axis=2).tolist() == [[0, 1, 2]] * 48
+
+
+def test_a_table_in_an_archive_or_beside_classes_is_no_split_file(tmp_path: Path) -> None:
+    folder = split_files(tmp_path / "x", train=rows(0, 40))
+    members = {
+        file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*.*")
+    }
+    archive = tmp_path / "x.zip"
+    archive.write_bytes(PACKERS["zip"](members))
+    with pytest.raises(DataError, match=r"has a train\.csv, which is read from a folder only"):
+        look_at(archive)
+    tree = write_tree(tmp_path / "y", {**image_members(), "train.csv": b"id,breed\n"})
+    assert look_at(tree).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("above", ["", "pets/"])
+def test_of_classes_at_the_top_too_it_is_said_what_is_left_out(tmp_path: Path, above: str) -> None:
+    extra = {
+        f"{above}cats/notes.txt": b"x",
+        f"{above}cats/.hidden/1.png": b"x",
+        f"{above}lists/a.txt": b"x",
+        f"{above}readme.md": b"x",
+        f"{above}cover.png": encoded(picture(1)),
+    }
+    folder = write_tree(tmp_path / "x", flat_members(above) | (extra if not above else {}))
+    (folder / above / "horses").mkdir()
+    left_out, cut = look_at(folder).notes
+    assert cut.startswith("There is no test part")
+    assert decode(folder).classes == ("cats", "dogs")
+    if above:
+        assert left_out == "Left out: empty folders (horses)."
+    else:
+        assert left_out == (
+            "Left out: hidden folders with 1 file (cats/.hidden); 1 file in no class, like"
+            " cover.png; 2 files (2 .txt), which are no images that can be read; empty folders"
+            " (horses)."
+        )
