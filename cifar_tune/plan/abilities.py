@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from cifar_tune.plan.config import Plan
+from cifar_tune.plan.space import Value
 from cifar_tune.plan.task import Goal, Say, task_of
 
 if TYPE_CHECKING:
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
 
 
 class Suggestion(NamedTuple):
-    """A config that suits what was given, by its name, and why, in a sentence."""
+    """A config that suits what was given, by its name, with other values for some of its fields,
+    and what it suits, in words."""
 
     config: str
-    sentence: str
+    values: Mapping[str, Value]
+    suits: str
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ from typing import get_args
 from pydantic.fields import FieldInfo
 
 from cifar_tune.plan.config import Plan
-from cifar_tune.plan.load import load_plan, plan_from, suggested_config
+from cifar_tune.plan.load import load_plan, plan_from, suggested
 from cifar_tune.plan.section import Flag, Section, known_fields
 from cifar_tune.plan.task import TASKS, Say, find_task
 
@@ -117,7 +117,9 @@ def plan_of(arguments: argparse.Namespace, say: Say) -> Plan:
     """
     given = overrides_of(arguments)
     overrides = [*arguments.set, *given]
-    arguments.config = arguments.config or suggested_config(overrides, say)
+    if arguments.config is None:
+        arguments.config, values = suggested(overrides, say)
+        overrides = [*values, *overrides]
     return load_plan(arguments.config, overrides, names=given)
 
 

@@ -70,8 +70,8 @@ def plan_from(
     return _overridden(dict(raw), _Origins(where, {}), overrides, names or {})
 
 
-def suggested_config(overrides: Iterable[str], say: Say) -> str | None:
-    """The config that the task suggests for what is given, where no config is named; it is said."""
+def suggested(overrides: Iterable[str], say: Say) -> tuple[str | None, list[str]]:
+    """The config that the task suggests for what is given, and overrides of it; it is said."""
     given = {}
     for override in overrides:
         key, _, text = override.partition("=")
@@ -80,9 +80,11 @@ def suggested_config(overrides: Iterable[str], say: Say) -> str | None:
     task = find_task(str(given.get(TASK, Plan.model_fields[TASK].default)))
     suggestion = task.suggest(given, say) if isinstance(task, Suggests) else None
     if suggestion is None:
-        return None
-    say(f"config      {suggestion.config}, since {suggestion.sentence}; name another with --config")
-    return suggestion.config
+        return None, []
+    values = [f"{field}={value}" for field, value in suggestion.values.items()]
+    changed = f" with {', '.join(values)}" if values else ""
+    say(f"config      {suggestion.config}{changed}, for {suggestion.suits}; --config takes another")
+    return suggestion.config, values
 
 
 @dataclass(frozen=True)

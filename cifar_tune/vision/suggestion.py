@@ -13,50 +13,62 @@ from cifar_tune.plan.abilities import Suggestion
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.task import Say
 from cifar_tune.vision.config import SIDE, DataConfig, ModelConfig, VisionPlan, is_weights_name
+from cifar_tune.vision.data.found import Found
 
 FINE_TUNED, FROM_SCRATCH = "folder", "folder-scratch"
+ENOUGH = 40_000  # images, each counted as often as it is trained on
+FEWEST_EPOCHS, MOST_EPOCHS = 4, 40
+FEW, SMALL_BATCH = 1000, 16  # a small set has more steps an epoch by smaller batches
 
 
 def suggest(given: Mapping[str, Any], say: Say) -> Suggestion | None:
-    """The config for images larger than CIFAR's; for others the plan's defaults are made.
+    """The config for images larger than CIFAR's, for which the plan's defaults are made.
 
     Args:
         given: fields of the plan, by their dotted names; what is wrong with them is told later.
         say: is told of a download: without weights nothing can be fine-tuned.
     """
-    side = _side_of({k.removeprefix("data."): v for k, v in given.items() if k.startswith("data.")})
-    if side is None or side <= SIDE:
+    found = _found({k.removeprefix("data."): v for k, v in given.items() if k.startswith("data.")})
+    if found is None or found.config.side <= SIDE:
         return None
-    larger = f"the images are larger than CIFAR's ({side} x {side})"
-    plan = load_plan(FINE_TUNED)
-    assert isinstance(plan, VisionPlan)
-    model = ModelConfig.model_construct(
-        name=given.get("model.name", plan.model.name),
-        weights=given.get("model.weights", plan.model.weights),
-    )
-    if isinstance(model.weights, str) and not is_weights_name(model.weights):
-        return Suggestion(FINE_TUNED, f"{larger}, and there are weights to start from")
-    if model.weights is None or not str(model.name).startswith("torchvision/"):
-        return Suggestion(FROM_SCRATCH, f"{larger}, and {model.name} has no weights to start from")
-    try:
-        from cifar_tune.vision.published import named_weights
-
-        named_weights(model, say)
-    except DataError as error:
-        return Suggestion(FROM_SCRATCH, f"{larger}, and there is nothing to start from: {error}")
-    except CifarTuneError:
-        return Suggestion(FINE_TUNED, larger)  # which then refuses them
-    return Suggestion(FINE_TUNED, f"{larger}: {model.name} is fine-tuned")
+    size, side = found.train_size, found.config.side
+    epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(ENOUGH / size)))
+    values = {"train.max_epochs": epochs}
+    if size < FEW:
+        values["data.batch_size"] = SMALL_BATCH
+    config = FINE_TUNED if _can_start(given, say) else FROM_SCRATCH
+    return Suggestion(config, values, f"{size:,} training images of {side} x {side}")
 
 
-def _side_of(data: Mapping[str, Any]) -> int | None:
-    """What the images of a folder or an archive of one's own are brought to; none: no such data."""
+def _found(data: Mapping[str, Any]) -> Found | None:
+    """What lies at the path; none where there is no path, or nothing good."""
     from cifar_tune.vision.data import describe
 
     if data.get("path") is None:
         return None
     try:
-        found = describe(DataConfig.model_validate({**data, "path": str(Path(data["path"]))}))
+        return describe(DataConfig.model_validate({**data, "path": str(Path(data["path"]))}))
     except (CifarTuneError, ValidationError, TypeError):
         return None
-    return found.config.side
+
+
+def _can_start(given: Mapping[str, Any], say: Say) -> bool:
+    """Whether there are weights that the network can start from."""
+    plan = load_plan(FINE_TUNED)
+    assert isinstance(plan, VisionPlan)
+    name = given.get("model.name", plan.model.name)
+    weights = given.get("model.weights", plan.model.weights)
+    if not isinstance(weights, str) or not is_weights_name(weights):
+        return weights is not None
+    if not str(name).startswith("torchvision/"):
+        return False
+    from cifar_tune.vision.published import named_weights
+
+    try:
+        named_weights(ModelConfig.model_construct(name=name, weights=weights), say)
+    except DataError as error:
+        say(f"note        {name} can't be fine-tuned: {error}")
+        return False
+    except CifarTuneError:
+        pass  # the plan is refused for it
+    return True
