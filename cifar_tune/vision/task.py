@@ -31,6 +31,9 @@ if TYPE_CHECKING:  # torch, Lightning and plotly cost seconds
     from cifar_tune.vision.opened import VisionData
 
 
+SLOW_SIDE = 128  # pixels: what a CPU's trainings feel
+
+
 class Vision:
     """Image classifiers on CIFAR-10 or on folders of images."""
 
@@ -82,7 +85,7 @@ class Vision:
                 build_model(own, len(found.classes), found.config.side)
             elif found.config.side < SIDE:
                 check_small(model, len(found.classes), found.config.side)
-        sentences = [*found.sentences, *few]
+        sentences = [*found.sentences, *few, *_slow(plan, found.config.side)]
         return Found(sentences, plan.model_copy(update={"data": found.config}))
 
     def holds_out(self, plan: VisionPlan) -> bool:
@@ -257,6 +260,17 @@ def check_small(model: ModelConfig, classes: int, side: int) -> None:
             f"data.image_size is {side}, and model.name={model.name} can't take images so small"
             f" ({error}); give {SIDE}, or another network"
         ) from error
+
+
+def _slow(plan: VisionPlan, side: int) -> list[str]:
+    """A note where `auto` takes a size whose trainings a CPU feels."""
+    if plan.data.image_size != "auto" or side < SLOW_SIDE or plan.on_gpu:
+        return []
+    return [
+        f"without a GPU, images of {side} x {side} pixels take about {(side / SIDE) ** 2:.0f} times"
+        f" as long as those of {SIDE} x {SIDE}; if a smaller data.image_size, such as 64, shows"
+        " enough of them, a search gets much further in the same time"
+    ]
 
 
 def _early_rung(plan: VisionPlan) -> list[str]:
