@@ -26,6 +26,9 @@ if TYPE_CHECKING:  # torch, Lightning and plotly cost seconds
     from cifar_tune.vision.opened import VisionData
 
 
+SLOW_SIDE = 128  # pixels: what a CPU's trainings feel
+
+
 class Vision:
     """Image classifiers on CIFAR-10 or on folders of images."""
 
@@ -82,7 +85,8 @@ class Vision:
         # A mistake in one shows here, not in each trial.
         side, classes = found.config.side, len(found.classes)
         try_networks(plan, classes, side, found.train_size)
-        sentences = [*found.sentences, *few, *starting_weights(plan, classes, side)]
+        sentences = [*found.sentences, *few, *_slow(plan, side)]
+        sentences += starting_weights(plan, classes, side)
         return Found(sentences, plan.model_copy(update={"data": found.config}))
 
     def comparable(self, plan: VisionPlan, epoch: int) -> int:
@@ -269,6 +273,17 @@ def _warm_up(plan: VisionPlan) -> float:
         return 0.0
     fractions = [float(str(part)) for part in possible_values(plan, "optim.warmup_fraction")]
     return max(fractions) * plan.train.max_epochs
+
+
+def _slow(plan: VisionPlan, side: int) -> list[str]:
+    """A note where `auto` takes a size whose trainings a CPU feels."""
+    if plan.data.image_size != "auto" or side < SLOW_SIDE or plan.on_gpu:
+        return []
+    return [
+        f"without a GPU, images of {side} x {side} pixels take about {(side / SIDE) ** 2:.0f} times"
+        f" as long as those of {SIDE} x {SIDE}; if a smaller data.image_size, such as 64, shows"
+        " enough of them, a search gets much further in the same time"
+    ]
 
 
 def _early_rung(plan: VisionPlan) -> list[str]:

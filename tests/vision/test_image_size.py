@@ -119,3 +119,17 @@ def test_images_too_small_for_a_network_are_refused_before_the_start() -> None:
     try_networks(plan, 10, 31, 640)
     with pytest.raises(PlanError, match=r"'speednet', which can't take images of 8 x 8 pixels"):
         try_networks(plan, 10, 8, 640)
+
+
+def test_where_auto_takes_a_size_that_a_cpu_feels_it_is_told(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for number in range(24):
+        file = tmp_path / "abc"[number % 3] / f"{number}.png"
+        file.parent.mkdir(exist_ok=True)
+        pixels = generator.integers(0, 256, (140, 140, 3), np.uint8)
+        Image.fromarray(pixels).save(file)
+    for size, told in (("auto", 1), (128, 0)):
+        plan = plan_from({"data": {"path": str(tmp_path), "image_size": size}}, "a plan")
+        found = VISION.find(plan)  # type: ignore[arg-type]
+        assert sum("take about 16 times as long" in one for one in found.sentences) == told
+        assert found.plan.data.image_size == 128

@@ -50,3 +50,18 @@ def test_what_another_decoder_made_of_no_images_is_used(notes: list[str]) -> Non
     dataset = prepare_drawn(notes.append, 20, 10)
     made_by_version(dataset.folder, None)
     assert prepare_drawn(notes.append, 20, 10).fingerprint != dataset.fingerprint
+
+
+def test_what_was_decoded_before_there_were_other_sizes_is_used(
+    image_tree: Path, notes: list[str]
+) -> None:
+    first = prepare(DataConfig(path=str(image_tree)), notes.append)
+    meta = json.loads((first.folder / "meta.json").read_text())
+    for later in ("image_size", "resize", "val_start", "cut", "suggested"):
+        del meta[later]
+    (first.folder / "meta.json").write_text(json.dumps(meta))
+    notes.clear()
+    for size in ("auto", 32):
+        again = prepare(DataConfig(path=str(image_tree), image_size=size), notes.append)
+        assert (again.folder, again.image_size) == (first.folder, 32)
+    assert not [note for note in notes if note.startswith("decoding")]
