@@ -4,6 +4,8 @@ Both sides make the same augmented input (reflect-padded random crop, random fli
 the same batch size, on one thread, without loader workers, in turn, in several rounds:
 
     python benchmarks/input_pipeline.py [--data-dir PATH] [--images 5000] [--rounds 7]
+
+With --photographs instead: what each augmentation for photographs adds to an image of ours.
 """
 
 from __future__ import annotations
@@ -24,7 +26,15 @@ from cifar_tune.vision.data import SearchData, prepare, prepare_drawn, search_da
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import TrainLoader, as_tensor
 from cifar_tune.vision.data.dataset import in_memory
+from cifar_tune.vision.data.photographs import Photographs, photographs_of
 
+PHOTOGRAPHS = {
+    "random_resized_crop": 0.3,
+    "color_jitter": 0.3,
+    "trivial_augment": True,
+    "mixup": 0.2,
+    "cutmix": 1.0,
+}
 HELD_OUT = 1000  # images for validation and confirmation each, which this program does not use
 
 
@@ -57,6 +67,9 @@ def main() -> None:
     sizes = {"val_size": HELD_OUT, "confirm_size": HELD_OUT, "image_size": 32}
     config = DataConfig.model_validate({"path": arguments.data_dir, **sizes})
     data = load(config, arguments.images)
+    if arguments.photographs:
+        photographs(data, config, arguments)
+        return
     print(f"{arguments.images} images, {arguments.rounds} rounds, one thread, batch 128")
     ours, theirs = our_loader(data, config), torchvision_loader(data, config)
     rounds = [(cost(ours), cost(theirs)) for _ in range(1 + arguments.rounds)][1:]  # one to warm up
@@ -70,8 +83,40 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data-dir", help="a dataset; without it the built-in drawn set")
     parser.add_argument("--images", type=int, default=5000, help="training images an epoch")
     parser.add_argument("--rounds", type=int, default=7, help="epochs of each side that are timed")
+    parser.add_argument("--photographs", action="store_true", help="what each of these adds")
+    parser.add_argument("--side", type=int, default=32, help="of the images, with --photographs")
     quiet.add_options(parser)
     return parser.parse_args()
+
+
+def photographs(data: SearchData, config: DataConfig, arguments: argparse.Namespace) -> None:
+    """Prints what each augmentation costs an image, in batches of 128 at the side that is asked."""
+    side, repeat = arguments.side, -(-arguments.side // 32)
+    pixels = as_tensor(in_memory(data.train_images[:128])).repeat(1, repeat, repeat, 1)[
+        :, :side, :side
+    ]
+    normalised = pixels.permute(0, 3, 1, 2).float() / 255
+    labels, classes = as_tensor(data.train_labels[:128]), len(data.classes)
+    figures: dict[str, list[float]] = {}
+    for name, value in PHOTOGRAPHS.items():
+        asked = photographs_of(config.model_copy(update={name: value}), side, classes, seed=0)
+        assert asked is not None
+
+        def change(number: int, asked: Photographs = asked) -> None:
+            if asked.changes_pixels:
+                asked.pixels(pixels, range(128), epoch=0, batch=number)
+            else:
+                asked.mixed(normalised, labels, epoch=0, batch=number)
+
+        figures[name] = []
+        for number in range(1 + arguments.rounds):
+            start = time.process_time()
+            change(number)
+            figures[name].append((time.process_time() - start) / 128 * 1e6)
+        timed = figures[name][1:]  # one to warm up
+        low, high = min(timed), max(timed)
+        print(f"{name:20} {statistics.median(timed):8.1f} µs ({low:.1f} to {high:.1f})")
+    quiet.save(arguments, {"side": side, "microseconds": figures})
 
 
 def load(config: DataConfig, images: int) -> SearchData:
