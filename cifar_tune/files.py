@@ -21,6 +21,7 @@ FINALS = "finals"  # the final models, and the searches that the finals are
 TRIALS = "trials"  # a folder for what each trial's own loggers and callbacks write
 STATE_KEY = "cifar_tune"  # ours among the entries of a checkpoint
 MODEL = "model.ckpt"  # Lightning's checkpoint of a model, wherever one lies
+BEST_SO_FAR = "best.ckpt"  # beside a trial's checkpoint: that of an earlier epoch, held until then
 CARD = "model.json"  # what a model is, beside it
 PREDICTIONS = "validation_predictions.npz"  # the winner's
 CONFIRMED = "confirmation_predictions.npz"  # of a training that saw no such data

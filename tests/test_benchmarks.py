@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -108,3 +109,15 @@ def test_a_curve_that_diverged_is_no_winner() -> None:
     plan = early_stopping.plan_with("none", curves, grace=1, factor=3)
     done = early_stopping.Replay({0: 3, 1: 2}, wall=5.0)
     assert early_stopping.regret(done, curves, plan) == pytest.approx(0.0)
+
+
+@pytest.mark.faults
+def test_what_only_a_gpu_can_tell_runs_from_start_to_end_on_a_cpu(tmp_path: Path) -> None:
+    program = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
+    words = [sys.executable, str(program), "--small", "--slack", "5", "--out", "items.json"]
+    done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    items = [json.loads(line) for line in (tmp_path / "items.json").read_text().splitlines()]
+    sections = {"smoke", "step", "flags", "speed94", "fixed", "packing", "memory", "nccl"}
+    assert {item["section"] for item in items} == sections
+    assert not [item for item in items if "open" in item]

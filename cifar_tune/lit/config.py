@@ -10,8 +10,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from cifar_tune.errors import PlanError
 from cifar_tune.lit.cli_file import read_cli_file
-from cifar_tune.plan.config import Plan, RunConfig, SearchConfig, TrainConfig
+from cifar_tune.plan.config import Plan, RunConfig, SearchConfig
 from cifar_tune.plan.section import Auto, Flag, Mode, OpenSection
+from cifar_tune.plan.training import TrainConfig
 
 LEARNING_RATES = ("model.lr", "model.learning_rate", "optimizer.lr")  # what pbt may change
 SECTIONS = ("model", "data", "trainer", "optimizer", "lr_scheduler")

@@ -27,7 +27,7 @@ from cifar_tune.lit.classes import (
     trainer_arguments,
 )
 from cifar_tune.lit.config import LEARNING_RATES, LitRun, arguments_of
-from cifar_tune.train.fit import epoch_seed, seed_all
+from cifar_tune.train.numerics import epoch_seed, seed_all
 
 DATA_SEED = 0  # of what a data module draws while it is set up: all trials have the same split
 PLACES = ("save_dir", "dirpath", "root_dir")  # where callbacks and loggers write, by their names

@@ -26,33 +26,11 @@ from cifar_tune.plan.section import (
     put,
 )
 from cifar_tune.plan.space import Space, Value, parse_space
+from cifar_tune.plan.training import TrainConfig
 
 URI = re.compile(r"[\w+.-]{2,}:/")  # or what is meant for one; a path has no colon there
 PLACE = re.compile(r"[\w+.-]+://[^#?]*[^#?/][^#]*")  # a URI that names a place, in the whole of it
 HEAD = re.compile(r"[^\s/:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")  # HOST:PORT, or [IPv6]:PORT
-
-
-class TrainConfig(Section):
-    """One training: its length and its arithmetic."""
-
-    max_epochs: Annotated[int, Field(ge=1, le=1_000_000), Flag("N")] = 9
-    """Passes over the training data."""
-    precision: Auto | Literal["32", "bf16", "16"] = "auto"
-    """Arithmetic: float32, or autocast to bfloat16 or (GPU) float16; auto: the machine's flags."""
-    channels_last: Auto | bool = "auto"
-    """Memory layout of convolutions; auto: with bf16 and 16."""
-    threads: Auto | PositiveInt = "auto"
-    """CPU threads of a training; auto: the CPUs of a trial."""
-    compile: bool = False
-    """Whether torch.compile makes faster code of the network; a process compiles each architecture
-    and batch size once, for all its trials. It needs a C++ compiler."""
-    sync_batchnorm: bool = False
-    """Whether BatchNorm normalises over the batch of all workers of a trial, not each its part."""
-
-    @field_validator("precision", mode="before")
-    @classmethod
-    def _accept_numbers(cls, precision: object) -> object:
-        return str(precision) if precision in (16, 32) else precision
 
 
 class SearchConfig(Section):
@@ -92,6 +70,9 @@ class SearchConfig(Section):
     """Stop after this much time, as 90s, 20m, 2h or seconds; the search stays resumable."""
     checkpoint_every_epochs: PositiveInt = 1
     """Epochs between a trial's checkpoints: what a crash can cost."""
+    checkpoint_every_seconds: NotNegative = 0.0
+    """Least time between a trial's checkpoints, but for those where it may be stopped and at its
+    end; 0: none. For epochs of a second: what a crash can cost. Not with a time budget."""
     max_failures: Count = 1
     """How often a crashed trial is continued from its newest checkpoint."""
     fail_fast: Annotated[bool, Flag()] = False
@@ -137,6 +118,16 @@ class SearchConfig(Section):
     def sign(self) -> Literal[1, -1]:
         """What the metric is multiplied by, so that more of it is better."""
         return 1 if self.mode == "max" else -1
+
+    @property
+    def spares_epochs(self) -> bool:
+        """Whether an epoch's checkpoint may wait, the best one's in memory.
+
+        Not where any report may be a trial's last: at a time budget's end the leader's model is
+        wanted, and the median rule may stop a trial in any epoch.
+        """
+        every_epoch = self.scheduler == "median" or self.time_budget is not None
+        return self.checkpoint_every_seconds > 0 and not every_epoch
 
     @property
     def parsed_space(self) -> Space:

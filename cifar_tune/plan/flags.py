@@ -18,7 +18,7 @@ from cifar_tune.plan.task import TASKS, Say, find_task
 # What a search that goes on may change: where and how it runs, not what it compares.
 FREE_FIELDS = frozenset({
     "search.time_budget", "search.max_failures", "search.checkpoint_every_epochs",
-    "search.fail_fast", "search.trial_timeout",
+    "search.checkpoint_every_seconds", "search.fail_fast", "search.trial_timeout",
 })  # fmt: skip
 FREE_SECTIONS = ("finals", "resources", "tracking")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from cifar_tune.errors import counted
 from cifar_tune.plan.abilities import Exports
 from cifar_tune.plan.config import Plan
+from cifar_tune.plan.gpus import CUDA_BYTES
 from cifar_tune.plan.machine import trials_per_gpu
 from cifar_tune.plan.preflight import Forecast
 from cifar_tune.plan.rungs import expected_epochs, rung_epochs, rung_table
@@ -33,7 +34,8 @@ def describe(forecast: Forecast, data: Sequence[str], folder: Path, *, disk: boo
         + (f" and {given.gpus:g} GPU{'s' if given.gpus > 1 else ''}" if given.gpus else "")
         + (f" in {given.workers} workers" if given.workers > 1 else "")
         + f", precision {plan.train.precision}"
-        + (", channels_last" if plan.train.channels_last else ""),
+        + (", channels_last" if plan.train.channels_last else "")
+        + _gpu_arithmetic(plan),
         *_sharing(forecast),
         *(f"data        {sentence}" for sentence in data[:1]),
         *rung_table(plan, trials),
@@ -48,16 +50,24 @@ def describe(forecast: Forecast, data: Sequence[str], folder: Path, *, disk: boo
     return lines + [f"note        {note}" for note in (*data[1:], *forecast.notes)]
 
 
+def _gpu_arithmetic(plan: Plan) -> str:
+    if not plan.on_gpu:
+        return ""
+    exact = "" if plan.train.deterministic else "not "
+    return f", {'TF32, ' if plan.train.tf32 else ''}{exact}deterministic"
+
+
 def _sharing(forecast: Forecast) -> list[str]:
     """How many trials share a GPU, and what each may take of it; nothing where none does."""
     count = trials_per_gpu(forecast.share.gpus) if forecast.share.gpus else 1
     if count == 1:
         return []
     memory = forecast.share.gpus * forecast.gpu_bytes / 1e9
-    most = f", {memory:.1f} GB" if memory else ""
+    most = f", {memory:.1f} GB," if memory else ""
     return [
         f"gpu         {count} trials share one; each may take {forecast.share.gpus:.0%} of its"
-        f" memory{most}, and one that needs more is tried again alone"
+        f" memory{most} of which CUDA itself has about {CUDA_BYTES / 1e9:.1f} GB, and one that"
+        " needs more is tried again alone"
     ]
 
 
@@ -87,5 +97,8 @@ def _checkpoint_need(forecast: Forecast) -> str | None:
     size = task.checkpoint_bytes(forecast.plan)
     # Each running trial keeps a few, each completed one its newest, and the winner lies in best/.
     trials = forecast.plan.search.num_samples
-    kept = forecast.share.slots * KEPT_CHECKPOINTS + trials + 1
+    each = (
+        KEPT_CHECKPOINTS + 2 * forecast.plan.search.spares_epochs
+    )  # two may have their best along
+    kept = forecast.share.slots * each + trials + 1
     return f"at most {kept} checkpoints of {size / 1e6:.1f} MB, {kept * size / 1e9:.2f} GB"

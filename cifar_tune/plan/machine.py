@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
-import re
-import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from cifar_tune.errors import PlanError, ResourceError, counted, one_line
-from cifar_tune.plan.config import ResourcesConfig, TrainConfig
+from cifar_tune.errors import ResourceError, counted
+from cifar_tune.plan.config import ResourcesConfig
+from cifar_tune.plan.gpus import gpus_apart, gpus_here
+from cifar_tune.plan.training import TrainConfig
 
 Train = TypeVar("Train", bound=TrainConfig)
 FAST_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86: AVX512 and AMX; Arm: bf16
@@ -22,7 +22,7 @@ FAST_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86: AVX512 and AMX; Ar
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """CPUs and GPUs that this process may use, and whether they compute bfloat16 fast.
+    """CPUs and GPUs that this process may use, and whether they compute in half precision fast.
 
     `gpu_bytes` is the memory of one GPU.
     """
@@ -33,25 +33,33 @@ class Machine:
     gpus: int = 0
     gpu_name: str | None = None
     gpu_bf16: bool = False
+    gpu_fp16: bool = False
     gpu_bytes: int = 0
 
 
-def read_machine() -> Machine:
-    """Read the machine. Torch is imported only where a GPU's device file exists."""
+def read_machine(*, trains: bool = False) -> Machine:
+    """Read the machine; what `trains` looks at its GPUs itself, all else in a child."""
     name, flags = _cpu()
     bf16 = bool(flags & FAST_BF16_FLAGS)
-    return Machine(cpus=_usable_cpus(), cpu_name=name, cpu_bf16=bf16, **_gpus())
+    gpus = gpus_here() if trains else gpus_apart()
+    return Machine(cpus=usable_cpus(), cpu_name=name, cpu_bf16=bf16, **gpus)
 
 
 def settle(train: Train, machine: Machine, *, cpus: int, gpu: bool) -> Train:
     """Replace every `auto` by what the machine's flags say, so that a training can be repeated."""
     precision = train.precision
-    if precision == "auto":
-        precision = "bf16" if (machine.gpu_bf16 if gpu else machine.cpu_bf16) else "32"
+    if precision == "auto" and (machine.gpu_bf16 if gpu else machine.cpu_bf16):
+        precision = "bf16"
+    elif precision == "auto":
+        precision = "16" if gpu and machine.gpu_fp16 else "32"
     channels_last = precision != "32" if train.channels_last == "auto" else train.channels_last
-    threads = cpus if train.threads == "auto" else train.threads
     return train.model_copy(
-        update={"precision": precision, "channels_last": channels_last, "threads": threads}
+        update={
+            "precision": precision,
+            "channels_last": channels_last,
+            "threads": cpus if train.threads == "auto" else train.threads,
+            "deterministic": not gpu if train.deterministic == "auto" else train.deterministic,
+        }
     )
 
 
@@ -61,26 +69,12 @@ def least(nodes: Sequence[Machine]) -> Machine:
         nodes[0],
         cpu_bf16=all(node.cpu_bf16 for node in nodes),
         gpu_bf16=all(node.gpu_bf16 for node in nodes if node.gpus),
+        gpu_fp16=all(node.gpu_fp16 for node in nodes if node.gpus),
         gpu_bytes=min((node.gpu_bytes for node in nodes if node.gpus), default=0),
     )
 
 
-def check_compiler(*, gpu: bool) -> None:
-    """A PlanError unless torch.compile finds the compiler that it calls, by its own rules."""
-    # For a CPU torch calls one for C++; for a GPU Triton compiles, and its launcher is in C.
-    variable, names = ("CC", ("gcc", "clang")) if gpu else ("CXX", ("g++",))
-    if not gpu and sys.platform == "darwin":
-        names = ("clang++",)
-    given = os.environ.get(variable)
-    names = (given,) if given else names
-    if not any(shutil.which(name) for name in names):
-        raise PlanError(
-            f"train.compile is true, which needs a compiler, and there is no {' or '.join(names)}"
-            f" on the path; install one, name another in {variable}, or leave train.compile out"
-        )
-
-
-def _usable_cpus() -> int:
+def usable_cpus() -> int:
     """CPUs by affinity and by the container's quota, whichever is less, at least 1."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(affinity or 1, _cgroup_quota() or affinity or 1))
@@ -101,6 +95,7 @@ def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     return max(1, int(quota) // int(period))
 
 
+@functools.cache
 def _cpu() -> tuple[str, set[str]]:
     """Name and flags of the CPU, as Linux tells them of its last core."""
     try:
@@ -111,46 +106,6 @@ def _cpu() -> tuple[str, set[str]]:
     told = {key.strip(): value.strip() for key, _, value in pairs}
     name = told.get("model name") or platform.processor() or platform.machine()
     return name, set((told.get("flags") or told.get("Features", "")).split())
-
-
-def _gpus() -> dict[str, Any]:
-    """What a `Machine` has of GPUs; nothing where there is none."""
-    if not _has_gpu_files():
-        return {}
-    import torch
-
-    count = torch.cuda.device_count()
-    if not count:
-        return {}
-    try:
-        torch.cuda.init()  # type: ignore[no-untyped-call]
-    except RuntimeError as error:
-        raise ResourceError(
-            f"this machine has {counted(count, 'GPU')}, and CUDA can't start: {one_line(error)};"
-            f" torch {torch.__version__} is built for CUDA {torch.version.cuda}, and the driver is"
-            f" {_driver()}: update the driver, install a torch for an older CUDA, or hide the GPUs"
-            " with CUDA_VISIBLE_DEVICES="
-        ) from None
-    return {
-        "gpus": count,
-        "gpu_name": torch.cuda.get_device_name(0),
-        # Compute capability 8.0 (A100) is the first with bfloat16 in its tensor cores.
-        "gpu_bf16": torch.cuda.get_device_capability(0) >= (8, 0),
-        "gpu_bytes": torch.cuda.get_device_properties(0).total_memory,
-    }
-
-
-def _has_gpu_files() -> bool:
-    return any([*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dxg")])
-
-
-def _driver(told: Path = Path("/proc/driver/nvidia/version")) -> str:
-    """The NVIDIA driver's version."""
-    try:
-        found = re.search(r"\d+\.\d+(\.\d+)?", told.read_text())
-    except OSError:
-        found = None
-    return "of an unknown version" if found is None else found[0]
 
 
 HERE, CLUSTER = "this machine", "the cluster"

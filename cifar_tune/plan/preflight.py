@@ -10,13 +10,14 @@ from pathlib import Path
 from cifar_tune.errors import PlanError, ResourceError
 from cifar_tune.plan.abilities import Combines
 from cifar_tune.plan.compatibility import check_pair, is_model_based
+from cifar_tune.plan.compiler import check_compiler
 from cifar_tune.plan.config import Plan
+from cifar_tune.plan.gpus import CUDA_BYTES, allocator_share
 from cifar_tune.plan.machine import (
     CLUSTER,
     HERE,
     Machine,
     Share,
-    check_compiler,
     least,
     settle,
     share_on,
@@ -51,6 +52,7 @@ def check(plan: Plan, nodes: Sequence[Machine]) -> Forecast:
     notes = check_search(plan)
     given = share_on(plan.resources, nodes, HERE if plan.resources.address is None else CLUSTER)
     settled = _settled(plan, least(nodes), given)
+    _check_gpu_memory(given.gpus, least(nodes).gpu_bytes)
     if "16" in possible_values(settled, "train.precision") and not settled.on_gpu:
         raise PlanError("train.precision is 16, which needs a GPU; give bf16, 32 or auto")
     if True in possible_values(settled, "train.compile"):
@@ -72,6 +74,16 @@ def check(plan: Plan, nodes: Sequence[Machine]) -> Forecast:
         free_bytes=shutil.disk_usage(nearest_folder(Path(plan.out))).free,
         notes=(*notes, *given.notes),
     )
+
+
+def _check_gpu_memory(gpus: float, gpu_bytes: int) -> None:
+    """Refuse a share of a GPU that holds no more than CUDA itself takes in each process."""
+    if 0 < gpus < 1 and gpu_bytes and not allocator_share(gpus, gpu_bytes):
+        raise ResourceError(
+            f"--gpus-per-trial {gpus:g} of a GPU with {gpu_bytes / 1e9:.1f} GB is"
+            f" {gpus * gpu_bytes / 1e9:.1f} GB, and CUDA itself takes about {CUDA_BYTES / 1e9:.1f}"
+            " GB in each process; give a larger share"
+        )
 
 
 def _settled(plan: Plan, machine: Machine, given: Share) -> Plan:

@@ -66,7 +66,8 @@ SHAPES: dict[str, type[BaseModel]] = {
     "trial_created": _shape(trial_id=Name, index=Count, seed=Count, values=Values),
     "trial_started": _shape(trial_id=Name),
     "result": _shape(
-        trial_id=Name, metrics=_Metrics, checkpoint=Location | None, done=bool, diverged=bool
+        trial_id=Name, metrics=_Metrics, checkpoint=Location | None, done=bool, diverged=bool,
+        earlier=(_list_of(_shape(epoch=Number, checkpoint=Location)), []),
     ),
     "checkpoints_dropped": _shape(trial_id=Name, epochs=list[Number], from_epoch=(Count, 0)),
     "checkpoints_lost": _shape(trial_id=Name, epochs=list[Number], from_epoch=(Count, 0)),

@@ -146,11 +146,11 @@ class Results:
             metrics = {name: value for name, value in metrics.items() if name not in judged}
         trial.results[epoch] = metrics
         trial.spans[metrics["first_step_at"]] = metrics["reported_at"]
-        if event["checkpoint"] is not None:
-            check_place(self.folder, event["checkpoint"], self.starts)
-            trial.checkpoints[epoch] = event["checkpoint"]
-        # The scheduler's decision is in the same line as the result, so a crash between this line
-        # and trial_ended changes nothing.
+        for kept in [{**event, "epoch": epoch}, *event.get("earlier", ())]:
+            if kept["checkpoint"] is not None:
+                check_place(self.folder, kept["checkpoint"], self.starts)
+                trial.checkpoints[kept["epoch"]] = kept["checkpoint"]
+        # The scheduler's decision is in the same line: a crash before trial_ended changes nothing.
         if epoch >= self.plan.train.max_epochs:
             trial.status = "completed"
         elif event.get("paused"):

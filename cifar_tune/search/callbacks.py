@@ -10,7 +10,7 @@ from typing import Any
 from ray import tune
 
 from cifar_tune.errors import StorageError
-from cifar_tune.files import MODEL, inside, locate
+from cifar_tune.files import BEST_SO_FAR, MODEL, inside, locate
 from cifar_tune.record.journal import storage_error
 from cifar_tune.record.recorder import PicklesAsNothing, Recorder
 from cifar_tune.record.trials import (
@@ -31,7 +31,7 @@ from cifar_tune.search.pbt import is_exchange
 from cifar_tune.search.queue import TrialQueue
 from cifar_tune.search.ray_head import last_line
 from cifar_tune.search.stop import StopRequest
-from cifar_tune.search.trainable import METRICS
+from cifar_tune.search.trainable import BESIDE, METRICS
 
 STORAGE_PAUSE_SECONDS = 1.0  # before a trial tries again to write to a storage that is gone
 
@@ -84,23 +84,26 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         name = trial.config["trial_id"]
         done, diverged = bool(result.get("done", False)), bool(result["diverged"])
         paused = done and not diverged and is_exchange(self._recorder.results.plan, result["epoch"])
+        beside = result.get(BESIDE)
+        path = self._checkpoint_of(trial, result, BEST_SO_FAR)
         self.write(
             "result",
             trial_id=name,
             metrics=dict(result[METRICS]),
-            checkpoint=self._checkpoint_of(trial, result),
+            checkpoint=self._checkpoint_of(trial, result, MODEL),
             done=done,
             diverged=diverged,
             **({"paused": True} if paused else {}),
+            **({"earlier": [{"epoch": beside, "checkpoint": path}]} if beside else {}),
         )
         drop_checkpoints(self._recorder, self._recorder.results.trials[name])
 
-    def _checkpoint_of(self, trial: Any, result: dict[str, Any]) -> str | None:
+    def _checkpoint_of(self, trial: Any, result: dict[str, Any], name: str) -> str | None:
         folder = result.get("checkpoint_dir_name")
         if folder is None:
             return None
         storage = self._recorder.results.starts[-1].storage
-        return inside(storage, trial.storage.trial_dir_name, folder, MODEL)
+        return inside(storage, trial.storage.trial_dir_name, folder, name)
 
     def on_trial_complete(self, *, trial: Any, **_: Any) -> None:
         """The scheduler ended a trial, or it ended by itself."""

@@ -63,8 +63,9 @@ def drop_checkpoints(recorder: Recorder, record: Trial) -> None:
         return
     # First the line, then the files: the journal never names a checkpoint that is gone.
     recorder.write("checkpoints_dropped", trial_id=record.trial_id, epochs=list(dropped))
-    for path in dropped.values():
-        delete_folder(parent(locate(recorder.journal.folder, path)))
+    kept = {parent(path) for path in record.checkpoints.values()}  # two may share a folder
+    for folder in {parent(path) for path in dropped.values()} - kept:
+        delete_folder(locate(recorder.journal.folder, folder))
 
 
 def _needed_epochs(recorder: Recorder, record: Trial) -> set[int]:

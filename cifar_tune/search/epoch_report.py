@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
+from ray.tune import Checkpoint
 from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
-from cifar_tune.files import MODEL
+from cifar_tune.files import BEST_SO_FAR, MODEL
 from cifar_tune.plan.config import Plan
+from cifar_tune.plan.rungs import rung_epochs
 from cifar_tune.search.pbt import is_exchange
 from cifar_tune.train.figures import figures_of, is_diverged, is_last_of_epoch
 
@@ -28,6 +35,8 @@ class EpochReport(TuneReportCheckpointCallback):
         super().__init__(filename=MODEL, on="validation_end")
         self._plan, self._begin, self._report = plan, begin, report
         self._best: float | None = None
+        self._held: tuple[int, dict[str, Any]] | None = None  # the best epoch, not written yet
+        self._written = time.monotonic()
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Notes when training really begins."""
@@ -40,18 +49,54 @@ class EpochReport(TuneReportCheckpointCallback):
         metrics = figures_of(trainer, pl_module)
         if not is_last_of_epoch(trainer):
             return
-        diverged = is_diverged(pl_module, metrics, self._plan.search.metric)
-        due = not diverged and self._is_due(metrics)
-        with self._get_checkpoint(trainer) if due else nullcontext() as checkpoint:
-            self._report(metrics, diverged=diverged, checkpoint=checkpoint)
+        if is_diverged(pl_module, metrics, self._plan.search.metric):
+            self._report(metrics, diverged=True)
+            return
+        epoch, improved = int(metrics["epoch"]), self._improves(metrics)
+        if self._is_due(epoch, improved) or trainer.should_stop:
+            with self._written_now(trainer, epoch, improved) as (checkpoint, best):
+                self._report(metrics, checkpoint=checkpoint, best_epoch=best)
+            return
+        if improved:
+            state = trainer._checkpoint_connector.dump_checkpoint()
+            self._held = epoch, tree_map_only(Tensor, _copied, state)
+        self._report(metrics)
 
-    def _is_due(self, metrics: Mapping[str, float]) -> bool:
-        """Every so many epochs, at the last, and whenever the trial may be judged by this epoch."""
-        search, epoch = self._plan.search, int(metrics["epoch"])
-        if search.winner_by == "last":
-            return True  # any epoch may be the trial's last
+    def _improves(self, metrics: Mapping[str, float]) -> bool:
+        search = self._plan.search
         value = search.sign * metrics.get(search.metric, math.nan)
         improved = self._best is None or value > self._best
         self._best = value if improved else self._best
-        due = epoch % search.checkpoint_every_epochs == 0 or is_exchange(self._plan, epoch)
-        return improved or due or epoch == self._plan.train.max_epochs
+        return improved and search.winner_by == "best"
+
+    def _is_due(self, epoch: int, improved: bool) -> bool:
+        """Every so many epochs, at the last, and whenever the trial may be judged by this epoch.
+
+        With `search.checkpoint_every_seconds` an epoch in between is held in memory if it is the
+        best, and written with the next that is due; wherever a trial may be stopped, one is.
+        """
+        plan, search = self._plan, self._plan.search
+        if epoch == plan.train.max_epochs or is_exchange(plan, epoch):
+            return True
+        regular = epoch % search.checkpoint_every_epochs == 0
+        if not search.spares_epochs:
+            return regular or improved or search.winner_by == "last"
+        waited = time.monotonic() - self._written
+        return epoch in rung_epochs(plan) or (regular and waited >= search.checkpoint_every_seconds)
+
+    @contextmanager
+    def _written_now(
+        self, trainer: Trainer, epoch: int, improved: bool
+    ) -> Iterator[tuple[Checkpoint | None, int | None]]:
+        """A folder with this epoch's checkpoint and, if that is another and not written, the
+        best's, whose epoch stands beside it."""
+        held, self._held = None if improved else self._held, None
+        with self._get_checkpoint(trainer) as checkpoint:
+            if held is not None and checkpoint is not None:
+                torch.save(held[1], os.path.join(checkpoint.path, BEST_SO_FAR))
+            self._written = time.monotonic()
+            yield checkpoint, held and held[0]
+
+
+def _copied(value: Tensor) -> Tensor:
+    return value.detach().to("cpu", copy=True)

@@ -17,6 +17,7 @@ from ray import tune
 from cifar_tune.errors import PlanError
 from cifar_tune.files import TRIALS, at_hand, is_whole
 from cifar_tune.plan.config import Plan
+from cifar_tune.plan.gpus import allocator_share
 from cifar_tune.plan.guard import guarded, working_in
 from cifar_tune.plan.space import Value
 from cifar_tune.plan.task import task_of
@@ -24,6 +25,7 @@ from cifar_tune.record.journal import now
 
 FITTING = ("torch", "lightning.pytorch", "cifar_tune.search.epoch_report", "cifar_tune.train.fit")
 METRICS = "metrics"  # where a report to Ray has all of a trial's figures
+BESIDE = "best_epoch_beside"  # and the epoch of a second checkpoint in its folder
 WORST = 1e9  # what Ray alone is told of a trial that diverged: its schedulers compare numbers
 
 
@@ -60,6 +62,7 @@ class Reporter:
         *,
         diverged: bool = False,
         checkpoint: tune.Checkpoint | None = None,
+        best_epoch: int | None = None,
     ) -> None:
         """Report one epoch; returns when the driver has it on disk and wants another.
 
@@ -67,6 +70,7 @@ class Reporter:
             metrics: at least `epoch` and the plan's metric, scalars.
             diverged: whether this is the last; what is not finite is left out then.
             checkpoint: what the trial can go on from.
+            best_epoch: the earlier epoch whose checkpoint lies beside it, as BEST_SO_FAR.
         """
         self.begin()
         values = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
@@ -77,6 +81,7 @@ class Reporter:
             search.metric: -search.sign * WORST if diverged else self._judged_by(values),
             "diverged": diverged,
             METRICS: {**values, **clock},
+            BESIDE: best_epoch,
         }
         try:
             tune.report(told, checkpoint=checkpoint)
@@ -160,7 +165,8 @@ def _reset_process(plan: Plan, *, alone: bool) -> None:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     # Ray's share of a GPU is bookkeeping; this makes it a limit.
-    share = 1.0 if alone else min(1.0, float(plan.resources.gpus_per_trial))
+    total = torch.cuda.get_device_properties(0).total_memory
+    share = 1.0 if alone else allocator_share(float(plan.resources.gpus_per_trial), total)
     torch.cuda.set_per_process_memory_fraction(share)
 
 

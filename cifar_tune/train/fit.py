@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import signal
 import threading
 import warnings
@@ -15,9 +14,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from cifar_tune.errors import PlanError
-from cifar_tune.plan.machine import check_compiler, read_machine, settle
+from cifar_tune.plan.compiler import check_compiler
+from cifar_tune.plan.machine import read_machine, settle
 from cifar_tune.plan.task import task_of
 from cifar_tune.train.figures import figures_of, is_diverged
+from cifar_tune.train.numerics import numerics
 
 if TYPE_CHECKING:  # torch and Lightning cost seconds, which --help must not
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -94,6 +95,10 @@ def fit(
         "default_root_dir": folder,
         **overrides,
     }
+    if gpu and member is not None:  # or all workers would have a context on the first GPU
+        import torch
+
+        torch.cuda.set_device(member.rank)
     with quiet_lightning(), numerics(run, gpu):
         if member is None:
             return _fit(run, part, resume_from, alone(), callbacks=[*callbacks], **given)
@@ -187,7 +192,7 @@ def on_this_machine(run: Any) -> tuple[Any, bool]:
     """The run with every `auto` settled, and whether it trains on a GPU."""
     import torch
 
-    gpu, machine = torch.cuda.is_available(), read_machine()
+    gpu, machine = torch.cuda.is_available(), read_machine(trains=True)
     train = settle(run.train, machine, cpus=machine.cpus, gpu=gpu)
     return run.model_copy(update={"train": train}), gpu
 
@@ -215,42 +220,6 @@ def _check(run: Any, resume_from: Path | None, gpu: bool) -> None:
     if resume_from is not None and not Path(resume_from).is_file():
         # Lightning would download a URL.
         raise PlanError(f"the checkpoint {resume_from} is not a local file; give a file's path")
-
-
-@contextmanager
-def numerics(run: Any, gpu: bool) -> Iterator[None]:
-    """Random state, threads and cuDNN as the run says, and afterwards as they were."""
-    import numpy as np
-    import torch
-
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    threads = torch.get_num_threads()
-    devices = [torch.cuda.current_device()] if gpu else []
-    cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
-    try:
-        with torch.random.fork_rng(devices), cudnn:
-            torch.set_num_threads(int(run.train.threads))
-            seed_all(run.seed)
-            yield
-    finally:
-        torch.set_num_threads(threads)
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-
-
-def seed_all(seed: int) -> None:
-    """Seed torch's, numpy's and Python's global state; not the environment, as Lightning's does."""
-    import numpy as np
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
-def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
-    """Seed of the global random state in an epoch (from 0): unlike that of any other triple."""
-    return random.Random(f"{seed}:{epoch}" + f":{rank}" * (rank > 0)).getrandbits(63)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from lightning.pytorch.plugins.environments import (  # type: ignore[attr-define
 )
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 # Worker 0 may wait in its report for a driver that is busy, and the others then wait for it.
 LONGEST_WAIT = timedelta(minutes=30)
@@ -56,6 +57,8 @@ def joined(member: Member, *, gpu: bool) -> Iterator[None]:
         rank=member.rank,
         world_size=member.workers,
         timeout=LONGEST_WAIT,
+        # Without it nccl would go by an inherited LOCAL_RANK, equal in all workers.
+        device_id=torch.device("cuda", member.rank) if gpu else None,
     )
     try:
         yield
@@ -101,6 +104,12 @@ class _Strategy(DDPStrategy):
 
     def barrier(self, *_: Any, **__: Any) -> None:
         """Waits for nobody: `save_checkpoint` has one, and only worker 0 comes there."""
+
+    def _setup_model(self, model: nn.Module) -> DistributedDataParallel:
+        # Lightning's builds it in a stream of its own, and each step then waits for that (#21567).
+        return DistributedDataParallel(
+            module=model, device_ids=self.determine_ddp_device_ids(), **self._ddp_kwargs
+        )
 
 
 class WeighShares(L.Callback):

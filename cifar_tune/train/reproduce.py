@@ -53,7 +53,12 @@ class RecordedTrial:
         trial = self.trial
         reason = f" ({trial.reason})" if trial.reason else ""
         told = f"{trial.trial_id}: {trial.status}{reason}, {len(self.epochs)} epochs recorded"
-        return [told, self.note] if self.note else [told]
+        loose = self.plan.on_gpu and self.run.train.deterministic is not True
+        last_digits = (
+            "it trained on a GPU without train.deterministic: its figures may differ in their last"
+            " digits, and grow apart from there"
+        )
+        return [told, *filter(None, [self.note, last_digits if loose else ""])]
 
     def check_data(self, fingerprint: str) -> None:
         """Refuse other data than the search's.

@@ -10,11 +10,11 @@ from cifar_tune.train.fit import (
     HERE,
     alone,
     make_trainer,
-    numerics,
     on_this_machine,
     placed,
     quiet_lightning,
 )
+from cifar_tune.train.numerics import numerics
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,11 +6,11 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,8 +65,9 @@ def fit_with_workers(
         given: dict[str, Any] = {"resume_from": resume_from, "folder": folder}
         others = _Others(members[1:], run, part, given)
         try:
-            return fit(run, part, callbacks=callbacks, member=members[0], **given)
-        except CifarTuneError:
+            train = partial(fit, run, part, callbacks=callbacks, member=members[0], **given)
+            return others.leave_when_lost(train)
+        except (CifarTuneError, WorkerError):
             raise
         except Exception as error:
             told = others.error() if _tells_of_others(error) else None
@@ -108,7 +109,7 @@ class _Others:
         context = multiprocessing.get_context("forkserver")
         preloaded = [*PRELOADED, *task_of(run).modules]
         context.set_forkserver_preload(preloaded)
-        self._ended = threading.Event()
+        self._ended, self._woken = threading.Event(), threading.Event()
         self._workers = []
         place = current_directory()  # a child of the server begins elsewhere
         for member in members:
@@ -146,14 +147,43 @@ class _Others:
             link.close()
 
     def _watch(self) -> None:
-        """End this process if a worker is gone and it does not notice."""
+        """Say so if a worker is gone and the training of this process does not end by that.
+
+        gloo notices a peer's end by its closed sockets, if no child of the peer holds them; nccl
+        may wait for ever.
+        """
         left = {process.sentinel: process for process, _ in self._workers}
         while left and not self._ended.is_set():
             for sentinel in wait(list(left), timeout=1.0):
                 process = left.pop(sentinel)  # type: ignore[arg-type]
                 if process.exitcode and not self._ended.wait(NOTICED_SECONDS):
-                    sys.stderr.write("a worker of this training died; so this process ends\n")
-                    os._exit(1)
+                    self._woken.set()
+
+    def leave_when_lost(self, train: Callable[[], FitResult]) -> FitResult:
+        """Train in a thread, which is left behind where it waits for a worker that is gone.
+
+        Nothing brings a thread out of gloo's collectives, and its process ends with the trial.
+
+        Raises:
+            WorkerError: it was left behind.
+        """
+        came: list[FitResult] = []
+        failed: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                came.append(train())
+            except BaseException as error:  # a report ends a trial by SystemExit
+                failed.append(error)
+            self._woken.set()
+
+        threading.Thread(target=run, daemon=True).start()
+        self._woken.wait()
+        if failed:
+            raise failed[0]
+        if not came:
+            raise WorkerError(self.error() or "a worker of this training is gone")
+        return came[0]
 
 
 def _work(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from cifar_tune.plan.config import FinalsConfig, Plan, RunConfig, SearchConfig, TrainConfig
+from cifar_tune.plan.config import FinalsConfig, Plan, RunConfig, SearchConfig
 from cifar_tune.plan.own_code import nearest
 from cifar_tune.plan.points import possible_values
 from cifar_tune.plan.section import (
@@ -27,6 +27,7 @@ from cifar_tune.plan.section import (
     absolute_path,
 )
 from cifar_tune.plan.space import Value
+from cifar_tune.plan.training import TrainConfig
 
 Part = Annotated[float, Field(gt=0, lt=1)]  # of the training images
 Size = Annotated[int, Field(ge=1, le=1_000_000)]  # of a layer: beyond it torch itself overflows
@@ -85,8 +86,9 @@ class DataConfig(Section):
     """Seed of the stratified split."""
     batch_size: PositiveInt = 128
     """Images in a training step."""
-    eval_batch_size: PositiveInt = 250
-    """Images in a validation step; it changes speed and memory only."""
+    eval_batch_size: Auto | PositiveInt = "auto"
+    """Images in a validation step, which changes speed and memory only; auto: 250 on a CPU, and as
+    many as fill a GPU (5,000 of 32 x 32)."""
     crop_padding: Annotated[int, Field(ge=0, le=64)] = 4
     """Random crop after reflecting this many pixels at each side; 0: off."""
     flip: Literal["none", "random", "alternating"] = "random"
@@ -197,6 +199,24 @@ class OptimConfig(Section):
     """Momentum of sgd and of muon's matrices; beta1 of adamw."""
     nesterov: bool = True
     """Nesterov's form of the momentum (sgd, muon)."""
+    renormalise: bool = False
+    """Whether muon brings each of its weights to the norm sqrt(rows) before each step, instead of
+    decaying it."""
+    muon_rest: Literal["adamw", "sgd"] = "adamw"
+    """What muon leaves the last layer and all else to; sgd: with Nesterov momentum, `head_lr`,
+    `bias_lr`, and weight decay for all, the peak rate times it being `weight_decay`."""
+    head_lr: Positive = 1e-3
+    """Learning rate of the last layer's weight, with muon_rest sgd."""
+    bias_lr: Positive = 0.05
+    """Learning rate of biases and normalisation, with muon_rest sgd."""
+    rest_momentum: Fraction = 0.85
+    """Momentum of what muon leaves to sgd."""
+    whitening_bias_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Part of all steps, from the first, over which the rate of a whitening layer's bias falls to 0
+    in a straight line, with muon_rest sgd; 1: it is a bias like the others."""
+    loss_reduction: Literal["mean", "sum"] = "mean"
+    """Whether gradients are those of the mean loss of a batch's images, or of its sum: rates of sgd
+    then suit any batch size. It changes nothing for adamw and muon's matrices."""
     newton_schulz_steps: Annotated[int, Field(ge=1, le=20)] = 5
     """Iterations that orthogonalise a step of muon; fewer are faster and less exact."""
     weight_decay: NotNegative = 5e-4

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from cifar_tune.train.apart import apart
+from cifar_tune.train.numerics import gpu_arithmetic
 from cifar_tune.vision.data import Images
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import EvalLoader, as_tensor
@@ -17,6 +19,7 @@ from cifar_tune.vision.models import guarded_calls
 from cifar_tune.vision.module import Classifier
 from cifar_tune.vision.portable import load_checkpoint
 
+GPU = torch.device("cuda")
 AUTOCAST = {"bf16": torch.bfloat16, "16": torch.float16}
 
 
@@ -33,6 +36,7 @@ def loaded_logits(
 ) -> Tensor:
     """Logits of images [n, side, side, 3] by the model that `load_model` gives of a checkpoint.
 
+    Where there is a `gpu`, in a process of its own, which leaves nothing on it for trials to miss.
     In float32 whatever the training used, so that its figures are those of the exported forms; a
     network of the user's own is built. Where there is no `gpu`, such as on a cluster's head, the
     CPU does it, on so many `threads`.
@@ -43,8 +47,21 @@ def loaded_logits(
     Raises:
         ResultsError: the checkpoint is damaged.
     """
-    model = load_checkpoint(checkpoint, own_code=True).to(_device(gpu))
-    with _threads(threads):
+    if gpu and torch.cuda.is_available():
+        logits: Tensor = apart(_loaded_logits, checkpoint, images, flip_averaging, threads)
+        return logits
+    return _loaded_logits(checkpoint, images, flip_averaging, threads, torch.device("cpu"))
+
+
+def _loaded_logits(
+    checkpoint: Path,
+    images: Uint8Array,
+    flip_averaging: bool,
+    threads: int,
+    device: torch.device = GPU,
+) -> Tensor:
+    model = load_checkpoint(checkpoint, own_code=True).to(device)
+    with _threads(threads), gpu_arithmetic(exact=True, tf32=False):
         return model.logits(images, flip_averaging=flip_averaging)
 
 
@@ -54,7 +71,13 @@ def predict_logits(checkpoint: Path, images: Images, *, gpu: bool) -> Tensor:
     With the precision, layout, threads and batch size of the run in the checkpoint, on the same
     kind of machine, they are those of its validation bit for bit: float32 [n, classes], on the CPU.
     """
-    device = _device(gpu)
+    if gpu and torch.cuda.is_available():
+        logits: Tensor = apart(_predict_logits, checkpoint, images)
+        return logits
+    return _predict_logits(checkpoint, images, torch.device("cpu"))
+
+
+def _predict_logits(checkpoint: Path, images: Images, device: torch.device = GPU) -> Tensor:
     module = load_classifier(checkpoint, device)
     run = module.run
     maker = BatchMaker(run.data, module.hparams["mean"], module.hparams["std"], device)
@@ -63,12 +86,9 @@ def predict_logits(checkpoint: Path, images: Images, *, gpu: bool) -> Tensor:
     threads = None if run.train.threads == "auto" else run.train.threads
     half = AUTOCAST.get(run.train.precision)
     autocast = torch.autocast(device.type, dtype=half, enabled=half is not None)
-    with _threads(threads), torch.inference_mode(), autocast, guarded_calls(run.model):
+    arithmetic = gpu_arithmetic(exact=run.train.deterministic is not False, tf32=run.train.tf32)
+    with _threads(threads), arithmetic, torch.inference_mode(), autocast, guarded_calls(run.model):
         return torch.cat([module(batch).float().cpu() for batch, _ in loader])
-
-
-def _device(gpu: bool) -> torch.device:
-    return torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
 
 
 @contextmanager

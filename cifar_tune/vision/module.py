@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from cifar_tune.files import STATE_KEY
-from cifar_tune.train.fit import epoch_seed
+from cifar_tune.train.numerics import epoch_seed
 from cifar_tune.train.parallel import add_up, average_buffers
 from cifar_tune.vision.config import DataConfig, VisionRun
 from cifar_tune.vision.data import SearchData
@@ -164,6 +164,8 @@ class Classifier(L.LightningModule):
         )
         self._train.loss.add_(loss.detach(), alpha=len(labels))
         self._train.images += len(labels)
+        if self.run.optim.loss_reduction == "sum":
+            return loss * (len(labels) * self._workers)  # which average their gradients
         return loss if self.loss_weight == 1.0 else loss * self.loss_weight
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:

@@ -1,4 +1,4 @@
-"""Muon: steps along orthogonalised momentum for matrices, and AdamW for all other parameters."""
+"""Muon: steps along orthogonalised momentum for matrices, and AdamW or SGD for the others."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
 
 # Keller Jordan's quintic: steep at 0, so that few iterations bring all singular values near 1.
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -18,7 +19,7 @@ ADAMW_BETAS, ADAMW_EPS = (0.9, 0.95), 1e-10  # as in his "MuonWithAuxAdam"
 
 
 class Muon(Optimizer):
-    """Muon for the weights of hidden convolutions and linear layers, AdamW for the rest.
+    """Muon for the weights of hidden convolutions and linear layers, AdamW or SGD for the rest.
 
     Muon (Keller Jordan et al. 2024, kellerjordan.github.io/posts/muon, github.com/KellerJordan/
     Muon) sums gradients up as SGD with (Nesterov) momentum does, makes all singular values of the
@@ -29,14 +30,17 @@ class Muon(Optimizer):
 
     Args:
         groups: parameter groups. Those with `orthogonal` true take `lr`, `weight_decay`,
-            `momentum`, `nesterov` and `newton_schulz_steps`, and their parameters have at least 2
-            dimensions; the others take `lr` and `weight_decay`.
+            `momentum`, `nesterov`, `newton_schulz_steps` and `renormalise` (to the norm sqrt(rows)
+            before each step, as in airbench94_muon), and their parameters have at least 2
+            dimensions; the others take `lr` and `weight_decay`, and with `sgd` true `momentum` and
+            `nesterov`.
         dtype: what matrices are orthogonalised in; bfloat16 is enough.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], *, dtype: torch.dtype) -> None:
         # `fused` also tells `load_state_dict` that AdamW's count of steps lies on the device.
         defaults = {"lr": 0.0, "weight_decay": 0.0, "orthogonal": False, "fused": True}
+        defaults |= {"sgd": False, "renormalise": False}
         super().__init__(groups, defaults)
         self._dtype = dtype
 
@@ -51,6 +55,8 @@ class Muon(Optimizer):
             parameters = [p for p in group["params"] if p.grad is not None]
             if parameters and group["orthogonal"]:
                 self._step_matrices(parameters, group)
+            elif parameters and group["sgd"]:
+                self._step_sgd(parameters, group)
             elif parameters:
                 self._step_rest(parameters, group)
         return loss
@@ -64,7 +70,12 @@ class Muon(Optimizer):
         sums = buffers
         if group["nesterov"]:
             sums = list(torch._foreach_add(gradients, buffers, alpha=momentum))
-        torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
+        if group["renormalise"]:
+            sizes = torch._foreach_norm(parameters)
+            roots = [math.sqrt(len(p)) for p in parameters]
+            torch._foreach_mul_(parameters, [r / x for r, x in zip(roots, sizes, strict=True)])
+        elif group["weight_decay"]:
+            torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
         equal: dict[torch.Size, list[int]] = {}  # a batch of matrices costs little more than one
         for place, gradient in enumerate(sums):
             equal.setdefault(gradient.shape, []).append(place)
@@ -75,6 +86,20 @@ class Muon(Optimizer):
             scale = math.sqrt(max(1, rows / columns))
             for i, step in zip(alike, steps, strict=True):
                 parameters[i].add_(step.view(parameters[i].shape), alpha=-rate * scale)
+
+    def _step_sgd(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        sgd(
+            parameters,
+            [p.grad for p in parameters if p.grad is not None],
+            [self._moment(p, "momentum_buffer") for p in parameters],
+            fused=True,
+            weight_decay=group["weight_decay"],
+            momentum=group["momentum"],
+            lr=group["lr"],
+            dampening=0.0,
+            nesterov=group["nesterov"],
+            maximize=False,
+        )
 
     def _step_rest(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         for parameter in parameters:

@@ -15,6 +15,7 @@ from cifar_tune.vision.config import OptimConfig
 from cifar_tune.vision.models.stages import LAYERS as MATRICES
 from cifar_tune.vision.models.stages import NORMS, head_of
 from cifar_tune.vision.muon import Muon
+from cifar_tune.vision.muon_rest import falls_early, sgd_settings, split_for_sgd
 
 # One-cycle starts at 1/25 of the peak and ends at 1/10,000 of the start: torch's defaults, after
 # Smith and Topin, "Super-Convergence" (2018).
@@ -35,7 +36,10 @@ def build_optimizer(module: nn.Module, config: OptimConfig, *, precision: str = 
     Raises:
         PlanError: the module has no trainable parameter.
     """
-    parameters = _of_head_and_backbone(module, _split_parameters(module, config), config)
+    parameters = _split_parameters(module, config)
+    if config.name == "muon" and config.muon_rest == "sgd":
+        parameters = split_for_sgd(module, parameters)
+    parameters = _of_head_and_backbone(module, parameters, config)
     if not any(parameters):
         raise PlanError(
             f"the model ({type(module).__name__}) has no trainable parameter; give it one, or leave"
@@ -81,7 +85,11 @@ def _settings_of_head(config: OptimConfig) -> list[dict[str, Any]]:
     decay = config.weight_decay
     if config.name == "muon":
         steps = {"newton_schulz_steps": config.newton_schulz_steps}
-        matrices = {"orthogonal": True, "lr": config.lr, "weight_decay": decay, **momentum, **steps}
+        ours = {"renormalise": config.renormalise, **momentum, **steps}
+        kept = 0.0 if config.renormalise else decay
+        matrices = {"orthogonal": True, "lr": config.lr, "weight_decay": kept, **ours}
+        if config.muon_rest == "sgd":
+            return [matrices, *sgd_settings(config)]
         return [matrices, *({"lr": config.adamw_lr, "weight_decay": x} for x in (decay, 0.0))]
     more = {"betas": (config.momentum, 0.999)} if config.name == "adamw" else momentum
     return [{"lr": config.lr, "weight_decay": x, **more} for x in (decay, 0.0)]
@@ -133,7 +141,8 @@ def build_schedule(optimizer: Optimizer, config: OptimConfig, total_steps: int) 
         fallen = min(1.0, max(0, step - fall) / max(1, total_steps - fall))
         return _cosine_between(1.0, 0.0, fallen) if config.schedule == "cosine" else 1 - fallen
 
-    return LambdaLR(optimizer, rise_and_fall)
+    groups = len(optimizer.param_groups)
+    return LambdaLR(optimizer, falls_early([rise_and_fall] * groups, config, total_steps))
 
 
 def _one_cycle(step: int, peak: float, last: int) -> float:
@@ -153,9 +162,9 @@ def apply_config(optimizer: Optimizer, schedule: LambdaLR, config: OptimConfig) 
     With the config of the checkpoint this changes no bit; with another one (population based
     training, an extended search) the new rate, decay and momentum hold from the next step on.
     """
-    factor = schedule.lr_lambdas[0](schedule.last_epoch)
+    factors = [of_group(schedule.last_epoch) for of_group in schedule.lr_lambdas]
     settings = _settings(config)
     schedule.base_lrs = [values["lr"] for values in settings]
-    schedule._last_lr = [rate * factor for rate in schedule.base_lrs]
-    for group, values in zip(optimizer.param_groups, settings, strict=True):
-        group.update(values, initial_lr=values["lr"], lr=values["lr"] * factor)
+    schedule._last_lr = [rate * x for rate, x in zip(schedule.base_lrs, factors, strict=True)]
+    for group, values, x in zip(optimizer.param_groups, settings, factors, strict=True):
+        group.update(values, initial_lr=values["lr"], lr=values["lr"] * x)

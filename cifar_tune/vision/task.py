@@ -224,7 +224,7 @@ class Vision:
 
         On all CPUs, since no trial runs meanwhile.
         """
-        from cifar_tune.plan.machine import read_machine
+        from cifar_tune.plan.machine import usable_cpus
         from cifar_tune.vision.evaluate import loaded_logits
 
         logits = loaded_logits(
@@ -232,7 +232,7 @@ class Vision:
             examples.images,
             gpu=plan.on_gpu,
             flip_averaging=plan.finals.flip_averaging,
-            threads=read_machine().cpus,
+            threads=usable_cpus(),
         )
         right: NDArray[np.bool_] = logits.argmax(dim=1).numpy() == examples.labels
         return right

@@ -51,7 +51,8 @@ def test_the_gpu_recipe_learns_when_it_is_narrow() -> None:
     from cifar_tune.train.fit import fit
 
     sizes = ["data.val_size=300", "data.confirm_size=0", "data.batch_size=100"]
-    plan = load_plan("speed94", [*sizes, "model.width=4", "train.max_epochs=4"])
+    narrow = ["model.width=4", "optim.head_lr=0.17"]  # of the summed loss; it goes by the width
+    plan = load_plan("speed94", [*sizes, *narrow, "train.max_epochs=4"])
     data = search_data(prepare_drawn(lambda note: None, 3300, 100), plan.data)
     losses: list[float] = []
     watching = LambdaCallback(

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from cifar_tune.errors import ResourceError
-from cifar_tune.plan import machine as machines
-from cifar_tune.plan.config import TrainConfig
-from cifar_tune.plan.machine import Machine, _cgroup_quota, _driver, read_machine, settle
+from cifar_tune.errors import PlanError, ResourceError
+from cifar_tune.plan import compiler, gpus
+from cifar_tune.plan.gpus import _driver
+from cifar_tune.plan.machine import Machine, _cgroup_quota, read_machine, settle
+from cifar_tune.plan.training import TrainConfig
 
 PLAIN = Machine(cpus=4, gpus=0, gpu_name=None, cpu_name="x", cpu_bf16=False, gpu_bf16=True)
 FAST = Machine(cpus=4, gpus=1, gpu_name="g", cpu_name="x", cpu_bf16=True, gpu_bf16=False)
@@ -31,7 +36,7 @@ def test_auto_follows_the_flags_of_what_is_trained_on(
 
 
 def test_what_the_plan_says_is_kept() -> None:
-    given = TrainConfig(precision="32", channels_last=True, threads=7)
+    given = TrainConfig(precision="32", channels_last=True, threads=7, deterministic=False)
     assert settle(given, FAST, cpus=2, gpu=False) == given
 
 
@@ -62,7 +67,7 @@ def test_cuda_that_can_not_start_is_told_with_driver_and_remedy(
     def too_old() -> None:
         raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).")
 
-    monkeypatch.setattr(machines, "_has_gpu_files", lambda: True)
+    monkeypatch.setattr(gpus, "_has_gpu_files", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "init", too_old)
     told = (
@@ -70,7 +75,64 @@ def test_cuda_that_can_not_start_is_told_with_driver_and_remedy(
         r" CUDA .*, and the driver is .*: update the driver, .* CUDA_VISIBLE_DEVICES="
     )
     with pytest.raises(ResourceError, match=told):
+        read_machine(trains=True)
+    message = "this machine has 1 GPU, and CUDA can't start: too old"
+    child = subprocess.CompletedProcess("", 0, json.dumps({"error": message}))
+    monkeypatch.setattr(gpus.subprocess, "run", lambda *_, **__: child)
+    with pytest.raises(ResourceError, match=r"^this machine has 1 GPU, and CUDA can't start"):
         read_machine()
+
+
+LOOKS = """
+import sys
+from cifar_tune.plan import gpus
+from cifar_tune.plan.machine import read_machine
+gpus._has_gpu_files = lambda: True
+print(read_machine().gpus, "torch" in sys.modules)
+"""
+
+
+def test_who_only_asks_for_gpus_never_has_a_context_of_cuda_on_one() -> None:
+    done = subprocess.run([sys.executable, "-c", LOOKS], check=True, capture_output=True, text=True)
+    assert done.stdout.split()[1] == "False"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "capability", "precision"),
+    [("V100", (7, 0), "16"), ("T4", (7, 5), "16"), ("A100", (8, 0), "bf16"), ("P4", (6, 1), "32")],
+)
+def test_half_precision_is_what_the_gpu_has_instructions_for(
+    gpu: str, capability: tuple[int, int], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    cuda, properties = torch.cuda, SimpleNamespace(total_memory=16_000_000_000)
+    monkeypatch.setattr(gpus, "_has_gpu_files", lambda: True)
+    monkeypatch.setattr(cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(cuda, "init", lambda: None)
+    monkeypatch.setattr(cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(cuda, "get_device_name", lambda _: gpu)
+    monkeypatch.setattr(cuda, "get_device_properties", lambda _: properties)
+    machine = read_machine(trains=True)
+    settled = settle(TrainConfig(), machine, cpus=1, gpu=True)
+    assert (settled.precision, settled.deterministic) == (precision, False)
+    assert settle(TrainConfig(), machine, cpus=1, gpu=False).deterministic is True
+
+
+def test_what_compiling_lacks_is_told_before_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CXX", sys.executable)
+    compiler.check_compiler(gpu=False)
+    monkeypatch.setattr(compiler.sysconfig, "get_path", lambda _: str(tmp_path))
+    with pytest.raises(PlanError, match=r"Python's headers, and .*Python\.h is not there; install"):
+        compiler.check_compiler(gpu=False)
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/tmp/compiled")
+    noexec = SimpleNamespace(f_flag=os.ST_NOEXEC)  # as compose mounts /tmp
+    monkeypatch.setattr(compiler.os, "statvfs", lambda _: noexec)
+    with pytest.raises(PlanError, match=r"in /tmp/compiled, which is mounted noexec; name another"):
+        compiler.check_compiler(gpu=False)
 
 
 def test_the_drivers_version_is_read(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def test_a_share_of_a_gpu_is_told_with_its_memory(tmp_path: Path) -> None:
     forecast = preflight.check(load_plan(None, ["resources.gpus_per_trial=0.25"]), [machine])
     lines = describe(forecast, ["some"], tmp_path, disk=False)
     (line,) = [line for line in lines if line.startswith("gpu")]
-    assert "4 trials share one; each may take 25% of its memory, 20.0 GB" in line
+    assert "4 trials share one; each may take 25% of its memory, 20.0 GB, of which CUDA" in line
     whole = preflight.check(load_plan(), [machine])
     assert not any(line.startswith("gpu") for line in describe(whole, [], tmp_path, disk=False))
 
@@ -186,3 +186,13 @@ def test_an_address_is_that_of_a_head(address: str) -> None:
 def test_local_is_this_machine_alone() -> None:
     assert load_plan(None, ["resources.address=local"]).resources.address is None
     assert load_plan(None, ["resources.address='[::1]:6379'"]).resources.address == "[::1]:6379"
+
+
+def test_a_share_that_cuda_itself_would_take_is_refused() -> None:
+    plan = load_plan(None, ["resources.gpus_per_trial=0.05", "resources.cpus_per_trial=1"])
+    node = replace(MACHINE, cpus=40, gpus=1, gpu_bytes=8_000_000_000)
+    told = (
+        r"--gpus-per-trial 0\.05 of a GPU with 8\.0 GB is 0\.4 GB, and CUDA itself takes about 0\.5"
+    )
+    with pytest.raises(ResourceError, match=told):
+        preflight.check(plan, [node])

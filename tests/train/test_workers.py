@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +21,7 @@ from toy_images import toy_data, toy_run
 
 from cifar_tune.errors import DataError
 from cifar_tune.train.fit import FitResult
+from cifar_tune.train.parallel import Member, joined, trainer_options
 from cifar_tune.train.workers import WorkerError, fit_with_workers
 from cifar_tune.vision.config import ModelConfig, VisionRun
 
@@ -128,6 +135,97 @@ def test_the_death_of_another_worker_is_told() -> None:
     callbacks = [LambdaCallback(on_validation_end=kill)]
     with pytest.raises(WorkerError, match="worker 1 died with exit code -9"):
         fit_with_workers(toy_run(99), DATA, workers=2, callbacks=callbacks)
+
+
+BLOCKED = """
+import os, sys, time
+import torch
+from cifar_tune.record.trials import kind_of
+from cifar_tune.train import workers
+from toy_images import toy_data, toy_run
+
+workers.NOTICED_SECONDS = 1.0
+try:
+    workers.fit_with_workers(toy_run(2, model__name=f"train.test_workers:{sys.argv[1]}"), toy_data(32, 16), workers=2)
+except workers.WorkerError as error:
+    print(kind_of(f"WorkerError: {error}"), "|", error)
+"""
+
+
+class Ends(nn.Linear):
+    """Ends worker 1 in its first step; a child of it keeps its sockets open, as nccl's stay."""
+
+    def __init__(self, num_classes: int, ending: Callable[[], None]) -> None:
+        super().__init__(3072, num_classes)
+        self._ending = ending
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training and torch.distributed.get_rank() == 1:
+            if os.fork() == 0:
+                time.sleep(8)
+                os._exit(0)
+            self._ending()
+        return super().forward(images.flatten(1))
+
+
+def _out_of_memory() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+
+def _error() -> None:
+    raise RuntimeError("the third bolt is loose")
+
+
+def _killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def out_of_memory(config: ModelConfig, num_classes: int) -> nn.Module:
+    return Ends(num_classes, _out_of_memory)
+
+
+def error(config: ModelConfig, num_classes: int) -> nn.Module:
+    return Ends(num_classes, _error)
+
+
+def killed(config: ModelConfig, num_classes: int) -> nn.Module:
+    return Ends(num_classes, _killed)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("ending", "told"),
+    [
+        ("out_of_memory", "out of memory | worker 1 failed"),
+        ("error", "code | worker 1 failed"),
+        ("killed", "lost process | worker 1 died with exit code -9"),
+    ],
+)
+def test_a_workers_end_is_told_also_where_worker_0_would_wait_for_it_for_ever(
+    ending: str, told: str
+) -> None:
+    here = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, ending], check=False, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(here)}, timeout=300,
+    )  # fmt: skip
+    assert done.stdout.startswith(told), done.stdout + done.stderr
+
+
+def test_each_worker_has_its_own_gpu_whatever_rank_the_environment_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group", lambda *_, **given: asked.update(given)
+    )
+    monkeypatch.setattr(torch.distributed.distributed_c10d, "_abort_process_group", lambda: None)
+    member = Member(rank=1, workers=2, meeting=str(tmp_path / "meeting"))
+    with joined(member, gpu=True):
+        assert asked["device_id"] == torch.device("cuda", 1)
+    (place,) = trainer_options(member, gpu=True, sync_batchnorm=False)["plugins"]
+    assert place.local_rank() == 1
 
 
 def test_what_workers_can_not_share_is_refused() -> None:

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from lightning.pytorch.callbacks import LambdaCallback
 from toy_images import CLASSES, toy_data, toy_run
 
-from cifar_tune.train.fit import epoch_seed, fit
+from cifar_tune.train.fit import fit
+from cifar_tune.train.numerics import epoch_seed
 from cifar_tune.vision.data import SearchData
 from cifar_tune.vision.data.datamodule import CifarDataModule
 from cifar_tune.vision.module import Classifier

@@ -104,3 +104,40 @@ def test_a_closure_is_called_for_the_loss() -> None:
     before = weight.square().sum().item()
     assert muon(weight).step(closure).item() == pytest.approx(before)
     assert weight.square().sum().item() < before
+
+
+def test_the_rest_by_sgd_is_torchs() -> None:
+    ours, theirs = (nn.ParameterList([random(5), random(4, 3)]) for _ in range(2))
+    values = {"lr": 0.1, "weight_decay": 0.3, "momentum": 0.85, "nesterov": True}
+    optimizers = [
+        Muon([{"params": list(ours), "sgd": True, **values}], dtype=torch.float32),
+        torch.optim.SGD(theirs, **values),
+    ]
+    for step in range(4):
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = other.grad = random(*mine.shape, seed=step)
+        for optimizer in optimizers:
+            optimizer.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+def test_weights_of_equal_shapes_step_together_as_each_alone_and_are_brought_to_one_norm() -> None:
+    shapes = [(6, 4, 3, 3), (6, 4, 3, 3), (5, 7), (6, 4, 3, 3), (5, 7)]
+    together, alone = (
+        [nn.Parameter(random(*x, seed=i)) for i, x in enumerate(shapes)] for _ in range(2)
+    )
+    values = {"renormalise": True, "newton_schulz_steps": 3, "lr": 0.24, "momentum": 0.6}
+    optimizers = [muon(*together, **values), *(muon(one, **values) for one in alone)]
+    for step in range(3):
+        for i, shape in enumerate(shapes):
+            together[i].grad = alone[i].grad = random(*shape, seed=99 * step + i)
+        for optimizer in optimizers:
+            optimizer.step()
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one, other)
+    # A step of no length leaves the norm alone.
+    optimizers[0].param_groups[0]["lr"] = 0.0
+    optimizers[0].step()
+    for one in together:
+        assert one.norm().item() == pytest.approx(len(one) ** 0.5, rel=1e-5)

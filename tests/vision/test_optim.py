@@ -10,6 +10,7 @@ from torch import nn
 
 from cifar_tune.errors import PlanError
 from cifar_tune.vision.config import OptimConfig
+from cifar_tune.vision.models.speednet import SpeedNet
 from cifar_tune.vision.optim import apply_config, build_optimizer, build_schedule
 
 
@@ -212,3 +213,31 @@ def test_a_lower_rate_of_the_backbone_survives_a_restart_and_another_config(name
 
 def test_without_a_lower_rate_the_groups_are_those_of_ever() -> None:
     assert len(build_optimizer(nn.Linear(2, 2), OptimConfig()).param_groups) == 2
+
+
+def test_airbenchs_rules_are_fields() -> None:
+    config = OptimConfig(
+        name="muon", muon_rest="sgd", renormalise=True, schedule="linear", warmup_fraction=0.0,
+        weight_decay=4e-3, head_lr=0.5, bias_lr=0.05, whitening_bias_fraction=0.375,
+    )  # fmt: skip
+    model = SpeedNet(8, 10)
+    optimizer = build_optimizer(model, config)
+    matrices, head, biases, whitening = optimizer.param_groups
+    assert len(matrices["params"]) == 6
+    assert head["params"] == [model.head.weight]
+    assert len(biases["params"]) == 6
+    assert [id(one) for one in whitening["params"]] == [id(model.whitening.bias)]
+    assert [group["weight_decay"] for group in (matrices, head, biases)] == pytest.approx(
+        [0, 4e-3 / 0.5, 4e-3 / 0.05]
+    )
+    schedule = build_schedule(optimizer, config, 80)
+    rates = []
+    for _ in range(80):
+        rates.append(schedule.get_last_lr())
+        apply_config(optimizer, schedule, config)  # as after a checkpoint: changes nothing
+        assert schedule.get_last_lr() == rates[-1]
+        optimizer.step()
+        schedule.step()
+    assert [rate[2] for rate in rates] == pytest.approx([0.05 * (1 - i / 80) for i in range(80)])
+    early = [0.05 * max(0.0, 1 - i / 30) for i in range(80)]
+    assert [rate[3] for rate in rates] == pytest.approx(early)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as L
 import numpy as np
@@ -18,6 +18,9 @@ from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.augmentation import BatchMaker, Choices, plan_epoch
 from cifar_tune.vision.data.dataset import MappedImages, Pixels, SearchData
 from cifar_tune.vision.data.photographs import Photographs, photographs_of
+
+EVAL_ON_CPU = 250  # images, which fit a core's cache
+EVAL_PIXELS_ON_GPU = 5000 * 32 * 32  # fewer, and the GPU waits for its next kernel
 
 # Images [batch, 3, side, side], labels [batch] int64, or shares of classes [batch, classes] float.
 Batch = tuple[Tensor, Tensor]
@@ -184,11 +187,16 @@ class EvalLoader:
         images: Tensor,
         labels: Tensor,
         maker: BatchMaker,
-        batch_size: int,
+        batch_size: int | Literal["auto"],
         rows: Tensor | None = None,
     ) -> None:
-        self._images, self._labels, self._maker = images, labels, maker
-        self._batch_size, self._rows = batch_size, rows
+        """`images` is uint8 [n, height, width, channels], on the device that computes or mapped."""
+        self._images, self._labels, self._maker, self._rows = images, labels, maker, rows
+        pixels = images.shape[1] * images.shape[2]
+        filling = max(1, EVAL_PIXELS_ON_GPU // pixels)
+        if labels.device.type == "cpu":
+            filling = EVAL_ON_CPU
+        self._batch_size = filling if batch_size == "auto" else batch_size
 
     def __len__(self) -> int:
         return -(-len(self._labels) // self._batch_size)

@@ -1,0 +1,123 @@
+"""Which epochs of a training are written as checkpoints, and which are held in memory until then."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from search import objectives
+from search.searching import events, searching
+from toy_images import toy_data, toy_run
+
+from cifar_tune.files import STATE_KEY
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.load import load_plan
+from cifar_tune.record.ranking import best_epoch
+from cifar_tune.search.epoch_report import EpochReport
+from cifar_tune.train.fit import fit
+
+CURVE = (0.2, 0.5, 0.3, 0.4, 0.1, 0.3)
+
+
+def written(plan: Plan, folder: Path) -> dict[int, set[int]]:
+    """The epochs whose checkpoints came with each report that had some, by the report's epoch."""
+    found: dict[int, set[int]] = {}
+
+    def note(metrics: dict[str, float], *, checkpoint: Any = None, **more: Any) -> None:
+        if checkpoint is None:
+            return
+        epoch = int(metrics["epoch"])
+        place = folder / f"{epoch}"
+        shutil.copytree(checkpoint.path, place)
+        states = {path.name: torch.load(path, weights_only=True) for path in place.iterdir()}
+        epochs = {name: int(x[STATE_KEY]["epoch_metrics"]["epoch"]) for name, x in states.items()}
+        assert epochs.get("best.ckpt") == more["best_epoch"]
+        assert epochs["model.ckpt"] == epoch
+        found[epoch] = set(epochs.values())
+
+    report = EpochReport(plan, lambda: None, note)
+    # The figure that decides is made up; all else is a training's.
+    improves = report._improves
+    report._improves = lambda m: improves({"val_accuracy": CURVE[int(m["epoch"]) - 1]})  # type: ignore[method-assign]
+    fit(toy_run(len(CURVE), model__name="net"), toy_data(32, 16), callbacks=[report])
+    return found
+
+
+def plan_with(*given: str) -> Plan:
+    plan: Plan = load_plan(None, [f"train.max_epochs={len(CURVE)}", *given])
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((), {epoch: {epoch} for epoch in range(1, 7)}),
+        (("search.checkpoint_every_epochs=4",), {1: {1}, 2: {2}, 4: {4}, 6: {6}}),
+        (
+            ("search.checkpoint_every_seconds=999", "search.scheduler=none"),
+            {6: {2, 6}},
+        ),
+        (
+            ("search.checkpoint_every_seconds=999", "search.grace_period=4"),
+            {4: {2, 4}, 6: {6}},
+        ),
+        (
+            ("search.checkpoint_every_seconds=999", "search.scheduler=pbt"),
+            {2: {2}, 4: {4}, 6: {6}},
+        ),
+        (
+            ("search.checkpoint_every_seconds=999", "search.scheduler=median"),
+            {epoch: {epoch} for epoch in range(1, 7)},
+        ),
+        (
+            ("search.checkpoint_every_seconds=999", "search.time_budget=9h"),
+            {epoch: {epoch} for epoch in range(1, 7)},
+        ),
+    ],
+    ids=["each", "every fourth", "the end", "rungs", "exchanges", "median", "time budget"],
+)
+def test_an_epoch_that_a_trial_may_be_judged_by_is_written_before_it_can_end(
+    given: tuple[str, ...], expected: dict[int, set[int]], tmp_path: Path
+) -> None:
+    assert written(plan_with(*given), tmp_path) == expected
+
+
+@pytest.mark.faults
+@pytest.mark.usefixtures("ray_session")
+def test_a_trial_whose_best_epoch_was_held_in_memory_is_killed_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    monkeypatch.setenv("CIFAR_TUNE_TEST_NOTES", str(notes))
+    (notes / "kill-0-0").touch()  # after its first report
+
+    data = toy_data()
+
+    def train(run: Any, _: Any, reporter: Any, resume_from: Path | None) -> None:
+        report = reporter.report
+
+        def as_drawn(metrics: Any, **more: Any) -> None:
+            report({**metrics, "val_accuracy": CURVE[int(metrics["epoch"]) - 1]}, **more)
+
+        reporter.report = as_drawn
+        objectives.trained(run, data, reporter, resume_from)
+
+    results, stop = searching(tmp_path / "results")(
+        "search.num_samples=2", f"train.max_epochs={len(CURVE)}", "search.scheduler=none",
+        "search.checkpoint_every_seconds=999", "data.batch_size=16", "model.name=net",
+        "train.precision=32", "search.space={optim.lr: {uniform: [0.01, 0.02]}}",
+        objective=objectives.noting(notes, train),
+    )  # fmt: skip
+    assert stop.reason is None
+    assert len(events(results, "trial_retried")) == 1
+    for trial in results.trials.values():
+        assert list(trial.results) == [1, 2, 3, 4, 5, 6]
+    best = results.best()
+    assert best is not None
+    path = results.folder / best.checkpoints[best_epoch(best, results.plan.search)]
+    state = torch.load(path, weights_only=True)
+    assert state["epoch"] + 1 == best_epoch(best, results.plan.search)
