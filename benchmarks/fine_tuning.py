@@ -21,10 +21,11 @@ import quiet
 from lightning.pytorch.callbacks import LambdaCallback
 
 from cifar_tune.train.fit import fit
-from cifar_tune.vision.config import DataConfig, ModelConfig, OptimConfig, VisionRun, VisionTrain
+from cifar_tune.vision.config import ModelConfig, OptimConfig, VisionRun, VisionTrain
 from cifar_tune.vision.data import SearchData
 from cifar_tune.vision.data.dataset import Images
 from cifar_tune.vision.data.drawn import draw
+from cifar_tune.vision.data_config import DataConfig
 from cifar_tune.vision.starting import read
 
 RATES = (0.02, 0.1, 0.3)

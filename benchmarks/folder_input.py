@@ -25,12 +25,12 @@ import torch
 from PIL import Image
 from torchvision import datasets, transforms
 
-from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data import SearchData, prepare, search_data
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.cache import CACHE_VARIABLE
 from cifar_tune.vision.data.datamodule import TrainLoader, as_tensor
 from cifar_tune.vision.data.dataset import MappedImages
+from cifar_tune.vision.data_config import DataConfig
 
 WIDTH, HEIGHT = 500, 375  # of the photographs drawn
 BATCH, WORKERS, PADDING = 64, 2, 4

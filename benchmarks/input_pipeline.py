@@ -21,12 +21,12 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data import SearchData, prepare, prepare_drawn, search_data
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import TrainLoader, as_tensor
 from cifar_tune.vision.data.dataset import in_memory
 from cifar_tune.vision.data.photographs import Photographs, photographs_of
+from cifar_tune.vision.data_config import DataConfig
 
 PHOTOGRAPHS = {
     "random_resized_crop": 0.3,

@@ -25,7 +25,6 @@ from cifar_tune.plan.machine import read_machine
 from cifar_tune.search.configurations import Configurations
 from cifar_tune.train.fit import fit
 from cifar_tune.vision.config import (
-    DataConfig,
     ModelConfig,
     OptimConfig,
     VisionPlan,
@@ -34,6 +33,7 @@ from cifar_tune.vision.config import (
     VisionTrain,
 )
 from cifar_tune.vision.data import SearchData, prepare, search_data
+from cifar_tune.vision.data_config import DataConfig
 
 CURVES = Path(__file__).parent / "curves.json"
 EPOCHS = 27  # three halvings by 3: rungs after epochs 1, 3 and 9

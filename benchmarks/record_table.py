@@ -23,8 +23,9 @@ from torch.nn import functional
 
 from cifar_tune.plan.load import load_plan
 from cifar_tune.search.configurations import Configurations
-from cifar_tune.vision.config import DataConfig, OptimConfig
+from cifar_tune.vision.config import OptimConfig
 from cifar_tune.vision.data import prepare, search_data
+from cifar_tune.vision.data_config import DataConfig
 from cifar_tune.vision.optim import build_schedule
 
 TABLE = Path(__file__).parent / "table_mlp.json"

@@ -26,11 +26,12 @@ from torch import nn
 
 from cifar_tune.plan.machine import read_machine, settle
 from cifar_tune.train.fit import fit
-from cifar_tune.vision.config import DataConfig, ModelConfig, VisionRun, VisionTrain
+from cifar_tune.vision.config import ModelConfig, VisionRun, VisionTrain
 from cifar_tune.vision.data import SearchData
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import TrainLoader, as_tensor
 from cifar_tune.vision.data.dataset import in_memory
+from cifar_tune.vision.data_config import DataConfig
 from cifar_tune.vision.models import build_model
 from cifar_tune.vision.optim import build_optimizer, build_schedule
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from cifar_tune.vision.config import DataConfig, ModelConfig, VisionRun, VisionTrain
+from cifar_tune.vision.config import ModelConfig, VisionRun, VisionTrain
 from cifar_tune.vision.data import SearchData
+from cifar_tune.vision.data_config import DataConfig
 
 CLASSES = tuple(f"class {index}" for index in range(10))
 

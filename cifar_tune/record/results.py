@@ -49,8 +49,7 @@ class Results:
     @classmethod
     def read(cls, folder: str | Path) -> Results:
         """Read the search in `folder`, running or not; raises as `journal.read_journal`."""
-        path = as_path(folder)
-        return cls.from_records(path, read_journal(path))
+        return cls.from_records(path := as_path(folder), read_journal(path))
 
     @classmethod
     def from_records(cls, folder: Path, records: Records) -> Results:

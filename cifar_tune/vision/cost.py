@@ -7,7 +7,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cifar_tune.plan.points import possible_values
-from cifar_tune.vision.config import SIDE, ModelConfig, VisionPlan, possible_models
+from cifar_tune.vision.config import ModelConfig, VisionPlan, possible_models
+from cifar_tune.vision.data_config import SIDE
 from cifar_tune.vision.models import build_model, weightless
 
 

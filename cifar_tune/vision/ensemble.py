@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from cifar_tune.files import write_atomically
-from cifar_tune.vision.config import SIDE, ModelConfig
+from cifar_tune.vision.config import ModelConfig
+from cifar_tune.vision.data_config import SIDE
 from cifar_tune.vision.models import build_model
 
 

@@ -18,11 +18,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from cifar_tune.files import STATE_KEY
 from cifar_tune.train.numerics import epoch_seed
 from cifar_tune.train.parallel import add_up, average_buffers
-from cifar_tune.vision.config import DataConfig, VisionRun
+from cifar_tune.vision.config import VisionRun
 from cifar_tune.vision.data import SearchData
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import as_tensor
 from cifar_tune.vision.data.dataset import in_memory
+from cifar_tune.vision.data_config import DataConfig
 from cifar_tune.vision.ensemble import build_members
 from cifar_tune.vision.metrics import Validation
 from cifar_tune.vision.models.stages import freeze

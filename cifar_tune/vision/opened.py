@@ -14,9 +14,10 @@ from typing import Literal
 import numpy as np
 
 from cifar_tune.plan.task import Facts, Say
-from cifar_tune.vision.config import DataConfig, VisionPlan
+from cifar_tune.vision.config import VisionPlan
 from cifar_tune.vision.data import Dataset, SearchData, search_data
 from cifar_tune.vision.data.dataset import MappedImages, Pixels, in_memory
+from cifar_tune.vision.data_config import DataConfig
 from cifar_tune.vision.weights import Weights
 
 MUCH = 1 / 4  # of the memory: what takes more is not copied there

@@ -19,7 +19,8 @@ from cifar_tune.errors import DataError, ResultsError
 from cifar_tune.files import CARD, MODEL, STATE_KEY, is_packed
 from cifar_tune.plan.guard import guarded
 from cifar_tune.plan.section import Section
-from cifar_tune.vision.config import SIDE, ModelConfig, Resize, VisionRun, is_weights_name
+from cifar_tune.vision.config import ModelConfig, VisionRun, is_weights_name
+from cifar_tune.vision.data_config import SIDE, Resize
 from cifar_tune.vision.ensemble import build_members
 from cifar_tune.vision.models import guarded_calls, weightless
 

@@ -10,13 +10,13 @@ from cifar_tune.errors import PlanError, one_line
 from cifar_tune.plan.points import possible_values
 from cifar_tune.plan.section import absolute_path
 from cifar_tune.vision.config import (
-    SIDE,
     ModelConfig,
     VisionPlan,
     batch_sizes,
     is_weights_name,
     possible_models,
 )
+from cifar_tune.vision.data_config import SIDE
 from cifar_tune.vision.models import MODEL_NAMES, build_model, weightless
 from cifar_tune.vision.models.named import is_named, wrong_size
 

@@ -12,8 +12,9 @@ from cifar_tune.errors import CifarTuneError, DataError
 from cifar_tune.plan.abilities import Suggestion
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.task import Say
-from cifar_tune.vision.config import SIDE, DataConfig, ModelConfig, VisionPlan, is_weights_name
+from cifar_tune.vision.config import ModelConfig, VisionPlan, is_weights_name
 from cifar_tune.vision.data.found import Found
+from cifar_tune.vision.data_config import SIDE, DataConfig
 
 FINE_TUNED, FROM_SCRATCH = "folder", "folder-scratch"
 ENOUGH = 40_000  # images, each counted as often as it is trained on

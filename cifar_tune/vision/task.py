@@ -13,7 +13,8 @@ from cifar_tune.errors import PlanError
 from cifar_tune.plan.points import possible_values
 from cifar_tune.plan.rungs import rung_epochs, rungs_below
 from cifar_tune.plan.task import Found, Goal
-from cifar_tune.vision.config import SIDE, VisionPlan, VisionRun, batch_sizes
+from cifar_tune.vision.config import VisionPlan, VisionRun, batch_sizes
+from cifar_tune.vision.data_config import SIDE
 
 if TYPE_CHECKING:  # torch, Lightning and plotly cost seconds
     import numpy as np

@@ -118,7 +118,7 @@ def test_row_31_a_read_only_cache_is_told_and_another_is_used(
 
 PREPARE = """
 import sys
-from cifar_tune.vision.config import DataConfig
+from cifar_tune.vision.data_config import DataConfig
 from cifar_tune.vision.data import prepare
 print(prepare(DataConfig(path=sys.argv[1]), print).train_size, "images")
 """

@@ -11,12 +11,12 @@ from toy_images import toy_data, toy_run
 
 from cifar_tune.plan.load import plan_from
 from cifar_tune.train.fit import fit
-from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.augmentation import BatchMaker, plan_epoch
 from cifar_tune.vision.data.datamodule import TrainLoader
 from cifar_tune.vision.data.dataset import SearchData
 from cifar_tune.vision.data.found import found
 from cifar_tune.vision.data.sources import Seen
+from cifar_tune.vision.data_config import DataConfig
 from cifar_tune.vision.task import VISION
 
 CPU = torch.device("cpu")

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from cifar_tune.errors import DataError, ResultsError
 from cifar_tune.vision import export
-from cifar_tune.vision.config import DataConfig, ModelConfig
+from cifar_tune.vision.config import ModelConfig
 from cifar_tune.vision.data.augmentation import BatchMaker
+from cifar_tune.vision.data_config import DataConfig
 from cifar_tune.vision.evaluate import load_classifier
 from cifar_tune.vision.export import has_all_forms, write_portable
 from cifar_tune.vision.portable import load_checkpoint, load_portable

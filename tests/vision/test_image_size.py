@@ -13,9 +13,10 @@ from toy_images import toy_data, toy_run
 
 from cifar_tune.errors import DataError, PlanError
 from cifar_tune.plan.load import load_plan, plan_from
-from cifar_tune.vision.config import DataConfig, ModelConfig, VisionPlan
+from cifar_tune.vision.config import ModelConfig, VisionPlan
 from cifar_tune.vision.cost import cost_of
 from cifar_tune.vision.data.pictures import read_picture
+from cifar_tune.vision.data_config import DataConfig
 from cifar_tune.vision.export import write_portable
 from cifar_tune.vision.portable import Card, load_checkpoint
 from cifar_tune.vision.predict import classify, load_model, read_image

@@ -14,13 +14,14 @@ from toy_images import toy_run
 from cifar_tune.plan.load import plan_from
 from cifar_tune.train.fit import fit
 from cifar_tune.vision import opened
-from cifar_tune.vision.config import DataConfig, VisionPlan
+from cifar_tune.vision.config import VisionPlan
 from cifar_tune.vision.data import Dataset, prepare_drawn, search_data
 from cifar_tune.vision.data.cache import CACHE_VARIABLE
 from cifar_tune.vision.data.dataset import MappedImages, in_memory
 from cifar_tune.vision.data.held_out import open_confirm_split
 from cifar_tune.vision.data.splits import split_indices
 from cifar_tune.vision.data.stored import open_images
+from cifar_tune.vision.data_config import DataConfig
 from cifar_tune.vision.opened import VisionData, memory_bytes, sharing_file
 
 CONFIG = DataConfig(val_size=40, confirm_size=40, batch_size=16, eval_batch_size=16)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cifar_tune.vision.config import SIDE, DataConfig
+from cifar_tune.vision.data_config import SIDE, DataConfig
 
 
 class Choices(NamedTuple):

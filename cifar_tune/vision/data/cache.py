@@ -18,7 +18,6 @@ import platformdirs
 
 from cifar_tune.errors import DataError
 from cifar_tune.plan.task import Say
-from cifar_tune.vision.config import SIDE, DataConfig, Resize
 from cifar_tune.vision.data.dataset import Dataset, Decoded, Kind
 from cifar_tune.vision.data.decoding import RECORD
 from cifar_tune.vision.data.image_files import SIDES
@@ -30,6 +29,7 @@ from cifar_tune.vision.data.stored import (
     read_dataset,
     write_dataset,
 )
+from cifar_tune.vision.data_config import SIDE, DataConfig, Resize
 
 CACHE_VARIABLE = "CIFAR_TUNE_CACHE"
 ENTRIES, DOWNLOADS = "entries", "downloads"  # folders below a cache root

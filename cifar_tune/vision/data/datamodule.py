@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.augmentation import BatchMaker, Choices, plan_epoch
 from cifar_tune.vision.data.dataset import MappedImages, Pixels, SearchData
 from cifar_tune.vision.data.photographs import Photographs, photographs_of
+from cifar_tune.vision.data_config import DataConfig
 
 EVAL_ON_CPU = 250  # images, which fit a core's cache
 EVAL_PIXELS_ON_GPU = 5000 * 32 * 32  # fewer, and the GPU waits for its next kernel

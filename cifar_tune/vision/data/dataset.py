@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.config import SIDE, Resize
+from cifar_tune.vision.data_config import SIDE, Resize
 
 SPLITS = ("train", "test")  # as the official distribution and image folders name them
 

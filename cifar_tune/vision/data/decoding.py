@@ -18,7 +18,6 @@ import numpy as np
 from cifar_tune.errors import DataError
 from cifar_tune.plan.machine import read_machine
 from cifar_tune.plan.task import Say
-from cifar_tune.vision.config import SIDE, Resize
 from cifar_tune.vision.data.archives import Member
 from cifar_tune.vision.data.dataset import Decoded, Images, Uint8Array
 from cifar_tune.vision.data.file_kinds import kind_of_file
@@ -33,6 +32,7 @@ from cifar_tune.vision.data.image_files import (
 from cifar_tune.vision.data.layout import Place
 from cifar_tune.vision.data.ordering import Ordered
 from cifar_tune.vision.data.pictures import VERSION, PictureError, decode_picture, quietly
+from cifar_tune.vision.data_config import SIDE, Resize
 from cifar_tune.vision.names import spelt
 
 RECORD = "decoded.jsonl"  # beside the arrays: what is done, a line an image

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_tune.vision.config import SIDE as IMAGE_SIDE
 from cifar_tune.vision.data.dataset import Decoded, Images, Int64Array, Uint8Array
 from cifar_tune.vision.data.shapes import OUTLINES, Field
 from cifar_tune.vision.data.sources import Identity
+from cifar_tune.vision.data_config import SIDE as IMAGE_SIDE
 
 TRAIN_SIZE, TEST_SIZE = 50_000, 10_000
 VERSION = 1  # raise it with a change to what is drawn beyond Difficulty: caches then draw anew

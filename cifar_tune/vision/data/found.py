@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cifar_tune.vision.config import SIDE, DataConfig
 from cifar_tune.vision.data.dataset import Kind
 from cifar_tune.vision.data.image_files import losses
 from cifar_tune.vision.data.layout import listed
 from cifar_tune.vision.data.sources import Seen
 from cifar_tune.vision.data.splits import lacking_classes, settle, sizes_of
+from cifar_tune.vision.data_config import SIDE, DataConfig
 from cifar_tune.vision.names import spelt
 
 KINDS: dict[Kind, str] = {

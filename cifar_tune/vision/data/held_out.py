@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.dataset import Dataset, Images, MappedImages
 from cifar_tune.vision.data.splits import split_indices
 from cifar_tune.vision.data.stored import open_images
+from cifar_tune.vision.data_config import DataConfig
 
 
 def open_confirm_split(dataset: Dataset, config: DataConfig) -> Images:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.config import Resize
 from cifar_tune.vision.data.dataset import Sizes
 from cifar_tune.vision.data.layout import listed
 from cifar_tune.vision.data.pictures import CHANGES
+from cifar_tune.vision.data_config import Resize
 
 NAMED = 10  # damaged files in an error; the rest are counted
 DARK = 0.25  # of the range of 16 bits: where no picture gets beyond it, 8 bits keep little

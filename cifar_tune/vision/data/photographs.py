@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cifar_tune.vision.config import DataConfig
+from cifar_tune.vision.data_config import DataConfig
 
 GROUP = 4  # images of a batch that share a draw
 Transform = Callable[..., Tensor]

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from cifar_tune.vision.config import SIDE, Resize
 from cifar_tune.vision.data.dataset import Uint8Array
 from cifar_tune.vision.data.file_kinds import kind_of_file
+from cifar_tune.vision.data_config import SIDE, Resize
 
 VERSION = 2  # raise it when pixels change: what the cache has of image files is then decoded anew
 # What a user has. Only these are tried; which of them a file is, its content tells, not its name.

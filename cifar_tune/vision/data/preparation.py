@@ -7,7 +7,6 @@ from pathlib import Path
 
 from cifar_tune.errors import DataError
 from cifar_tune.plan.task import Facts, Say
-from cifar_tune.vision.config import SIDE, DataConfig
 from cifar_tune.vision.data.cache import find_cache_root, get_or_decode, known_entry
 from cifar_tune.vision.data.dataset import Dataset, Decoded, Kind
 from cifar_tune.vision.data.decoding import Target
@@ -29,6 +28,7 @@ from cifar_tune.vision.data.sources import (
     survey,
 )
 from cifar_tune.vision.data.stored import DamagedEntryError, class_counts
+from cifar_tune.vision.data_config import SIDE, DataConfig
 
 
 def prepare(config: DataConfig, on_note: Say, archive: Archive = CIFAR10_PYTHON) -> Dataset:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from cifar_tune.errors import DataError
 from cifar_tune.plan.task import Say
-from cifar_tune.vision.config import SIDE, Resize
 from cifar_tune.vision.data.archives import Member, read_members
 from cifar_tune.vision.data.dataset import Decoded, Images, Kind, Sizes
 from cifar_tune.vision.data.decoding import Target, decode_images
@@ -36,6 +35,7 @@ from cifar_tune.vision.data.official import (
 from cifar_tune.vision.data.ordering import put_in_order
 from cifar_tune.vision.data.pictures import PictureError, size_of_picture
 from cifar_tune.vision.data.split_files import has_split_files, read_split_files
+from cifar_tune.vision.data_config import SIDE, Resize
 from cifar_tune.vision.names import is_hidden, is_text, on_disk, spelt
 
 LAYOUTS = (

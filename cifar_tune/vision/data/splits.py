@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.dataset import Dataset, Int64Array, Pixels, SearchData
 from cifar_tune.vision.data.stored import mapped_rows, open_images
+from cifar_tune.vision.data_config import DataConfig
 
 # What `auto` holds out, for validation and for confirmation each: CIFAR-10's 5,000 are a tenth.
 LARGE, LARGE_PART = 5000, 0.1

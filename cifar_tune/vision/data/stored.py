@@ -16,7 +16,6 @@ from PIL import Image
 from pydantic import ValidationError
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.config import SIDE, Resize
 from cifar_tune.vision.data.dataset import (
     Dataset,
     Decoded,
@@ -27,6 +26,7 @@ from cifar_tune.vision.data.dataset import (
     Uint8Array,
 )
 from cifar_tune.vision.data.pictures import VERSION, brought_to
+from cifar_tune.vision.data_config import SIDE, Resize
 
 FORMAT = 1  # raise it when the files change their meaning; older entries are then decoded anew
 META_NAME = "meta.json"

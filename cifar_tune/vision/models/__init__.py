@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.own_code import OwnCode, current_directory_importable, nearest
-from cifar_tune.vision.config import SIDE, ModelConfig
+from cifar_tune.vision.config import ModelConfig
+from cifar_tune.vision.data_config import SIDE
 from cifar_tune.vision.models.named import REAL, build_named, check_named, check_names, is_named
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import pytest
 from local_server import Server
 from small_sets import image_members, write_tree
 
-from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.cache import CACHE_VARIABLE
 from cifar_tune.vision.data.dataset import SearchData
+from cifar_tune.vision.data_config import DataConfig
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.augmentation import BatchMaker, Choices, plan_epoch, reflected_windows
+from cifar_tune.vision.data_config import DataConfig
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data import (
     cache_root,
     empty_cache,
@@ -28,6 +27,7 @@ from cifar_tune.vision.data.dataset import Decoded, Images
 from cifar_tune.vision.data.drawn import draw
 from cifar_tune.vision.data.sources import Identity
 from cifar_tune.vision.data.stored import ARRAYS, channel_statistics
+from cifar_tune.vision.data_config import DataConfig
 
 
 def test_a_second_use_decodes_nothing(image_tree: Path, notes: list[str]) -> None:

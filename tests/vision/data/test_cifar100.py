@@ -12,10 +12,10 @@ from packing import PACKERS
 from small_sets import image_members, write_tree
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data import describe
 from cifar_tune.vision.data.official import CHECKSUMS, CLASSES, OfficialKind
 from cifar_tune.vision.data.sources import decode, look_at
+from cifar_tune.vision.data_config import DataConfig
 
 KINDS: tuple[OfficialKind, ...] = ("cifar100-python", "cifar100-binary")
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import CifarDataModule, EvalLoader, TrainLoader, as_tensor
 from cifar_tune.vision.data.dataset import SearchData
+from cifar_tune.vision.data_config import DataConfig
 
 MakeConfig = Callable[..., DataConfig]
 CPU = torch.device("cpu")

@@ -14,16 +14,16 @@ from packing import PACKERS
 from small_sets import encoded, image_members, picture, write_tree
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data import empty_cache, list_entries, prepare
 from cifar_tune.vision.data.decoding import RECORD, Target
 from cifar_tune.vision.data.held_out import open_test_split
 from cifar_tune.vision.data.sources import decode
 from cifar_tune.vision.data.stored import open_images
+from cifar_tune.vision.data_config import DataConfig
 
 KILLED = """
 import os, signal, sys
-from cifar_tune.vision.config import DataConfig
+from cifar_tune.vision.data_config import DataConfig
 from cifar_tune.vision.data import decoding, prepare
 
 decode_one, decoded = decoding._decode_one, []

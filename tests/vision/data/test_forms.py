@@ -11,10 +11,10 @@ from PIL import Image
 from small_sets import encoded, image_members, picture, write_tree
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data import describe, prepare, search_data
 from cifar_tune.vision.data.held_out import open_confirm_split, open_test_split
 from cifar_tune.vision.data.sources import decode, look_at
+from cifar_tune.vision.data_config import DataConfig
 
 
 def flat_members(above: str = "", each: int = 20) -> dict[str, bytes]:

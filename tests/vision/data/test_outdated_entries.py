@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data import find_dataset, list_entries, prepare, prepare_drawn, stored
+from cifar_tune.vision.data_config import DataConfig
 
 
 def made_by_version(folder: Path, decoder: int | None) -> None:

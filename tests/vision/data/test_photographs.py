@@ -10,10 +10,10 @@ from lightning.pytorch.callbacks import LambdaCallback
 from toy_images import toy_data, toy_run
 
 from cifar_tune.train.fit import fit
-from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import TrainLoader, as_tensor
 from cifar_tune.vision.data.photographs import photographs_of
+from cifar_tune.vision.data_config import DataConfig
 
 DATA = toy_data(train=40)
 EACH = [

@@ -11,10 +11,10 @@ from packing import PACKERS
 from small_sets import checksums_of, encoded, image_members, picture, python_members, write_tree
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data import describe, prepare, prepare_drawn
 from cifar_tune.vision.data.fetch import downloaded_path
 from cifar_tune.vision.data.sources import decode
+from cifar_tune.vision.data_config import DataConfig
 
 
 def test_prepare_downloads_decodes_and_then_needs_no_network(

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from cifar_tune.errors import DataError
-from cifar_tune.vision.config import DataConfig
 from cifar_tune.vision.data import Dataset, prepare_drawn, search_data
 from cifar_tune.vision.data.held_out import open_confirm_split, open_test_split
 from cifar_tune.vision.data.splits import lacking_classes, settle, sizes_of, split_indices
+from cifar_tune.vision.data_config import DataConfig
 
 MakeConfig = Callable[..., DataConfig]
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 60))  # [600]
