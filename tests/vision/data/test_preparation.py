@@ -169,7 +169,7 @@ def test_a_class_too_small_for_its_split_is_a_note(tmp_path: Path) -> None:
     found = describe(DataConfig(path=str(write_tree(tmp_path, members))))
     line, _, *small = found.sentences
     assert "81 training images (1 of yak to 40 of cat)" in line
-    assert small[-1] == "Too small: no test image is of yak."
+    assert "Too small: no test image is of yak." in small
     assert {note for note in small if "yak" in note} >= {
         "Too small: no validation image is of yak.",
         "Too small: no confirmation image is of yak.",
