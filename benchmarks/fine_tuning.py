@@ -28,8 +28,8 @@ from cifar_tune.vision.data.drawn import draw
 from cifar_tune.vision.starting import read
 
 RATES = (0.02, 0.1, 0.3)
-BEFORE = 8000  # images of the first half of the classes
-SCORED = 2500  # and as many to choose the rate on
+BEFORE = 6000  # images of the first half of the classes
+SCORED = 1000  # and as many to choose the rate on
 SIDES: dict[str, dict[str, Any]] = {
     "from scratch": {},
     "fine-tuned": {},
@@ -58,7 +58,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5, help="trainings of each side")
     parser.add_argument("--epochs", type=int, default=6, help="of each training")
-    parser.add_argument("--before", type=int, default=8, help="epochs of the first training")
+    parser.add_argument("--before", type=int, default=6, help="epochs of the first training")
     parser.add_argument("--images", type=int, default=500, help="that are learnt from")
     quiet.add_options(parser)
     return parser.parse_args()

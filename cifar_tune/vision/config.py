@@ -30,6 +30,7 @@ from cifar_tune.plan.space import Value
 
 Part = Annotated[float, Field(gt=0, lt=1)]  # of the training images
 Size = Annotated[int, Field(ge=1, le=1_000_000)]  # of a layer: beyond it torch itself overflows
+SIDE = 32  # of CIFAR's images, and of all images before there was a choice
 # A metric's direction; how each but the first two is computed stands in metrics.py.
 MODES: dict[str, Mode] = {
     "val_accuracy": "max",
@@ -104,6 +105,11 @@ class DataConfig(Section):
                 " the training images between 0 and 1"
             )
         return size
+
+
+def side_of(config: DataConfig) -> int:
+    """Height and width of the images, in pixels."""
+    return getattr(config, "side", SIDE)
 
 
 def is_weights_name(weights: str) -> bool:

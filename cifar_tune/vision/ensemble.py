@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from cifar_tune.files import write_atomically
-from cifar_tune.vision.config import ModelConfig
-from cifar_tune.vision.data.dataset import IMAGE_SIDE
+from cifar_tune.vision.config import SIDE, ModelConfig
 from cifar_tune.vision.models import build_model
 
 
 def build_members(
-    config: ModelConfig, num_classes: int, members: int, side: int = IMAGE_SIDE
+    config: ModelConfig, num_classes: int, members: int, side: int = SIDE
 ) -> nn.Module:
     """One network as `build_model`, or that many as one. Raises PlanError as that."""
     if members == 1:

@@ -18,11 +18,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from cifar_tune.files import STATE_KEY
 from cifar_tune.train.fit import epoch_seed
 from cifar_tune.train.parallel import add_up, average_buffers
-from cifar_tune.vision.config import DataConfig, VisionRun
+from cifar_tune.vision.config import DataConfig, VisionRun, side_of
 from cifar_tune.vision.data import SearchData
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import as_tensor
-from cifar_tune.vision.data.dataset import IMAGE_SIDE
 from cifar_tune.vision.ensemble import build_members
 from cifar_tune.vision.metrics import Validation
 from cifar_tune.vision.models.stages import freeze
@@ -61,7 +60,6 @@ class Classifier(L.LightningModule):
         mean: list[float],
         std: list[float],
         members: int = 1,
-        side: int = IMAGE_SIDE,
     ) -> None:
         """Build the network from torch's global random state.
 
@@ -72,7 +70,6 @@ class Classifier(L.LightningModule):
             mean: of each channel, in 0..1, that images were normalised with.
             std: the same.
             members: networks whose logits are averaged; a training has one.
-            side: height and width of the images.
 
         Raises:
             PlanError: the model can't be built.
@@ -80,8 +77,9 @@ class Classifier(L.LightningModule):
         super().__init__()
         self.run = run if isinstance(run, VisionRun) else VisionRun.model_validate(run)
         values = {"run": self.run.as_values(), "classes": classes, "mean": mean, "std": std}
-        self.save_hyperparameters({**values, "side": side})
+        self.save_hyperparameters(values)
         self.classes, self.mean, self.std = tuple(classes), tuple(mean), tuple(std)
+        side = side_of(self.run.data)
         self.model = build_members(self.run.model, len(classes), members, side)
         frozen = 0 if members > 1 else self.run.model.freeze
         self._frozen = freeze(self.model, frozen, self.run.model.name)

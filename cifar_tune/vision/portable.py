@@ -180,7 +180,6 @@ def _read_checkpoint(path: Path) -> tuple[Card, dict[str, Any], Path]:
         _check_task(path, content)
         raw, state = content["hyper_parameters"], content["state_dict"]
         given = {key: raw[key] for key in ("classes", "mean", "std", "members") if key in raw}
-        given |= {"image_size": raw["side"]} if "side" in raw else {}
         model = _without_place(raw["run"]["model"])
         card = Card.model_validate_json(json.dumps({"model": model, **given}))
     except ResultsError:

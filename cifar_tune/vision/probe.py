@@ -10,13 +10,13 @@ from cifar_tune.errors import PlanError, one_line
 from cifar_tune.plan.points import possible_values
 from cifar_tune.plan.section import absolute_path
 from cifar_tune.vision.config import (
+    SIDE,
     ModelConfig,
     VisionPlan,
     batch_sizes,
     is_weights_name,
     possible_models,
 )
-from cifar_tune.vision.data.dataset import IMAGE_SIDE
 from cifar_tune.vision.models import MODEL_NAMES, build_model, weightless
 from cifar_tune.vision.models.named import is_named, wrong_size
 
@@ -41,7 +41,7 @@ def try_networks(plan: VisionPlan, num_classes: int, side: int, train_size: int)
 
     single = _batch_of_one(plan, train_size)
     for model in possible_models(plan):
-        ours = model.name in MODEL_NAMES and side == IMAGE_SIDE and not model.args.model_extra
+        ours = model.name in MODEL_NAMES and side == SIDE and not model.args.model_extra
         if ours and not model.freeze and single is None:
             continue
         with weightless(model):

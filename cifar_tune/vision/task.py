@@ -13,7 +13,7 @@ from cifar_tune.errors import PlanError
 from cifar_tune.plan.points import possible_values
 from cifar_tune.plan.rungs import rung_epochs, rungs_below
 from cifar_tune.plan.task import Found, Goal
-from cifar_tune.vision.config import DataConfig, VisionPlan, VisionRun, batch_sizes
+from cifar_tune.vision.config import VisionPlan, VisionRun, batch_sizes, side_of
 
 if TYPE_CHECKING:  # torch, Lightning and plotly cost seconds
     import numpy as np
@@ -132,7 +132,6 @@ class Vision:
             classes=[str(name) for name in part.classes],
             mean=[float(x) for x in part.mean],
             std=[float(x) for x in part.std],
-            side=part.train_images.shape[1],
         )
         if fresh and weights is not None:
             start_from(module.model, weights, run.model)
@@ -222,11 +221,6 @@ class Vision:
 
 
 VISION = Vision()
-
-
-def side_of(config: DataConfig) -> int:
-    """Height and width of the images, once it is settled."""
-    return getattr(config, "image_size", 32)
 
 
 def check_share(name: str, size: int | float | str, workers: int) -> None:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.own_code import OwnCode, current_directory_importable, nearest
-from cifar_tune.vision.config import ModelConfig
-from cifar_tune.vision.data.dataset import IMAGE_SIDE
+from cifar_tune.vision.config import SIDE, ModelConfig
 from cifar_tune.vision.models.named import REAL, build_named, check_named, check_names, is_named
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def check_model_name(name: str) -> None:
         _own(name).check_module()
 
 
-def build_model(config: ModelConfig, num_classes: int, side: int = IMAGE_SIDE) -> nn.Module:
+def build_model(config: ModelConfig, num_classes: int, side: int = SIDE) -> nn.Module:
     """The network of a plan, freshly initialised from torch's global random state.
 
     Args:
