@@ -4,7 +4,7 @@ A ResNet-9 is trained on half of the drawn set's classes and saved by this proje
 seed, the other half is learnt from few images, from scratch and from those weights, with the rate
 that is best for each side among three, chosen on images that are not scored:
 
-    python benchmarks/fine_tuning.py [--seeds 5] [--epochs 6] [--images 500]
+    python benchmarks/fine_tuning.py [--seeds 5] [--epochs 4] [--images 500]
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from cifar_tune.vision.data_config import DataConfig
 from cifar_tune.vision.starting import read
 
 RATES = (0.02, 0.1, 0.3)
-BEFORE = 8000  # images of the first half of the classes
-SCORED = 2500  # and as many to choose the rate on
+BEFORE = 4000  # images of the first half of the classes
+SCORED = 500  # and as many to choose the rate on
 SIDES: dict[str, dict[str, Any]] = {
     "from scratch": {},
     "fine-tuned": {},
@@ -43,7 +43,7 @@ def main() -> None:
     arguments = parse_arguments()
     quiet.begin(arguments)
     size = 2 * (BEFORE + arguments.images + 2 * SCORED)
-    drawn = draw(size, 10)  # its classes take turns
+    drawn = draw(size, 10)  # whose classes take turns
     first, second = (of_classes(drawn.train, low, low + 5) for low in (0, 5))
     with tempfile.TemporaryDirectory() as folder:
         weights = pretrain(first, Path(folder) / "model.ckpt", arguments.before)
@@ -58,8 +58,8 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5, help="trainings of each side")
-    parser.add_argument("--epochs", type=int, default=6, help="of each training")
-    parser.add_argument("--before", type=int, default=8, help="epochs of the first training")
+    parser.add_argument("--epochs", type=int, default=4, help="of each training")
+    parser.add_argument("--before", type=int, default=5, help="epochs of the first training")
     parser.add_argument("--images", type=int, default=500, help="that are learnt from")
     quiet.add_options(parser)
     return parser.parse_args()
@@ -87,9 +87,9 @@ def data_of(images: Images, train: slice, val: slice) -> SearchData:
 def run_of(epochs: int, seed: int, values: Mapping[str, Any]) -> VisionRun:
     run = VisionRun(
         data=DataConfig(batch_size=64),
-        model=ModelConfig(width=12),
+        model=ModelConfig(width=8),
         optim=OptimConfig(),
-        train=VisionTrain(max_epochs=epochs),
+        train=VisionTrain(max_epochs=epochs, threads=1),
     )
     changed: VisionRun = run.with_values(values, seed)
     return changed
@@ -99,7 +99,7 @@ def pretrain(images: Images, path: Path, epochs: int) -> Path:
     data = data_of(images, slice(0, BEFORE), slice(BEFORE, BEFORE + SCORED))
     save = LambdaCallback(on_validation_end=lambda trainer, _: trainer.save_checkpoint(path))
     accuracy = fit(run_of(epochs, 0, {}), data, callbacks=[save]).metrics["val_accuracy"]
-    print(f"first training: {BEFORE} images, {epochs} epochs, accuracy {accuracy:.4f}")
+    print(f"first training: {BEFORE} images, {epochs} epochs, accuracy {accuracy:.4f}", flush=True)
     return path
 
 
