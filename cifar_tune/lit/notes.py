@@ -83,7 +83,7 @@ def check_validations(plan: LitPlan) -> None:
             f"trainer.check_val_every_n_epoch is {every}, above train.max_epochs, which is"
             f" {epochs}: no trial would ever be judged; lower it"
         )
-    steps = {"pbt": "perturbation_interval", "halving": "grace_period"}
+    steps = {"pbt": "perturbation_interval", "halving": "grace_period", "promote": "grace_period"}
     field = steps.get(search.scheduler)
     if field and isinstance(every, int) and getattr(search, field) % every:
         raise PlanError(

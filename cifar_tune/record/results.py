@@ -134,7 +134,8 @@ class Results:
         self._touch(event)
 
     def _on_trial_started(self, event: Event) -> None:
-        self.trials[event["trial_id"]].status = "running"
+        trial = self.trials[event["trial_id"]]
+        trial.status, trial.paused = "running", False
         self._touch(event)
 
     def _on_result(self, event: Event) -> None:
@@ -148,12 +149,11 @@ class Results:
         if event["checkpoint"] is not None:
             check_place(self.folder, event["checkpoint"], self.starts)
             trial.checkpoints[epoch] = event["checkpoint"]
-        # The scheduler's decision is in the same line as the result, so a crash between this line
-        # and trial_ended changes nothing.
+        # The decision is in the line of its result: a crash before trial_ended changes nothing.
         if epoch >= self.plan.train.max_epochs:
             trial.status = "completed"
         elif event.get("paused"):
-            trial.status = "pending"
+            trial.status, trial.paused = "pending", True
         elif event["done"]:
             trial.status = "stopped"
         if event["diverged"]:

@@ -12,7 +12,7 @@ from ray.tune.integration.pytorch_lightning import TuneReportCheckpointCallback
 
 from cifar_tune.files import MODEL
 from cifar_tune.plan.config import Plan
-from cifar_tune.search.pbt import is_exchange
+from cifar_tune.plan.rungs import pause_epochs
 from cifar_tune.train.figures import figures_of, is_diverged, is_last_of_epoch
 
 
@@ -53,5 +53,5 @@ class EpochReport(TuneReportCheckpointCallback):
         value = search.sign * metrics.get(search.metric, math.nan)
         improved = self._best is None or value > self._best
         self._best = value if improved else self._best
-        due = epoch % search.checkpoint_every_epochs == 0 or is_exchange(self._plan, epoch)
+        due = epoch % search.checkpoint_every_epochs == 0 or epoch in pause_epochs(self._plan)
         return improved or due or epoch == self._plan.train.max_epochs

@@ -206,7 +206,7 @@ def test_what_a_population_changes_are_fields_of_a_run() -> None:
     assert set(VISION.mutable) <= set(known_fields(VisionRun))
 
 
-@pytest.mark.parametrize("scheduler", ["asha", "halving", "hyperband", "median"])
+@pytest.mark.parametrize("scheduler", ["asha", "promote", "halving", "hyperband", "median"])
 def test_a_grace_period_beyond_the_end_is_refused(scheduler: str) -> None:
     with pytest.raises(PlanError, match=r"grace_period is 10, above train\.max_epochs.* 9; lower"):
         check_pair(plan_of("random", scheduler, "search.grace_period=10"))
