@@ -99,6 +99,8 @@ class Promoted:
         return None
 
     def _start(self, run: Run) -> Run:
+        if run in self._waiting:
+            self._source.goes_on(run)
         self._waiting.discard(run)
         self._live += 1
         return run
@@ -114,7 +116,6 @@ class Promoted:
             self._rungs[run.epoch].append(run)
             if accuracy:
                 self._waiting.add(run)
-                return
         self._completed |= run.epoch == self._table.epochs
         self._source.ended(run, completed=run.epoch == self._table.epochs)
 

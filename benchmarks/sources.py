@@ -27,6 +27,8 @@ class Source(Protocol):
 
     def ended(self, run: Run, *, completed: bool) -> None: ...
 
+    def goes_on(self, run: Run) -> None: ...
+
 
 class Shuffled:
     """Random search: the table's own configurations in a random order."""
@@ -43,6 +45,9 @@ class Shuffled:
 
     def ended(self, run: Run, *, completed: bool) -> None:
         pass
+
+    def goes_on(self, run: Run) -> None:
+        """It had ended, for all that was known."""
 
 
 class RayOptuna:
@@ -63,6 +68,9 @@ class RayOptuna:
     def ended(self, run: Run, *, completed: bool) -> None:
         result = {"val_accuracy": run.reports[-1], "training_iteration": run.epoch}
         self._search.on_trial_complete(run.trial_id, result)
+
+    def goes_on(self, run: Run) -> None:
+        raise NotImplementedError("Ray's schedulers of promotion are synchronous")
 
 
 class OurStudy:
@@ -98,3 +106,7 @@ class OurStudy:
     def ended(self, run: Run, *, completed: bool) -> None:
         status = "completed" if completed else "stopped" if run.reports[-1] else "diverged"
         self._write("trial_ended", trial_id=run.trial_id, status=status, reason="")
+
+    def goes_on(self, run: Run) -> None:
+        self._write("trial_retried", trial_id=run.trial_id, kind="lost node", reason="")
+        self._write("trial_started", trial_id=run.trial_id, start=1)

@@ -17,6 +17,10 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import early_stopping
 import quiet
 import sides
+import time_to_quality
+from methods import METHODS, Promoted
+from sources import Shuffled
+from tables import Run, Table
 
 SECONDS_TO_DIE = 5.0
 
@@ -121,3 +125,42 @@ def test_what_only_a_gpu_can_tell_runs_from_start_to_end_on_a_cpu(tmp_path: Path
     sections = {"smoke", "step", "flags", "speed94", "fixed", "packing", "memory", "nccl"}
     assert {item["section"] for item in items} == sections
     assert not [item for item in items if "open" in item]
+
+
+def table(ends: list[float], epochs: int = 9) -> Table:
+    """Configurations whose accuracy grows to these ends, in the order of their learning rates."""
+    points = [{"optim.lr": 0.1 * number} for number in range(1, len(ends) + 1)]
+    curves = [[end * epoch / epochs for epoch in range(1, epochs + 1)] for end in ends]
+    space = {"optim.lr": {"uniform": [0.1, 0.1 * len(ends)]}}
+    return Table(space, points, curves, "constant")
+
+
+def test_a_simulated_search_tells_the_regret_of_its_winner_after_each_epoch() -> None:
+    recorded = table([0.4, 0.6, 0.5])
+    assert recorded.nearest({"optim.lr": 0.22}) == 1
+    trace = time_to_quality.simulate(METHODS["random"](recorded, 3, 0), recorded, slots=1)
+    assert len(trace) == 27
+    assert trace[-1] == (27, 0.0)
+    assert time_to_quality.time_to(trace, 0.5) <= 27
+    assert time_to_quality.time_to([(1, 0.0), (2, 9.0)], 0.5) == float("inf")
+    assert time_to_quality.area([(1, 4.0), (2, 2.0)], 4) == 2.5
+
+
+def test_a_simulated_promotion_runs_as_many_epochs_as_ideal_halving() -> None:
+    ends = [0.1 * number for number in range(1, 10)]  # ascending: each passes a rung as it comes
+    recorded = table(ends)
+
+    class InOrder(Shuffled):
+        def suggest(self, number: int) -> int:
+            return number
+
+    def runs(method: Any) -> list[int]:
+        started: list[Run] = []
+        ask = method.next
+        method.next = lambda: (run := ask()) and (started.append(run) or run)
+        time_to_quality.simulate(method, recorded, slots=2)
+        return sorted(run.epoch for run in set(started))
+
+    source = InOrder(recorded, 0)
+    promoted = runs(Promoted(recorded, 9, source, (1, 3), patient=True))
+    assert promoted == [1] * 6 + [3] * 2 + [9]

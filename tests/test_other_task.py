@@ -12,6 +12,7 @@ from analytic_task import NAME, BowlPlan
 
 from cifar_tune import Results, load_plan
 from cifar_tune.errors import PlanError
+from cifar_tune.plan.rungs import first_rung
 from cifar_tune.plan.task import columns_of, find_task, task_of
 
 SMALL = (
@@ -34,6 +35,12 @@ def test_a_plan_of_another_task_has_its_sections_and_no_other() -> None:
         PlanError, match=r"point\.y is not a field of the plan; did you mean point\.x"
     ):
         load_plan(None, [f"task={NAME}", "point.y=0.1"])
+
+
+def test_without_a_word_of_the_task_the_first_rung_leaves_room_for_two() -> None:
+    for epochs, first in ((27, 3), (9, 1), (100, 12), (1, 1)):
+        plan = load_plan(None, [f"task={NAME}", f"train.max_epochs={epochs}"])
+        assert first_rung(plan) == first
 
 
 @pytest.mark.parametrize(

@@ -83,11 +83,12 @@ def check_validations(plan: LitPlan) -> None:
             f"trainer.check_val_every_n_epoch is {every}, above train.max_epochs, which is"
             f" {epochs}: no trial would ever be judged; lower it"
         )
-    steps = {"pbt": "perturbation_interval", "halving": "grace_period"}
+    steps = {"pbt": "perturbation_interval", "halving": "grace_period", "promote": "grace_period"}
     field = steps.get(search.scheduler)
-    if field and isinstance(every, int) and getattr(search, field) % every:
+    step = getattr(search, field) if field else "auto"
+    if isinstance(every, int) and step != "auto" and step % every:
         raise PlanError(
-            f"search.{field} is {getattr(search, field)}, and there is a validation every {every}"
+            f"search.{field} is {step}, and there is a validation every {every}"
             f" epochs, by which {search.scheduler} compares trials; give a multiple of {every}"
         )
 

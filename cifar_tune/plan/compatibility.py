@@ -19,7 +19,7 @@ CMAES_KINDS = ("uniform", "loguniform", "int", "logint", "pow2")
 CMAES_FIELDS = 2
 
 
-_EARLY = ("asha", "halving", "hyperband", "median")
+_EARLY = ("asha", "promote", "halving", "hyperband", "median")
 SCHEDULERS = ("none", *_EARLY, "pbt")
 _CHANGES = (
     "pbt changes values on the way, so that results do not belong to the values that {searcher}"
@@ -50,7 +50,7 @@ REFUSED: dict[str, Mapping[str, str]] = {
     "cmaes": _COMPLETE_ONLY,
     "bohb": {
         **dict.fromkeys(("none", "median"), _NO_RUNGS),
-        **dict.fromkeys(("asha", "halving"), _FIRST_RUNG),
+        **dict.fromkeys(("asha", "promote", "halving"), _FIRST_RUNG),
         "pbt": _CHANGES,
     },
     OWN: {"pbt": _CHANGES},

@@ -45,7 +45,8 @@ class SearchConfig(Section):
     """Where configurations come from; your own as `package.module:factory`."""
     # bohb stands in searches of earlier versions: it can be read, and `check_pair` refuses it.
     scheduler: Annotated[
-        Literal["asha", "halving", "hyperband", "median", "pbt", "none", "bohb"], Flag("NAME")
+        Literal["asha", "promote", "halving", "hyperband", "median", "pbt", "none", "bohb"],
+        Flag("NAME"),
     ] = "asha"
     """Which trials are stopped early, or (pbt) changed on the way."""
     num_samples: Annotated[int, Field(ge=1, le=10_000_000), Flag("N")] = 16

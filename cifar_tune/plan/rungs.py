@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from cifar_tune.plan.abilities import ComparesLater
 from cifar_tune.plan.config import Plan
@@ -24,13 +25,13 @@ def first_rung(plan: Plan) -> int:
 
 
 def rung_epochs(plan: Plan) -> tuple[int, ...]:
-    """The epochs at which ASHA, halving or Hyperband judges, ascending; else empty.
+    """The epochs at which ASHA, promotion, halving or Hyperband judges, ascending; else empty.
 
-    ASHA and halving have all of them in one bracket, and so has Hyperband's first. The count is
+    All but Hyperband have all of them in one bracket, and so has Hyperband's first. The count is
     computed as Ray computes it, rounding included, so that the table is what happens.
     """
     search = plan.search
-    if search.scheduler not in ("asha", "halving", "hyperband"):
+    if search.scheduler not in ("asha", "promote", "halving", "hyperband"):
         return ()
     low, high, factor = first_rung(plan), plan.train.max_epochs, search.reduction_factor
     count = int(math.log(high / low) / math.log(factor) + 1)
@@ -87,6 +88,13 @@ def _bracket_lines(plan: Plan, trials: int) -> list[str]:
         fate = f"the best 1/{factor} go on after epoch {judged}" if judged else "all run to the end"
         lines.append(f"bracket {number:<4}about {round(trials * share)} of {trials} trials: {fate}")
     return lines
+
+
+def pause_epochs(plan: Plan) -> Collection[int]:
+    """The epochs after which every trial waits for the others: exchanges, or rungs of promote."""
+    if plan.search.scheduler == "promote":
+        return rungs_below(rung_epochs(plan), plan.train.max_epochs)
+    return exchange_epochs(plan)
 
 
 def exchange_epochs(plan: Plan) -> range:

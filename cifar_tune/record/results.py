@@ -134,7 +134,8 @@ class Results:
         self._touch(event)
 
     def _on_trial_started(self, event: Event) -> None:
-        self.trials[event["trial_id"]].status = "running"
+        trial = self.trials[event["trial_id"]]
+        trial.status, trial.paused = "running", False
         self._touch(event)
 
     def _on_result(self, event: Event) -> None:
@@ -153,7 +154,7 @@ class Results:
         if epoch >= self.plan.train.max_epochs:
             trial.status = "completed"
         elif event.get("paused"):
-            trial.status = "pending"
+            trial.status, trial.paused = "pending", True
         elif event["done"]:
             trial.status = "stopped"
         if event["diverged"]:
@@ -267,8 +268,7 @@ class Results:
 
     def winner(self) -> dict[str, Any] | None:
         """The best trial as `summary.json` tells it."""
-        best = self.best()
-        if best is None:
+        if (best := self.best()) is None:
             return None
         epoch = best_epoch(best, self.plan.search)
         return {

@@ -29,6 +29,7 @@ class Trial:
             it goes on from.
         failures: kinds of its crashes, the newest last; a user's retry forgets them.
         completed_epochs: where it was complete before the search was extended; 0 if it was not.
+        paused: whether it waits for others since its newest report.
     """
 
     trial_id: str
@@ -44,6 +45,7 @@ class Trial:
     inherited: tuple[int, str] | None = None
     failures: list[str] = field(default_factory=list)
     completed_epochs: int = 0
+    paused: bool = False
     ended: float | None = None
     spans: dict[float, float] = field(default_factory=dict)
     """First step to last report (worker's clock, Unix seconds), one entry an attempt."""

@@ -11,6 +11,7 @@ from ray import tune
 
 from cifar_tune.errors import StorageError
 from cifar_tune.files import BEST_SO_FAR, MODEL, inside, locate
+from cifar_tune.plan.rungs import pause_epochs
 from cifar_tune.record.journal import storage_error
 from cifar_tune.record.recorder import PicklesAsNothing, Recorder
 from cifar_tune.record.trials import (
@@ -27,7 +28,6 @@ from cifar_tune.record.trials import (
 )
 from cifar_tune.search.checkpoints import drop_checkpoints
 from cifar_tune.search.cluster import is_gone
-from cifar_tune.search.pbt import is_exchange
 from cifar_tune.search.queue import TrialQueue
 from cifar_tune.search.ray_head import last_line
 from cifar_tune.search.stop import StopRequest
@@ -61,6 +61,7 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         self._stop = stop
         self._start = start
         self._search = recorder.results.plan.search
+        self._pauses = pause_epochs(recorder.results.plan)
         self._on_cluster = recorder.results.plan.resources.address is not None
         self._shares: dict[Any, Any] = {}  # Ray makes one for each trial; equal ones are one here
 
@@ -83,7 +84,7 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         """One report, with the decision on it."""
         name = trial.config["trial_id"]
         done, diverged = bool(result.get("done", False)), bool(result["diverged"])
-        paused = done and not diverged and is_exchange(self._recorder.results.plan, result["epoch"])
+        paused = done and not diverged and result["epoch"] in self._pauses
         beside = result.get(BESIDE)
         path = self._checkpoint_of(trial, result, BEST_SO_FAR)
         self.write(
@@ -109,7 +110,7 @@ class JournalCallback(PicklesAsNothing, tune.Callback):
         """The scheduler ended a trial, or it ended by itself."""
         _forget(trial)
         record = self._recorder.results.trials[trial.config["trial_id"]]
-        if record.status == "pending":  # at an exchange of its population
+        if record.status == "pending":  # it waits at a rung, or for its population
             self._queue.again(record)
             return
         status, reason = self._judge(record)

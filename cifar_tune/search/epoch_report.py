@@ -18,8 +18,7 @@ from torch.utils._pytree import tree_map_only
 
 from cifar_tune.files import BEST_SO_FAR, MODEL
 from cifar_tune.plan.config import Plan
-from cifar_tune.plan.rungs import rung_epochs
-from cifar_tune.search.pbt import is_exchange
+from cifar_tune.plan.rungs import pause_epochs, rung_epochs
 from cifar_tune.train.figures import figures_of, is_diverged, is_last_of_epoch
 
 
@@ -76,7 +75,7 @@ class EpochReport(TuneReportCheckpointCallback):
         best, and written with the next that is due; wherever a trial may be stopped, one is.
         """
         plan, search = self._plan, self._plan.search
-        if epoch == plan.train.max_epochs or is_exchange(plan, epoch):
+        if epoch == plan.train.max_epochs or epoch in pause_epochs(plan):
             return True
         regular = epoch % search.checkpoint_every_epochs == 0
         if not search.spares_epochs:

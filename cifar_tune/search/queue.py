@@ -15,7 +15,8 @@ from cifar_tune.record.journal import Event, storage_error
 from cifar_tune.record.recorder import PicklesAsNothing, Recorder
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial, id_of, runs_alone
-from cifar_tune.search.checkpoints import to_go_on_from
+from cifar_tune.search import promotion
+from cifar_tune.search.checkpoints import drop_checkpoints, to_go_on_from
 from cifar_tune.search.pbt import due_exchange, hold_exchange, waits
 from cifar_tune.search.stop import StopRequest
 from cifar_tune.search.suggester import NotNow, Suggester
@@ -56,6 +57,7 @@ class TrialQueue(PicklesAsNothing, Searcher):
         self._next = len(trials)  # trials are created in the order of their index
         self._count = plan.search.num_samples if only is None else 0
         self._by_population = plan.search.scheduler == "pbt"
+        self._promotes = plan.search.scheduler == "promote"
         for trial in self._unfinished():
             self.again(trial)
 
@@ -77,6 +79,8 @@ class TrialQueue(PicklesAsNothing, Searcher):
         name = trial.trial_id
         if self._by_population and waits(self._recorder.results, trial):
             return  # the exchange brings it back
+        if self._promotes and promotion.waits(trial):
+            return
         if name in (*self._queue, *self._alone, *self._live.values()):
             return  # Ray may ask for the next trial before it tells of an end, which comes then
         (self._alone if runs_alone(trial.failures) else self._queue).append(name)
@@ -106,6 +110,9 @@ class TrialQueue(PicklesAsNothing, Searcher):
             self._exchange_if_due()
         if self._queue:
             return trials[self._queue.popleft()]
+        going_on = self._promoted()
+        if going_on is not None:
+            return going_on
         if self._next < self._count:
             try:
                 created = self._create(self._next)
@@ -123,7 +130,26 @@ class TrialQueue(PicklesAsNothing, Searcher):
             self._count = self._next  # the space holds no more
         if self._live:  # one of them may fail and be tried again, or wait for an exchange
             raise NotNow
-        return trials[self._alone.popleft()] if self._alone else None
+        if self._alone:
+            return trials[self._alone.popleft()]
+        return self._last_of_waiting()
+
+    def _promoted(self) -> Trial | None:
+        if not self._promotes:
+            return None
+        free = self._only.difference(self._live.values())
+        return promotion.next_promoted(self._recorder.results, free)
+
+    def _last_of_waiting(self) -> Trial | None:
+        """One of those that wait at rungs, or none, and then they end: nobody else will come."""
+        waiting = [t for t in self._unfinished() if self._promotes and promotion.waits(t)]
+        last = promotion.last_promoted(self._recorder.results, waiting)
+        for trial in waiting if last is None else ():
+            reason = f"not promoted at epoch {trial.epochs}"
+            told = {"status": "stopped", "reason": reason}
+            self._recorder.write("trial_ended", trial_id=trial.trial_id, **told)
+            drop_checkpoints(self._recorder, trial)
+        return last
 
     def _exchange_if_due(self) -> None:
         results = self._recorder.results

@@ -16,9 +16,8 @@ from ray.tune.schedulers import (
 )
 
 from cifar_tune.plan.config import Plan
-from cifar_tune.plan.rungs import brackets, first_rung, rung_epochs, rungs_below
+from cifar_tune.plan.rungs import brackets, first_rung, pause_epochs, rung_epochs, rungs_below
 from cifar_tune.record.journal import Event
-from cifar_tune.search.pbt import is_exchange
 from cifar_tune.search.trainable import WORST
 
 
@@ -214,19 +213,22 @@ class JournalledMedian(MedianStoppingRule):
         return str(TrialScheduler.CONTINUE)
 
 
-class ExchangeStops(FIFOScheduler):
-    """Ends a trial for Ray where its population exchanges; the searcher hands it out again then."""
+class Pauses(FIFOScheduler):
+    """Ends a trial for Ray where it waits: for its population, or at a rung to be promoted.
+
+    The queue hands it out again when it goes on.
+    """
 
     def __init__(self, plan: Plan, held: Collection[int]) -> None:
-        """Exchanges by the plan's `perturbation_interval`; `held`: the epochs of past ones."""
+        """`held`: the epochs of a population's past exchanges."""
         super().__init__()
-        self._plan = plan
+        self._epochs = pause_epochs(plan)
         self._held = held
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Stop at the epoch of an exchange, unless a straggler comes by when it is over."""
+        """Stop where it waits, unless a straggler comes by when an exchange is over."""
         epoch = result["epoch"]
-        stop = is_exchange(self._plan, epoch) and epoch not in self._held
+        stop = epoch in self._epochs and epoch not in self._held
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
 
 
@@ -244,8 +246,8 @@ def build_scheduler(plan: Plan, held: Collection[int] = ()) -> TrialScheduler:
             return JournalledHyperband(plan)
         case "median":
             return JournalledMedian(plan)
-        case "pbt":
-            return ExchangeStops(plan, held)
+        case "pbt" | "promote":
+            return Pauses(plan, held)
         case _:
             return FIFOScheduler()
 

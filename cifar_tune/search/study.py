@@ -22,6 +22,7 @@ from cifar_tune.record.optuna_trials import earlier_trials, optuna_value, parame
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
 from cifar_tune.search.dashboard import StudyFile
+from cifar_tune.search.promotion import waits
 from cifar_tune.search.sampling import End, Sampling
 
 
@@ -89,6 +90,8 @@ class OptunaStudy:
             self._steps.append((trial.trial_id, now))
 
     def _end_of(self, trial: Trial) -> End | None:
+        if waits(trial):  # for all that is known it has ended; if it goes on, so does this
+            return End("stopped", trial.epochs, TrialState.PRUNED, None)
         state, value = state_of(trial), None
         if state is TrialState.RUNNING:
             return None

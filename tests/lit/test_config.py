@@ -10,7 +10,9 @@ from lit.plans import HERE, make_plan
 from cifar_tune import load_plan
 from cifar_tune.errors import PlanError
 from cifar_tune.lit.config import LitPlan
+from cifar_tune.lit.notes import check_validations
 from cifar_tune.plan.flags import plan_of
+from cifar_tune.plan.rungs import first_rung
 from cifar_tune.plan.section import dump_yaml
 from cifar_tune.tune import _tune_parser
 
@@ -159,3 +161,16 @@ def test_a_loss_needs_no_mode_and_the_known_direction_is_not_turned_round() -> N
         match=r"^--set search\.mode=min: search\.mode is 'min', and of val_accuracy max is better",
     ):
         load_plan(None, ["search.mode=min"])
+
+
+@pytest.mark.parametrize(("every", "first"), [(1, 3), (2, 4), (5, 5)])
+def test_the_first_rung_is_at_a_validation(every: int, first: int) -> None:
+    given = ("train.max_epochs=27", f"trainer.check_val_every_n_epoch={every}")
+    for scheduler in ("asha", "halving", "promote"):
+        plan = make_plan(*given, f"search.scheduler={scheduler}")
+        assert first_rung(plan) == first
+        check_validations(plan)
+    wrong = make_plan(*given, "search.scheduler=promote", f"search.grace_period={every + 1}")
+    if every > 1:
+        with pytest.raises(PlanError, match=f"give a multiple of {every}"):
+            check_validations(wrong)

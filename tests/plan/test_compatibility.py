@@ -176,7 +176,7 @@ def test_a_grid_is_not_started_from_points() -> None:
         ),
         (
             ["search.space={model.width: {pow2: [4, 8]}, data.batch_size: {choice: [64, 128]}}"],
-            r"changes optim\.lr, .* or data\.cutout, and .* only model\.width, data\.batch_size;",
+            r"changes optim\.lr, .* or data\.cutmix, and .* only model\.width, data\.batch_size;",
         ),
     ],
 )
@@ -206,7 +206,7 @@ def test_what_a_population_changes_are_fields_of_a_run() -> None:
     assert set(VISION.mutable) <= set(known_fields(VisionRun))
 
 
-@pytest.mark.parametrize("scheduler", ["asha", "halving", "hyperband", "median"])
+@pytest.mark.parametrize("scheduler", ["asha", "promote", "halving", "hyperband", "median"])
 def test_a_grace_period_beyond_the_end_is_refused(scheduler: str) -> None:
     with pytest.raises(PlanError, match=r"grace_period is 10, above train\.max_epochs.* 9; lower"):
         check_pair(plan_of("random", scheduler, "search.grace_period=10"))

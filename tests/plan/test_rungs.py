@@ -58,7 +58,7 @@ def test_other_schedulers_have_no_rung_and_run_everything(scheduler: str) -> Non
     assert expected_epochs(plan, 16) == 16 * 9
 
 
-@pytest.mark.parametrize("scheduler", ["asha", "halving"])
+@pytest.mark.parametrize("scheduler", ["asha", "promote", "halving"])
 def test_ideal_halving_leaves_a_third_at_each_rung(scheduler: str) -> None:
     # 9 trials for 1 epoch, 3 for 2 more, 1 for 6 more
     assert expected_epochs(plan_of(scheduler), 9) == 9 + 6 + 6
@@ -70,7 +70,7 @@ def test_a_bracket_that_gets_less_than_one_trial_does_not_grow() -> None:
     assert expected_epochs(plan, 1) <= 243
 
 
-@pytest.mark.parametrize("scheduler", ["asha", "halving"])
+@pytest.mark.parametrize("scheduler", ["asha", "promote", "halving"])
 def test_the_table_of_one_bracket_has_a_line_a_rung(scheduler: str) -> None:
     first, second = rung_table(plan_of(scheduler), 16)
     assert "after epoch 1: about 16 trials are judged, the best 1/3 go on (about 5)" in first

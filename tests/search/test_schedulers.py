@@ -26,7 +26,8 @@ JUDGES = ("asha", "halving", "hyperband", "median")
 
 def plan_with(scheduler: str, *overrides: str, epochs: int = EPOCHS) -> Plan:
     values = [f"search.scheduler={scheduler}", f"train.max_epochs={epochs}"]
-    return load_plan(None, [*values, "search.reduction_factor=2", *overrides])
+    rungs = ["search.grace_period=1", "search.reduction_factor=2"]
+    return load_plan(None, [*values, *rungs, *overrides])
 
 
 def report(name: str, epoch: int, accuracy: float, *, diverged: bool = False) -> Event:
@@ -290,7 +291,8 @@ def test_without_early_stopping_every_trial_goes_on() -> None:
 
 
 def halving_plan(*overrides: str, epochs: int = 27) -> Plan:
-    return load_plan(None, ["search.scheduler=halving", f"train.max_epochs={epochs}", *overrides])
+    values = ["search.scheduler=halving", "search.grace_period=1", f"train.max_epochs={epochs}"]
+    return load_plan(None, [*values, *overrides])
 
 
 class Halving(Ray):

@@ -122,7 +122,19 @@ def test_one_cycle_is_torchs(steps: int) -> None:
     assert learning_rates(steps, schedule="one-cycle") == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear", "one-cycle"])
+def test_warmup_stable_decay_stays_at_the_peak_until_the_last_fifth() -> None:
+    rates = learning_rates(100, schedule="warmup-stable-decay", warmup_fraction=0.1)
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[10:81] == [0.5] * 71
+    assert rates[90] == pytest.approx(0.25)
+    assert 0 < rates[99] < 0.03
+    long = learning_rates(100, schedule="warmup-stable-decay", warmup_fraction=0.95)
+    assert long[95] == 0.5, "a warm-up that is longer than that leaves the rest to the decay"
+
+
+@pytest.mark.parametrize(
+    "schedule", ["constant", "cosine", "linear", "one-cycle", "warmup-stable-decay"]
+)
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_a_training_of_very_few_steps_has_finite_positive_rates(schedule: str, steps: int) -> None:
     for warmup_fraction in (0.0, 0.25, 0.99):
