@@ -40,6 +40,7 @@ ROUNDS = 7
 
 def run(section: str, *, small: bool) -> None:
     """Measure, on this process's GPU or CPU."""
+    torch.set_num_threads(1)  # as fit has it
     name = torch.cuda.get_device_name(0) if ON_GPU else "CPU"
     tell(device=name, torch=torch.__version__)
     sections: dict[str, Callable[[bool], None]] = {

@@ -25,7 +25,11 @@ from cifar_tune.vision.module import Classifier, _Sums
 from cifar_tune.vision.optim import build_optimizer, build_schedule
 
 GPU = torch.device("cuda")
-OPERATIONS = {"net": 70, "resnet9": 190, "speednet": 180}
+OPERATIONS = {
+    "net": {"sgd": 160, "adamw": 200, "muon": 550},
+    "resnet9": {"sgd": 280, "adamw": 345, "muon": 880},
+    "speednet": {"sgd": 210, "adamw": 255, "muon": 610},
+}
 """Of a step without its backward pass, at most: each is a kernel to launch, or a view."""
 
 
@@ -40,6 +44,8 @@ class Operations(TorchDispatchMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         self.names.append(str(function))
+        if function is torch.ops.aten._fused_sgd_.default:  # torch can't pretend it
+            return None
         return function(*args, **(kwargs or {}))
 
 
@@ -98,7 +104,7 @@ def test_a_step_reads_nothing_back_and_launches_few_kernels(
             schedule.step()
     assert loss.device.type == "cuda"
     assert not [name for name in operations.names if "local_scalar" in name]
-    assert len(operations.names) <= OPERATIONS[model]
+    assert len(operations.names) <= OPERATIONS[model][run.optim.name]
 
 
 def test_a_validation_reads_nothing_back_before_its_end() -> None:
