@@ -1,0 +1,40 @@
+"""A folder of pictures, searched as `examples/photographs.py` says, to a model that knows others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import command_line
+import numpy as np
+import pytest
+
+from cifar_tune import Results
+from examples import photographs
+
+
+@pytest.mark.faults
+def test_a_folder_becomes_a_model_by_one_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing is downloaded
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    photographs.main(str(tmp_path / "my_images"), "40")
+    small = ["--set", "data.image_size=64", "--num-samples", "4", "--max-epochs", "12"]
+    small += ["--final-seeds", "1", "--name", "one"]
+    done = command_line.run("tune", "--data-dir", "my_images", *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "config      folder-scratch" in done.stdout
+    assert "There is no test part" in done.stdout
+    folder = tmp_path / "results" / "one"
+    assert Results.read(folder).finished
+    (accuracy,) = json.loads((folder / "summary.json").read_text())["finals"]["test_accuracy"]
+    assert accuracy > 0.6  # of three classes
+    generator = np.random.default_rng(7)
+    names = [f"{weave}-{number}.png" for weave in photographs.WEAVES for number in range(4)]
+    for name in names:
+        photographs.draw(name.partition("-")[0], generator).save(tmp_path / name)
+    told = command_line.run("predict", "--model", str(folder), "--json", *names, cwd=tmp_path)
+    assert told.returncode == 0, told.stdout + told.stderr
+    answers = [json.loads(line) for line in told.stdout.splitlines()]
+    assert len(answers) == len(names)
