@@ -84,7 +84,7 @@ class Form:
 def form_of(names: Iterable[str]) -> Form:
     """The form of a tree by its names: classes lie at the top where nothing lies in a split."""
     tops, wrapped, deeper = set[str](), False, False
-    for parts in map(parts_of, names):
+    for parts in filter(None, map(parts_of, names)):
         if parts[0] in ("train", "test"):
             return Form()
         wrapped |= len(parts) > 3 and parts[1] in ("train", "test")
