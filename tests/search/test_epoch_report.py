@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from search import objectives
 from search.searching import events, searching
 from toy_images import toy_data, toy_run
 
@@ -17,6 +18,7 @@ from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import load_plan
 from cifar_tune.record.ranking import best_epoch
 from cifar_tune.search.epoch_report import EpochReport
+from cifar_tune.search.trainable import fit_objective
 from cifar_tune.train.fit import fit
 
 CURVE = (0.2, 0.5, 0.3, 0.4, 0.1, 0.3)
@@ -88,29 +90,26 @@ def test_an_epoch_that_a_trial_may_be_judged_by_is_written_before_it_can_end(
 @pytest.mark.faults
 @pytest.mark.usefixtures("ray_session")
 def test_a_trial_whose_best_epoch_was_held_in_memory_is_killed_and_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    notes = tmp_path / "notes"
-    notes.mkdir()
-    monkeypatch.setenv("CIFAR_TUNE_TEST_NOTES", str(notes))
-    (notes / "kill-0-0").touch()  # after its first report
-
-    data = toy_data()
+    data, killed = toy_data(), tmp_path / "killed"
 
     def train(run: Any, _: Any, reporter: Any, resume_from: Path | None) -> None:
         report = reporter.report
 
-        def as_drawn(metrics: Any, **more: Any) -> None:
-            report({**metrics, "val_accuracy": CURVE[int(metrics["epoch"]) - 1]}, **more)
+        def report_and_die_once(metrics: Any, **more: Any) -> None:
+            report(metrics, **more)
+            if metrics["epoch"] == 3 and not killed.exists():
+                killed.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
 
-        reporter.report = as_drawn
-        objectives.trained(run, data, reporter, resume_from)
+        reporter.report = report_and_die_once
+        fit_objective(run, data, reporter, resume_from)
 
     results, stop = searching(tmp_path / "results")(
-        "search.num_samples=2", f"train.max_epochs={len(CURVE)}", "search.scheduler=none",
+        "search.num_samples=2", "train.max_epochs=6", "search.scheduler=none", "train.precision=32",
         "search.checkpoint_every_seconds=999", "data.batch_size=16", "model.name=net",
-        "train.precision=32", "search.space={optim.lr: {uniform: [0.01, 0.02]}}",
-        objective=objectives.noting(notes, train),
+        "search.space={optim.lr: {uniform: [0.01, 0.02]}}", objective=train,
     )  # fmt: skip
     assert stop.reason is None
     assert len(events(results, "trial_retried")) == 1
@@ -118,6 +117,6 @@ def test_a_trial_whose_best_epoch_was_held_in_memory_is_killed_and_loses_nothing
         assert list(trial.results) == [1, 2, 3, 4, 5, 6]
     best = results.best()
     assert best is not None
-    path = results.folder / best.checkpoints[best_epoch(best, results.plan.search)]
-    state = torch.load(path, weights_only=True)
-    assert state["epoch"] + 1 == best_epoch(best, results.plan.search)
+    epoch = best_epoch(best, results.plan.search)
+    state = torch.load(results.folder / best.checkpoints[epoch], weights_only=True)
+    assert state[STATE_KEY]["epoch_metrics"]["epoch"] == epoch
