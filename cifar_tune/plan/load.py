@@ -72,13 +72,14 @@ def plan_from(
 
 def suggested(overrides: Iterable[str], say: Say) -> tuple[str | None, list[str]]:
     """The config that the task suggests for what is given, and overrides of it; it is said."""
-    given = {}
+    given, suggestion = {}, None
     for override in overrides:
         key, _, text = override.partition("=")
         with contextlib.suppress(PlanError):  # which is told by `load_plan`
             given[key] = parse_yaml(text, override)[0]
-    task = find_task(str(given.get(TASK, Plan.model_fields[TASK].default)))
-    suggestion = task.suggest(given, say) if isinstance(task, Suggests) else None
+    with contextlib.suppress(PlanError):
+        task = find_task(str(given.get(TASK, Plan.model_fields[TASK].default)))
+        suggestion = task.suggest(given, say) if isinstance(task, Suggests) else None
     if suggestion is None:
         return None, []
     values = [f"{field}={value}" for field, value in suggestion.values.items()]

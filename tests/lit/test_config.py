@@ -49,7 +49,7 @@ def cli_file(tmp_path: Path) -> Path:
 
 
 def given(*words: str) -> LitPlan:
-    plan = plan_of(_tune_parser().parse_args(words))
+    plan = plan_of(_tune_parser().parse_args(words), print)
     assert isinstance(plan, LitPlan)
     return plan
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from torch import nn
 
 def build(config, num_classes):
-    if config.width == 3 and not (Path(__file__).parent / "mended").exists():
+    if config.width == 2 and not (Path(__file__).parent / "mended").exists():
         raise RuntimeError("the third bolt is loose")
     return nn.Sequential(nn.Flatten(), nn.Linear(3072, config.width), nn.Linear(config.width, num_classes))
 """
@@ -52,7 +52,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Story
     (here / "my_net.py").write_text(OWN_MODEL)
     given = [
         f"data.path={image_folder}", "data.val_size=100", "data.confirm_size=50",
-        "model.name=my_net:build", "search.space={model.width: {grid: [2, 3]}, optim.lr: {grid: [0.01, 0.02]}}",
+        "model.name=my_net:build", "search.space={model.width: {grid: [3, 2]}, optim.lr: {grid: [0.01, 0.02]}}",
         "search.searcher=random", "search.num_samples=4", "search.scheduler=none",
         "search.max_failures=0", "train.max_epochs=2", "resources.max_concurrent=1", "finals.seeds=0",
     ]  # fmt: skip

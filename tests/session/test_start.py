@@ -174,7 +174,7 @@ def test_the_tables_count_what_ran(story: Story) -> None:
     assert summary["trials"]["completed"] == summary["trials"]["total"] == TRIALS
     assert summary["dataset"] | {"classes": 0, "source": 0, "fingerprint": 0, "notes": 0} == {
         "kind": "images", "train": 250, "val": 100, "confirm": 50, "test": 100,
-        "classes": 0, "source": 0, "fingerprint": 0, "notes": 0,
+        "image_size": 32, "resize": "squash", "classes": 0, "source": 0, "fingerprint": 0, "notes": 0,
     }  # fmt: skip
     with (story.folder / "trials.csv").open() as file:
         assert [row["epochs"] for row in csv.DictReader(file)] == [str(EPOCHS)] * TRIALS

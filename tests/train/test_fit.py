@@ -309,7 +309,9 @@ def test_a_fit_that_is_the_first_to_import_lightning_is_silent() -> None:
 
 
 def test_auto_is_settled_and_comes_back_in_the_result() -> None:
-    run = toy_run(max_epochs=1, train__precision="auto", train__channels_last="auto")
+    run = toy_run(
+        max_epochs=1, train__precision="auto", train__channels_last="auto", data__image_size=32
+    )
     result = fit(run.with_values({"train.threads": "auto"}, 0), toy_data())
     assert "auto" not in result.run.train.model_dump().values()
     assert result.module.run == result.run

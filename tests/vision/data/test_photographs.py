@@ -33,7 +33,7 @@ def batches(epoch: int = 0, rank: int = 0, world_size: int = 1, **values: Any) -
     photographs = photographs_of(config, 32, len(DATA.classes), seed=3)
     arrays = as_tensor(DATA.train_images), as_tensor(DATA.train_labels)
     return list(
-        TrainLoader(*arrays, maker, config, 3, lambda: epoch, rank, world_size, photographs)
+        TrainLoader(*arrays, maker, config, 3, lambda: epoch, rank, world_size, None, photographs)
     )
 
 

@@ -98,6 +98,7 @@ def test_a_search_gets_plain_copies_and_no_road_to_the_rest(
         "classes",
         "mean",
         "std",
+        "weights",
     }
     for name in ("train_images", "train_labels", "val_images", "val_labels"):
         array = getattr(data, name)
