@@ -24,6 +24,7 @@ def search(out: Path, name: str, *more: str, data: str = "WithConfirm") -> list[
     return [*words(data=data), *SMALL, "--out", str(out), "--name", name, *more]
 
 
+@pytest.mark.faults
 def test_a_search_is_killed_resumed_extended_and_ends_with_its_page(tmp_path: Path) -> None:
     given, folder = search(tmp_path, "one", "--set", "search.reduction_factor=2"), tmp_path / "one"
     command = command_line.command("tune", *given)

@@ -50,6 +50,7 @@ def test_a_config_trains_a_step(path: Path, image_folder: Path) -> None:
     assert result.metrics["epoch"] == 1
 
 
+@pytest.mark.faults
 def test_the_gpu_recipe_learns_when_it_is_narrow() -> None:
     from cifar_tune.train.fit import fit
 
