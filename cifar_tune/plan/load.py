@@ -82,7 +82,8 @@ def suggested(overrides: Iterable[str], say: Say) -> tuple[str | None, list[str]
         suggestion = task.suggest(given, say) if isinstance(task, Suggests) else None
     if suggestion is None:
         return None, []
-    values = [f"{field}={value}" for field, value in suggestion.values.items()]
+    own = suggestion.values.items()
+    values = [f"{field}={value}" for field, value in own if field not in given]
     changed = f" with {', '.join(values)}" if values else ""
     say(f"config      {suggestion.config}{changed}, for {suggestion.suits}; --config takes another")
     return suggestion.config, values

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from cifar_tune.errors import CifarTuneError, DataError
 from cifar_tune.plan.abilities import Suggestion
 from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.space import Value
 from cifar_tune.plan.task import Say
 from cifar_tune.vision.config import ModelConfig, VisionPlan, is_weights_name
 from cifar_tune.vision.data.found import Found
@@ -18,7 +19,8 @@ from cifar_tune.vision.data_config import SIDE, DataConfig
 
 FINE_TUNED, FROM_SCRATCH = "folder", "folder-scratch"
 ENOUGH = 40_000  # images, each counted as often as it is trained on
-FEWEST_EPOCHS, MOST_EPOCHS = 4, 40
+FEWEST_EPOCHS, MOST_EPOCHS = 4, 30
+SIDE_FROM_SCRATCH = 64  # at most: at 224 an epoch of 144 images took a CPU core 33 s
 FEW, SMALL_BATCH = 1000, 16  # a small set has more steps an epoch by smaller batches
 
 
@@ -34,10 +36,12 @@ def suggest(given: Mapping[str, Any], say: Say) -> Suggestion | None:
         return None
     size, side = found.train_size, found.config.side
     epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(ENOUGH / size)))
-    values = {"train.max_epochs": epochs}
+    values: dict[str, Value] = {"train.max_epochs": epochs}
     if size < FEW:
         values["data.batch_size"] = SMALL_BATCH
     config = FINE_TUNED if _can_start(given, say) else FROM_SCRATCH
+    if config == FROM_SCRATCH and side > SIDE_FROM_SCRATCH:
+        values["data.image_size"] = SIDE_FROM_SCRATCH
     return Suggestion(config, values, f"{size:,} training images of {side} x {side}")
 
 

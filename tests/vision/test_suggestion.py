@@ -37,11 +37,19 @@ def folder(path: Path, side: int, each: int = 20) -> str:
 def test_larger_images_are_trained_from_scratch_where_no_weights_can_be_had(tmp_path: Path) -> None:
     said: list[str] = []
     config, values = suggested([folder(tmp_path / "images", 96)], said.append)
-    assert (config, values) == ("folder-scratch", ["train.max_epochs=40", "data.batch_size=16"])
+    assert (config, values) == (
+        "folder-scratch",
+        [
+            "train.max_epochs=30",
+            "data.batch_size=16",
+            "data.image_size=64",
+        ],
+    )
     assert "can't be had" in said[1]
     assert "give the file: --set model.weights=PATH/" in said[1]
     assert said[2] == (
-        "config      folder-scratch with train.max_epochs=40, data.batch_size=16,"
+        "config      folder-scratch with train.max_epochs=30, data.batch_size=16,"
+        " data.image_size=64,"
         " for 20 training images of 96 x 96; --config takes another"
     )
 
@@ -85,7 +93,9 @@ def test_what_is_no_data_is_left_to_those_who_say_why(path: str) -> None:
 def test_a_command_gets_it_and_its_own_flags_win(tmp_path: Path) -> None:
     _, path = folder(tmp_path / "images", 64).split("=")
     words = ["--data-dir", path, "--max-epochs", "3", "--set", "model.weights=null"]
-    plan = plan_of(arguments := _tune_parser().parse_args(words), lambda _: None)
+    said: list[str] = []
+    plan = plan_of(arguments := _tune_parser().parse_args(words), said.append)
+    assert said[0].startswith("config      folder-scratch with data.batch_size=16, for 20 training")
     assert arguments.config == "folder-scratch"
     assert (plan.train.max_epochs, plan.data.batch_size) == (3, 16)  # type: ignore[attr-defined]
     named = _tune_parser().parse_args([*words[:2], "--config", "asha"])
