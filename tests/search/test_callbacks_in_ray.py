@@ -99,11 +99,12 @@ def test_failed_trials_of_a_search_that_is_not_over_leave_the_rest_to_resume(
 ) -> None:
     given = (*FULL, "search.num_samples=40", "search.max_failures=0")
     results, _ = search(*given, "search.fail_fast=true", objective=objectives.failing)
-    # A trial that had begun beside t0002 may fail as well before the search has ended.
+    # Mostly t0002; which trial fails first, and whether another does before the end, is chance.
     failed = [name for name, trial in results.trials.items() if trial.status == "failed"]
+    assert failed
     results, stop = search(*given, objective=objectives.analytic, retry=failed)
     assert stop.reason == "only the failed trials were tried again"
-    assert results.trials["t0002"].status == "completed"
+    assert {results.trials[name].status for name in failed} == {"completed"}
     assert len(results.trials) < 40
     results, stop = search(*given, objective=objectives.analytic)
     assert stop.reason is None
