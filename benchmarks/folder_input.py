@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Iterable
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import quiet
+import sides
 import torch
 from PIL import Image
 from torchvision import datasets, transforms
@@ -121,15 +121,10 @@ def images_per_second(loader: Iterable[Any]) -> float:
 
 
 def report(ours: list[float], theirs: list[float]) -> None:
+    print(f"cifar_tune, mapped               {sides.spread(ours)} images/s")
+    print(f"ImageFolder, two loader workers  {sides.spread(theirs)} images/s")
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    print(f"{'':34}{'median':>10}{'min':>10}{'max':>10}")
-    for name, values, unit in (
-        ("cifar_tune, mapped", ours, "images/s"),
-        ("ImageFolder, two loader workers", theirs, "images/s"),
-        ("ratio", ratios, "x"),
-    ):
-        figures = (statistics.median(values), min(values), max(values))
-        print(f"{name:34}" + "".join(f"{figure:10.1f}" for figure in figures) + f"  {unit}")
+    print(f"ratio                            {sides.spread(ratios)}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import quiet
+import sides
 import torch
 from PIL import Image
 from torchvision import transforms
@@ -113,9 +114,7 @@ def photographs(data: SearchData, config: DataConfig, arguments: argparse.Namesp
             start = time.process_time()
             change(number)
             figures[name].append((time.process_time() - start) / 128 * 1e6)
-        timed = figures[name][1:]  # one to warm up
-        low, high = min(timed), max(timed)
-        print(f"{name:20} {statistics.median(timed):8.1f} µs ({low:.1f} to {high:.1f})")
+        print(f"{name:20} {sides.spread(figures[name][1:])} µs")  # one to warm up
     quiet.save(arguments, {"side": side, "microseconds": figures})
 
 

@@ -97,8 +97,7 @@ def _checkpoint_need(forecast: Forecast) -> str | None:
     size = task.checkpoint_bytes(forecast.plan)
     # Each running trial keeps a few, each completed one its newest, and the winner lies in best/.
     trials = forecast.plan.search.num_samples
-    each = (
-        KEPT_CHECKPOINTS + 2 * forecast.plan.search.spares_epochs
-    )  # two may have their best along
+    # With checkpoints that wait, two of these may have their best along.
+    each = KEPT_CHECKPOINTS + 2 * forecast.plan.search.spares_epochs
     kept = forecast.share.slots * each + trials + 1
     return f"at most {kept} checkpoints of {size / 1e6:.1f} MB, {kept * size / 1e9:.2f} GB"

@@ -49,7 +49,8 @@ class Results:
     @classmethod
     def read(cls, folder: str | Path) -> Results:
         """Read the search in `folder`, running or not; raises as `journal.read_journal`."""
-        return cls.from_records(path := as_path(folder), read_journal(path))
+        path = as_path(folder)
+        return cls.from_records(path, read_journal(path))
 
     @classmethod
     def from_records(cls, folder: Path, records: Records) -> Results:
@@ -237,9 +238,7 @@ class Results:
         if trial is not None:
             trial.ended = event["time"]
         if self.starts:
-            start = self.starts[-1]
-            start.began = event["time"] if start.began is None else start.began
-            start.ended = event["time"]
+            self.starts[-1].reach(event["time"])
 
     def counts(self) -> dict[str, int]:
         """Trials by status, with `total`."""

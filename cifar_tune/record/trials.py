@@ -103,6 +103,11 @@ class Start:
     earlier_slots: dict[float, int] = field(default_factory=dict)
     command: tuple[str, ...] = ()
 
+    def reach(self, time: float) -> None:
+        """Let its wall clock, which begins at the first such event, run until then."""
+        self.began = time if self.began is None else self.began
+        self.ended = time
+
     @property
     def wall_seconds(self) -> float:
         """From the first trial created to the last report or end of a trial in this start."""

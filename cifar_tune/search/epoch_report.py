@@ -33,6 +33,7 @@ class EpochReport(TuneReportCheckpointCallback):
         """`begin` and `report` are those of the trial's `Reporter`."""
         super().__init__(filename=MODEL, on="validation_end")
         self._plan, self._begin, self._report = plan, begin, report
+        self._pauses, self._rungs = pause_epochs(plan), rung_epochs(plan)
         self._best: float | None = None
         self._held: tuple[int, dict[str, Any]] | None = None  # the best epoch, not written yet
         self._written = time.monotonic()
@@ -75,13 +76,13 @@ class EpochReport(TuneReportCheckpointCallback):
         best, and written with the next that is due; wherever a trial may be stopped, one is.
         """
         plan, search = self._plan, self._plan.search
-        if epoch == plan.train.max_epochs or epoch in pause_epochs(plan):
+        if epoch == plan.train.max_epochs or epoch in self._pauses:
             return True
         regular = epoch % search.checkpoint_every_epochs == 0
         if not search.spares_epochs:
             return regular or improved or search.winner_by == "last"
         waited = time.monotonic() - self._written
-        return epoch in rung_epochs(plan) or (regular and waited >= search.checkpoint_every_seconds)
+        return epoch in self._rungs or (regular and waited >= search.checkpoint_every_seconds)
 
     @contextmanager
     def _written_now(

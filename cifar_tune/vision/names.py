@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Sequence
+
+NAMED = 10  # of what is wrong, in an error; the rest are counted
 
 # What file managers, network drives and editors leave among pictures, besides names with a dot.
 HIDDEN = frozenset(
@@ -40,6 +43,13 @@ def spelt(name: str) -> str:
     r"""The name as it can be printed anywhere: what a terminal would obey, and bytes that are no
     text, as `\x1b` and `\xe4`."""
     return "".join(c if c.isprintable() else _escaped(c) for c in name)
+
+
+def named_below(head: str, lines: Sequence[str]) -> list[str]:
+    """The lines of an error: its head, at most NAMED of what is wrong, and how many more there
+    are."""
+    more = [f"  and {len(lines) - NAMED} more"] if len(lines) > NAMED else []
+    return [head, *(f"  {line}" for line in lines[:NAMED]), *more]
 
 
 def _escaped(letter: str) -> str:

@@ -35,6 +35,13 @@ def begin(recorder: Recorder, plan: Plan) -> None:
     recorder.write("search", version=1, plan=values, data={}, environment={})
 
 
+def unbroken_search(folder: Path, plan: Sequence[str]) -> Results:
+    """A search with checkpoints that nothing interrupts."""
+    results, stop = searching(folder)(*plan, objective=objectives.with_file)
+    assert stop.reason is None
+    return results
+
+
 def searching(folder: Path) -> Search:
     """A function that runs, or goes on with, the search in `folder` under `--set` values.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from search import objectives
-from search.searching import Search, events, searching, stopped_after
+from search.searching import events, searching, stopped_after, unbroken_search
 
 from cifar_tune.record.journal import Event
 from cifar_tune.record.results import Results
@@ -24,10 +24,7 @@ PLAN = (
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Results:
-    search: Search = searching(tmp_path_factory.mktemp("pbt") / "results")
-    results, stop = search(*PLAN, objective=objectives.with_file)
-    assert stop.reason is None
-    return results
+    return unbroken_search(tmp_path_factory.mktemp("pbt") / "results", PLAN)
 
 
 def test_every_member_trains_every_epoch_once(unbroken: Results) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from search import objectives
-from search.searching import Search, events, searching, stopped_after
+from search.searching import events, searching, stopped_after, unbroken_search
 
 from cifar_tune.record.results import Results
 from cifar_tune.search.promotion import last_promoted, next_promoted, waits
@@ -85,10 +85,7 @@ def test_the_best_of_too_few_goes_on_in_the_end_so_that_one_completes(tmp_path: 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Results:
-    search: Search = searching(tmp_path_factory.mktemp("promotion") / "results")
-    results, stop = search(*PLAN, objective=objectives.with_file)
-    assert stop.reason is None
-    return results
+    return unbroken_search(tmp_path_factory.mktemp("promotion") / "results", PLAN)
 
 
 def check(results: Results) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -70,11 +72,11 @@ def test_a_convolution_is_the_matrix_of_its_filters_in_any_memory_layout() -> No
     assert convs[1].is_contiguous(memory_format=torch.channels_last)
 
 
-def test_what_is_not_orthogonal_is_adamws() -> None:
+def check_steps(kind: type[torch.optim.Optimizer], values: dict[str, Any], **group: Any) -> None:
+    """A group of Muon's steps as one of torch's optimizers does."""
     ours, theirs = (nn.ParameterList([random(5), random(4, 3)]) for _ in range(2))
-    groups = [{"params": list(ours), "lr": 0.1, "weight_decay": 0.3}]
-    reference = torch.optim.AdamW(theirs, 0.1, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.3)
-    optimizers = [Muon(groups, dtype=torch.float32), reference]
+    groups = [{"params": list(ours), **group}]
+    optimizers = [Muon(groups, dtype=torch.float32), kind(theirs, **values)]
     for step in range(4):
         for mine, other in zip(ours, theirs, strict=True):
             mine.grad = other.grad = random(*mine.shape, seed=step)
@@ -82,6 +84,11 @@ def test_what_is_not_orthogonal_is_adamws() -> None:
             optimizer.step()
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, other)
+
+
+def test_what_is_not_orthogonal_is_adamws() -> None:
+    values = {"lr": 0.1, "weight_decay": 0.3}
+    check_steps(torch.optim.AdamW, {**values, "betas": (0.9, 0.95), "eps": 1e-10}, **values)
 
 
 def test_a_parameter_without_a_gradient_stays_as_it_is() -> None:
@@ -107,19 +114,8 @@ def test_a_closure_is_called_for_the_loss() -> None:
 
 
 def test_the_rest_by_sgd_is_torchs() -> None:
-    ours, theirs = (nn.ParameterList([random(5), random(4, 3)]) for _ in range(2))
     values = {"lr": 0.1, "weight_decay": 0.3, "momentum": 0.85, "nesterov": True}
-    optimizers = [
-        Muon([{"params": list(ours), "sgd": True, **values}], dtype=torch.float32),
-        torch.optim.SGD(theirs, **values),
-    ]
-    for step in range(4):
-        for mine, other in zip(ours, theirs, strict=True):
-            mine.grad = other.grad = random(*mine.shape, seed=step)
-        for optimizer in optimizers:
-            optimizer.step()
-    for mine, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine, other)
+    check_steps(torch.optim.SGD, values, sgd=True, **values)
 
 
 def test_weights_of_equal_shapes_step_together_as_each_alone_and_are_brought_to_one_norm() -> None:

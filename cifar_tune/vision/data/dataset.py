@@ -15,8 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from cifar_tune.errors import DataError
 from cifar_tune.vision.data_config import SIDE, Resize
 
-SPLITS = ("train", "test")  # as the official distribution and image folders name them
-
 Kind = Literal[
     "cifar10-python", "cifar10-binary", "cifar100-python", "cifar100-binary", "images", "drawn"
 ]

@@ -70,7 +70,7 @@ def read_of(folder: Path) -> frozenset[str]:
     """Names of the folders that are read: splits and official ones, else at least two classes."""
     inner = [entry for entry in _entries(folder) if _is_folder(entry)]
     known = {entry.name for entry in inner if entry.name in FOLDERS_READ}
-    if known - {"val", "valid", "validation"}:
+    if any(SPLIT_FOLDERS.get(name) != "val" for name in known):
         return frozenset(known)
     visible = [Path(entry.path) for entry in inner if not is_hidden(entry.name)]
     if sum(map(_has_images, visible)) < 2:

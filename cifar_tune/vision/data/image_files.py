@@ -11,8 +11,8 @@ from cifar_tune.vision.data.dataset import Sizes
 from cifar_tune.vision.data.layout import listed
 from cifar_tune.vision.data.pictures import CHANGES
 from cifar_tune.vision.data_config import Resize
+from cifar_tune.vision.names import named_below
 
-NAMED = 10  # damaged files in an error; the rest are counted
 DARK = 0.25  # of the range of 16 bits: where no picture gets beyond it, 8 bits keep little
 SIDES = (32, 48, 64, 96, 128, 160, 192, 224)  # what `auto` takes of data.image_size
 MUCH_LARGER, LONG, MANY = 4, 1.5, 0.25  # sides of pictures and pixels kept; one side by the other
@@ -98,14 +98,9 @@ def check_damage(source: str, damaged: Sequence[str], done: Sequence[Done]) -> N
     """Raises DataError naming the damaged images, if there are any."""
     if not damaged:
         return
-    files, total = sorted(damaged), len(done) + len(damaged)
-    lines = [
-        f"{source}: {len(files)} of {total} images can't be read; replace them or take them away:",
-        *(f"  {file}" for file in files[:NAMED]),
-    ]
-    if len(files) > NAMED:
-        lines.append(f"  and {len(files) - NAMED} more")
-    raise DataError("\n".join([*lines, *misnamed_note(done)]))
+    of = f"{len(damaged)} of {len(done) + len(damaged)} images"
+    head = f"{source}: {of} can't be read; replace them or take them away:"
+    raise DataError("\n".join([*named_below(head, sorted(damaged)), *misnamed_note(done)]))
 
 
 def misnamed_note(done: Sequence[Done]) -> tuple[str, ...]:

@@ -10,11 +10,10 @@ from pathlib import Path, PurePosixPath
 from cifar_tune.errors import DataError
 from cifar_tune.vision.data.layout import Place, has_image_suffix
 from cifar_tune.vision.data.pictures import SUFFIXES
-from cifar_tune.vision.names import one_form, spelt
+from cifar_tune.vision.names import named_below, one_form, spelt
 
 SPLIT_FILES = {"train": "train.csv", "val": "val.csv", "test": "test.csv"}
 COLUMNS = ("path", "label")
-NAMED = 10  # wrong lines in an error; the rest are counted
 
 
 def has_split_files(folder: Path) -> bool:
@@ -48,11 +47,8 @@ def read_split_files(folder: Path) -> dict[str, Place]:
                     of = SPLIT_FILES[before.split]
                     wrong.append(f"{name}, line {line}: {spelt(place.file)} stands in {of} already")
     if wrong:
-        more = [f"  and {len(wrong) - NAMED} more"] if len(wrong) > NAMED else []
-        lines = [f"  {one}" for one in wrong[:NAMED]]
-        raise DataError(
-            "\n".join([f"{folder}: {len(wrong)} lines can't be used; mend them:", *lines, *more])
-        )
+        head = f"{folder}: {len(wrong)} lines can't be used; mend them:"
+        raise DataError("\n".join(named_below(head, wrong)))
     return places
 
 

@@ -8,6 +8,9 @@ import lzma
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from small_sets import write_tree
 
 
 def tar_bytes(members: Mapping[str, bytes], *special: tarfile.TarInfo) -> bytes:
@@ -42,3 +45,13 @@ PACKERS: dict[str, Callable[[Mapping[str, bytes]], bytes]] = {
     "tar.xz": lambda members: lzma.compress(tar_bytes(members)),
     "zip": zip_bytes,
 }
+
+
+def laid(at: Path, folder: str, members: Mapping[str, bytes], place: str) -> Path:
+    """Where `members` lie: in the folder, in one above it, or packed as PACKERS have it."""
+    inside = {f"{folder}/{name}": content for name, content in members.items()}
+    if not place.startswith("folder"):
+        at.write_bytes(PACKERS[place](inside))
+        return at
+    write_tree(at, inside)
+    return at if place == "folder above" else at / folder

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from packing import PACKERS
+from packing import laid
 from small_sets import image_members, write_tree
 
 from cifar_tune.errors import DataError
@@ -61,13 +61,7 @@ def test_both_distributions_give_pixels_and_fine_labels(
     kind: OfficialKind, place: str, tmp_path: Path
 ) -> None:
     members, folder = members_of(kind), f"cifar-100-{kind.split('-')[1]}"
-    inside = {f"{folder}/{name}": content for name, content in members.items()}
-    path = tmp_path / "data"
-    if place.startswith("folder"):
-        write_tree(path, inside)
-        path = path if place == "folder above" else path / folder
-    else:
-        path.write_bytes(PACKERS[place](inside))
+    path = laid(tmp_path / "data", folder, members, place)
     seen = look_at(path)
     assert (seen.kind, sum(seen.train), sum(seen.test)) == (kind, 50_000, 10_000)
     sums = {name: hashlib.md5(content).hexdigest() for name, content in members.items()}

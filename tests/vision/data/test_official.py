@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from packing import PACKERS, tar_bytes
+from packing import laid, tar_bytes
 from small_sets import (
     BATCHES,
     binary_members,
@@ -36,14 +36,8 @@ FORMS: dict[str, tuple[str, Callable[[], dict[str, bytes]]]] = {
 def test_both_distributions_give_their_pixels(kind: str, place: str, tmp_path: Path) -> None:
     folder, make = FORMS[kind]
     members = make()
-    inside = {f"{folder}/{name}": content for name, content in members.items()}
-    inside[f"{folder}/readme.html"] = b"not checked and not read"
-    path = tmp_path / "data"
-    if place.startswith("folder"):
-        write_tree(path, inside)
-        path = path if place == "folder above" else path / folder
-    else:
-        path.write_bytes(PACKERS[place](inside))
+    beside = {"readme.html": b"not checked and not read"}
+    path = laid(tmp_path / "data", folder, members | beside, place)
     assert look_at(path).kind == kind
     decoded = decode(path, checksums_of(members))
     assert decoded.kind == kind
