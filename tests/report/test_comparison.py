@@ -6,11 +6,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from report.browser import CHROMIUM, open_page
+from report.searches import WrittenSearch, usual
 
 from cifar_tune.report.comparison import differences, figure_of, read_all, verdict
 from cifar_tune.tune import main
-from tests.report.browser import CHROMIUM, open_page
-from tests.report.searches import WrittenSearch, usual
 
 
 def scored(folder: Path, mean: float, half: float, *overrides: str) -> WrittenSearch:

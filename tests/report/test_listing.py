@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from report.searches import WrittenSearch, usual
 
 from cifar_tune.tune import main
-from tests.report.searches import WrittenSearch, usual
 
 
 def test_each_search_has_a_line_with_its_state_best_and_cost(

@@ -6,12 +6,12 @@ import signal
 from pathlib import Path
 
 import pytest
+from report.searches import WrittenSearch
 from search import objectives
 from search.searching import events, searching, stopped_after, unbroken_search
 
 from cifar_tune.record.results import Results
 from cifar_tune.search.promotion import last_promoted, next_promoted, waits
-from tests.report.searches import WrittenSearch
 
 RUNGS = ("search.scheduler=promote", "search.grace_period=1")
 PLAN = (*RUNGS, "search.num_samples=9", "train.max_epochs=9")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from local_server import Server
-from small_sets import image_members, write_tree
+from vision.data.small_sets import image_members, write_tree
 
 from cifar_tune.vision.data.cache import CACHE_VARIABLE
 from cifar_tune.vision.data.dataset import SearchData

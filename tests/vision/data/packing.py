@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from small_sets import write_tree
+from vision.data.small_sets import write_tree
 
 
 def tar_bytes(members: Mapping[str, bytes], *special: tarfile.TarInfo) -> bytes:

@@ -9,8 +9,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from packing import PACKERS, tar_bytes, zip_bytes
-from small_sets import write_tree
+from vision.data.packing import PACKERS, tar_bytes, zip_bytes
+from vision.data.small_sets import write_tree
 
 from cifar_tune.errors import DataError
 from cifar_tune.vision.data.archives import MIB, Limits, read_members

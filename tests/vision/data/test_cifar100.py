@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from packing import laid
-from small_sets import image_members, write_tree
+from vision.data.packing import laid
+from vision.data.small_sets import image_members, write_tree
 
 from cifar_tune.errors import DataError
 from cifar_tune.vision.data import describe

@@ -6,7 +6,7 @@ import io
 
 import pytest
 from PIL import Image
-from small_sets import encoded, picture
+from vision.data.small_sets import encoded, picture
 
 from cifar_tune.vision.data.file_kinds import kind_of_file
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from packing import PACKERS
 from PIL import Image
-from small_sets import encoded, image_members, picture, write_tree
+from vision.data.packing import PACKERS
+from vision.data.small_sets import encoded, image_members, picture, write_tree
 
 from cifar_tune.errors import DataError
 from cifar_tune.vision.data.sources import decode, look_at

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from packing import PACKERS, tar_bytes
 from PIL import Image
-from small_sets import encoded, image_members, picture, write_tree
+from vision.data.packing import PACKERS, tar_bytes
+from vision.data.small_sets import encoded, image_members, picture, write_tree
 
 from cifar_tune.errors import DataError
 from cifar_tune.vision.data.layout import Form

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from packing import laid, tar_bytes
-from small_sets import (
+from vision.data.packing import laid, tar_bytes
+from vision.data.small_sets import (
     BATCHES,
     binary_members,
     checksums_of,

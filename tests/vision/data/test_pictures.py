@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin
-from small_sets import encoded, image_members, picture, write_tree
+from vision.data.small_sets import encoded, image_members, picture, write_tree
 
 from cifar_tune.errors import DataError
 from cifar_tune.vision.data import pictures

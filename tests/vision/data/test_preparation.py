@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 from local_server import Server, archive_at, dead_url
-from packing import PACKERS
-from small_sets import checksums_of, encoded, image_members, picture, python_members, write_tree
+from vision.data.packing import PACKERS
+from vision.data.small_sets import (
+    checksums_of,
+    encoded,
+    image_members,
+    picture,
+    python_members,
+    write_tree,
+)
 
 from cifar_tune.errors import DataError
 from cifar_tune.vision.data import describe, prepare, prepare_drawn

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from small_sets import write_tree
+from vision.data.small_sets import write_tree
 
 from cifar_tune.errors import DataError
 from cifar_tune.vision.data.sources import decode, identify, look_at
