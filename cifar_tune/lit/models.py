@@ -21,6 +21,7 @@ from cifar_tune.record.model_folder import (
     figures_of_winner,
     folder_of_winner,
     holds_winner,
+    is_copy,
     replacing,
     write_figures,
 )
@@ -93,10 +94,13 @@ def write_winner(results: Results) -> Path | None:
     if epoch not in winner.checkpoints:
         return folder / MODEL if holds_winner(folder, winner, epoch) else None
     location = locate(results.folder, winner.checkpoints[epoch])
-    with at_hand(location) as source, replacing(folder) as draft:
+    with at_hand(location) as source:
+        if holds_winner(folder, winner, epoch) and is_copy(folder, source):
+            return folder / MODEL
         run = _run_of(source)  # one that is damaged is told by its own name
-        shutil.copyfile(source, draft / MODEL)
-        _fill(draft, run, figures_of_winner(winner, epoch))
+        with replacing(folder) as draft:
+            shutil.copyfile(source, draft / MODEL)
+            _fill(draft, run, figures_of_winner(winner, epoch))
     return folder / MODEL
 
 

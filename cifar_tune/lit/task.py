@@ -206,7 +206,7 @@ class Lightning:
         """The lines of Python that load it."""
         return f"cat {shlex.quote(str(folder / BEST / 'README.md'))}"
 
-    def write_winner(self, results: Any, data: LitData, say: Say) -> Path | None:
+    def write_winner(self, results: Any, data: LitData, say: Say, *, whole: bool) -> Path | None:
         """The winner's checkpoint, its arguments, and how to load it."""
         from cifar_tune.lit.models import write_winner
 

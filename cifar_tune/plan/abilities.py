@@ -78,8 +78,14 @@ class Exports(Protocol):
     def use(self, folder: Path) -> str:
         """The command that uses the model of a results folder, or of one of its finals."""
 
-    def write_winner(self, results: Any, data: Any, say: Say) -> Path | None:
+    def write_winner(self, results: Any, data: Any, say: Say, *, whole: bool) -> Path | None:
         """Fill `best/`, or `search-winner/` once a final model is there, with a search's winner.
+
+        What is there of it is not written again.
+
+        Args:
+            whole: in all forms that a model is handed over in; a winner whose place a final model
+                will take needs none.
 
         Raises:
             ResultsError: the winner's checkpoint is damaged; the folder is as before.

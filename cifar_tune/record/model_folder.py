@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import shutil
@@ -86,6 +87,11 @@ def holds_winner(folder: Path, winner: Trial, epoch: int) -> bool:
     figures = figures_of(folder)
     same = figures.get("trial_id") == winner.trial_id and figures.get("epoch") == epoch
     return same and (folder / MODEL).is_file()
+
+
+def is_copy(folder: Path, source: Path) -> bool:
+    """Whether the model that is there is, to the byte, the checkpoint `source`."""
+    return source.is_file() and filecmp.cmp(source, folder / MODEL, shallow=False)
 
 
 def figures_of_winner(winner: Trial, epoch: int) -> dict[str, Any]:

@@ -116,14 +116,10 @@ def _goal(one: Compared) -> str:
 
 def verdict(compared: Sequence[Compared]) -> list[str]:
     """Sentences: whose models are better and how sure that is, and what they took."""
-    told = [_caveat(compared), *_by_finals(compared), _by_search(compared), _by_compute(compared)]
+    if len({one.results.data.get("fingerprint") for one in compared}) > 1:
+        return ["The searches ran on different data: no verdict, their figures can't be compared."]
+    told = [*_by_finals(compared), _by_search(compared), _by_compute(compared)]
     return [sentence for sentence in told if sentence]
-
-
-def _caveat(compared: Sequence[Compared]) -> str:
-    if len({one.results.data.get("fingerprint") for one in compared}) == 1:
-        return ""
-    return "The searches ran on different data, so that their figures can't be compared."
 
 
 def _by_finals(compared: Sequence[Compared]) -> list[str]:

@@ -6,6 +6,7 @@ import importlib
 import logging
 import os
 import threading
+import time
 from contextlib import closing
 
 from cifar_tune.plan.forecast import compares
@@ -17,6 +18,7 @@ from cifar_tune.search.ray_instance import PRELOADED
 
 WAITING_SECONDS = 24 * 60 * 60  # a process started ahead waits so long for its trial
 ANSWER_SECONDS = 10.0
+LOOKS = 0.02  # seconds between them, while processes register
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +26,15 @@ log = logging.getLogger(__name__)
 def get_ready(processes: int) -> None:
     """Start so many processes, with their imports, ahead of the trials that will take them.
 
-    In a Ray that is not ours trials begin as they would without.
+    Returns once Ray knows them, 0.8 s later, while their imports go on for seconds: for a trial
+    that comes sooner Ray would start another process. In a Ray that is not ours trials begin as
+    they would without.
     """
     if not os.environ.get(PRELOADED):
         return
     import grpc
     import ray
+    from ray._private import state
     from ray._private.grpc_utils import init_grpc_channel
     from ray.core.generated import node_manager_pb2, node_manager_pb2_grpc
 
@@ -40,12 +45,16 @@ def get_ready(processes: int) -> None:
         num_workers=processes,
         keep_alive_duration_secs=WAITING_SECONDS,
     )
+    until, known = time.monotonic() + ANSWER_SECONDS, len(state.workers())
     with closing(init_grpc_channel(place)) as channel:
         raylet = node_manager_pb2_grpc.NodeManagerServiceStub(channel)
         try:
             raylet.PrestartWorkers(request, timeout=ANSWER_SECONDS)
         except grpc.RpcError as error:
             log.warning("Ray starts no processes ahead, so trials begin later: %s", error)
+            return
+    while len(state.workers()) < known + processes and time.monotonic() < until:
+        time.sleep(LOOKS)
 
 
 class Ahead(PicklesAsNothing):
@@ -68,4 +77,5 @@ class Ahead(PicklesAsNothing):
             threading.Thread(target=target, args=(name,), daemon=True).start()
         trainings = finals.seeds * (finals.candidates if compares(results.plan) else 1)
         if trainings:
-            get_ready(min(self._slots, trainings))
+            processes = min(self._slots, trainings)
+            threading.Thread(target=get_ready, args=(processes,), daemon=True).start()

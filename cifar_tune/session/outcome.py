@@ -14,6 +14,7 @@ from cifar_tune.finals.stages import Finals
 from cifar_tune.plan.abilities import Exports, Scores, score_name
 from cifar_tune.plan.task import Say, columns_of, in_words, task_of
 from cifar_tune.record.journal import resume_command
+from cifar_tune.record.model_folder import holds_final
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import failures, finals_of, model_in_words, told_of_new, write_tables
 from cifar_tune.report.words import settings
@@ -64,16 +65,21 @@ def _judge_winner(
     session: Session, stop: StopRequest, seconds_left: float | None, finals: Finals
 ) -> None:
     """Write `best/`, and hold the finals or score it alone."""
-    checkpoint = _write_winner(session)
+    scores, seeds = isinstance(task_of(session.plan), Scores), session.plan.finals.seeds
     # A time budget buys an answer; what else stops a search leaves it to whoever goes on.
-    if checkpoint is None or stop.reason not in (None, TIME_BUDGET, ASKED_FOR):
+    judged = stop.reason in (None, TIME_BUDGET, ASKED_FOR)
+    to_come = judged and scores and seeds > 0
+    checkpoint = _write_winner(session, whole=not to_come)
+    if checkpoint is None or not judged:
         return
-    if not isinstance(task_of(session.plan), Scores):
-        session.say("The task can't score models on held-out data, so there are no finals.")
-    elif session.plan.finals.seeds:
+    if to_come:
         finals.run(seconds_left)
-    else:
+        if stop.signal is None and not holds_final(session.folder / BEST):
+            _write_winner(session, whole=True)
+    elif scores:
         score_winner(session, checkpoint, again=finals.again)
+    else:
+        session.say("The task can't score models on held-out data, so there are no finals.")
 
 
 def _exit_code(results: Results, stop: StopRequest) -> int:
@@ -95,15 +101,15 @@ def _show_way_on(results: Results, stop: StopRequest, say: Say) -> None:
     say(resume_command(results.folder))
 
 
-def _write_winner(session: Session) -> Path | None:
-    """Write the winner's folder; its checkpoint, or none where there is none."""
+def _write_winner(session: Session, *, whole: bool) -> Path | None:
+    """Write the winner's folder, `whole` or not; its checkpoint, or none where there is none."""
     results, say, task = session.results, session.say, task_of(session.plan)
     if results.best() is None:
         return None
     if not isinstance(task, Exports):
         say(f"The task {task.name} keeps no model of the winner, so there is no test score.")
         return None
-    checkpoint = task.write_winner(results, session.data, say)
+    checkpoint = task.write_winner(results, session.data, say, whole=whole)
     if checkpoint is None:
         say("The winner has no checkpoint, so there is no model of it and no test score.")
     return checkpoint

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from cifar_tune.errors import ResultsError
 from cifar_tune.files import (
     BEST,
-    CARD,
     CONFIRMED,
     MODEL,
     PREDICTIONS,
@@ -31,6 +30,7 @@ from cifar_tune.record.model_folder import (
     figures_of_winner,
     folder_of_winner,
     holds_winner,
+    is_copy,
     replacing,
     write_figures,
 )
@@ -41,7 +41,6 @@ from cifar_tune.record.trials import Trial
 from cifar_tune.vision.data import Images, SearchData
 from cifar_tune.vision.data.dataset import in_memory
 from cifar_tune.vision.data.held_out import open_confirm_split
-from cifar_tune.vision.evaluate import accuracy, predict_logits
 from cifar_tune.vision.export import has_all_forms, write_portable
 from cifar_tune.vision.model_card import FILE_NAME as README
 from cifar_tune.vision.model_card import model_card
@@ -51,11 +50,14 @@ from cifar_tune.vision.portable import load_checkpoint
 CONFIG = "config.yaml"
 
 
-def write_winner(results: Results, data: SearchData, on_note: Say) -> Path | None:
+def write_winner(
+    results: Results, data: SearchData, on_note: Say, *, whole: bool = True
+) -> Path | None:
     """Fill `best/` with the winner of a search, or `search-winner/` once a final model is there.
 
-    The folder is replaced as a whole, so it never holds files of two winners. `on_note` is told
-    what could not be written, a sentence each.
+    The folder is replaced as a whole, so it never holds files of two winners; what an earlier
+    start left there is not written again. `on_note` is told what could not be written, a sentence
+    each. If it is not `whole`, there are no programs of torch.export and ONNX.
 
     Returns:
         The checkpoint's path, or none where the winner has no checkpoint: an objective that is
@@ -69,30 +71,44 @@ def write_winner(results: Results, data: SearchData, on_note: Say) -> Path | Non
     if winner is None:
         return None
     folder, epoch = folder_of_winner(results), best_epoch(winner, results.plan.search)
-    location = str(folder / MODEL)
+    location, there = str(folder / MODEL), holds_winner(folder, winner, epoch)
     if epoch in winner.checkpoints:
         location = locate(results.folder, winner.checkpoints[epoch])
-    elif not holds_winner(folder, winner, epoch):
+    elif not there:
         return None
-    elif (folder / CARD).is_file() and has_all_forms(folder):
-        return folder / MODEL  # an earlier start left all of it
-    with at_hand(location) as source, replacing(folder) as draft:
+    with at_hand(location) as source:
+        if there and is_copy(folder, source) and has_all_forms(folder, programs=whole):
+            return folder / MODEL
         load_checkpoint(source, own_code=True)  # one that is damaged is told by its own name
-        shutil.copyfile(source, draft / MODEL)
-        recomputed = _predict_validation(results, data, draft, winner)
-        run = results.plan.run(winner.values_at(epoch), winner.index)
-        write_atomically(draft / CONFIG, dump_yaml(run))
-        figures = {
-            **figures_of_winner(winner, epoch),
-            "val_accuracy_recomputed": recomputed,
-            "dataset_fingerprint": results.data.get("fingerprint"),
-        }
-        _finish(results, draft, figures, lambda note: on_note(f"{folder}: {note}"))
+        with replacing(folder) as draft:
+            shutil.copyfile(source, draft / MODEL)
+            _fill(
+                results, data, draft, epoch, lambda note: on_note(f"{folder}: {note}"), whole=whole
+            )
     return folder / MODEL
+
+
+def _fill(
+    results: Results, data: SearchData, draft: Path, epoch: int, on_note: Say, *, whole: bool
+) -> None:
+    """Write what belongs to the winner's checkpoint."""
+    winner = results.best()
+    assert winner is not None
+    recomputed = _predict_validation(results, data, draft, winner)
+    run = results.plan.run(winner.values_at(epoch), winner.index)
+    write_atomically(draft / CONFIG, dump_yaml(run))
+    figures = {
+        **figures_of_winner(winner, epoch),
+        "val_accuracy_recomputed": recomputed,
+        "dataset_fingerprint": results.data.get("fingerprint"),
+    }
+    _finish(results, draft, figures, on_note, programs=whole)
 
 
 def _predict_validation(results: Results, data: SearchData, draft: Path, winner: Trial) -> float:
     """Write the winner's predictions; their accuracy, with the arithmetic of its validation."""
+    from cifar_tune.vision.evaluate import accuracy, predict_logits
+
     validation = Images(in_memory(data.val_images), data.val_labels)
     logits = predict_logits(draft / MODEL, validation, gpu=results.plan.on_gpu)
     of = f"{winner.trial_id} of the search on the validation images"
@@ -100,11 +116,18 @@ def _predict_validation(results: Results, data: SearchData, draft: Path, winner:
     return accuracy(logits, validation)
 
 
-def _finish(results: Results, draft: Path, figures: Mapping[str, Any], on_note: Say) -> None:
-    """Write what every model folder has: figures, all forms, and the model card."""
+def _finish(
+    results: Results,
+    draft: Path,
+    figures: Mapping[str, Any],
+    on_note: Say,
+    *,
+    programs: bool = True,
+) -> None:
+    """Write what every model folder has: figures, forms of the model, and the model card."""
     write_figures(draft, figures)
-    fingerprint = results.data.get("fingerprint")
-    for note in write_portable(draft, fingerprint=fingerprint, holds=figures["holds"]):
+    about = {"fingerprint": results.data.get("fingerprint"), "holds": figures["holds"]}
+    for note in write_portable(draft, programs=programs, **about):
         on_note(note)
     write_atomically(draft / README, model_card(results, draft, figures))
 

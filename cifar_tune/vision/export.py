@@ -34,20 +34,28 @@ def onnx_is_installed() -> bool:
     return all(find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 
 
-def has_all_forms(folder: Path) -> bool:
-    """Whether all forms of a model are there that could be written here and now."""
+def has_all_forms(folder: Path, *, programs: bool = True) -> bool:
+    """Whether all forms of a model are there that could be written here and now.
+
+    Without `programs` those of torch.export and ONNX may be missing.
+    """
     try:
         card = read_card(folder)
     except ResultsError:  # it is damaged
         return False
     if card is None:
         return False
-    tried = card.onnx is not None or any(note.startswith(ONNX) for note in card.notes)
-    return tried or card.program is None or not onnx_is_installed()
+    named = {WEIGHTS: card.weights, PROGRAM: card.program, ONNX: card.onnx}
+    there = all((folder / name).is_file() for name in named.values() if name)
+    wanted = {PROGRAM} if programs else set()
+    if programs and card.program and onnx_is_installed():  # which is made of the program
+        wanted.add(ONNX)
+    tried = {form for form in wanted if named[form] or any(n.startswith(form) for n in card.notes)}
+    return there and tried == wanted
 
 
 def write_portable(
-    folder: Path, *, fingerprint: str | None = None, holds: str = ""
+    folder: Path, *, fingerprint: str | None = None, holds: str = "", programs: bool = True
 ) -> tuple[str, ...]:
     """Write the model of `model.ckpt` beside it: `model.safetensors`, `model.pt2`, `model.json`.
 
@@ -59,6 +67,7 @@ def write_portable(
         folder: holds `model.ckpt`, as `fit`'s callbacks saved it.
         fingerprint: of the dataset.
         holds: which model it is, in words.
+        programs: whether those of torch.export and ONNX are written too, which takes seconds.
 
     Returns:
         What could not be written and why, a sentence each: a network of the user's own may hold
@@ -79,7 +88,8 @@ def write_portable(
     except ValueError as error:
         notes.append(f"{WEIGHTS} is left out: {error}")
     try:
-        written |= _write_programs(folder, classifier, written, notes)
+        if programs:
+            written |= _write_programs(folder, classifier, written, notes)
     except ValueError as error:
         notes.append(f"{PROGRAM} is left out: {error}")
     card = classifier.card.model_copy(update={**written, "notes": tuple(notes)})

@@ -175,11 +175,11 @@ class Vision:
         """Reads images."""
         return f"cifar-tune predict --model {shlex.quote(str(folder))} FILE..."
 
-    def write_winner(self, results: Any, data: VisionData, say: Say) -> Path | None:
-        """The winner's model in all its forms."""
+    def write_winner(self, results: Any, data: VisionData, say: Say, *, whole: bool) -> Path | None:
+        """The winner's model, if it is `whole` in all its forms."""
         from cifar_tune.vision.best import write_winner
 
-        return write_winner(results, data.search, say)
+        return write_winner(results, data.search, say, whole=whole)
 
     def hand_over(
         self,

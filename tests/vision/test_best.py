@@ -24,6 +24,7 @@ FILES = {
     "model.safetensors",
     "validation_predictions.npz", "README.md",
 }  # fmt: skip
+PROGRAMS = {"model.onnx", "model.pt2"}
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,11 @@ def drop_checkpoint(recorder: Recorder, name: str) -> None:
     recorder.write("checkpoints_dropped", trial_id=name, epochs=[1])
 
 
+def written(recorder: Recorder) -> Path | None:
+    """Without the programs, which take seconds."""
+    return write_winner(recorder.results, DATA, print, whole=False)
+
+
 def whose(folder: Path) -> tuple[str, int]:
     """The trial that the figures name, and the width of the model that is there."""
     figures = json.loads((folder / "metrics.json").read_text())
@@ -75,25 +81,45 @@ def test_the_winner_is_there_in_all_its_forms(recorder: Recorder, tmp_path: Path
     assert hidden(tmp_path) == []
 
 
+def test_what_is_there_is_not_written_again_and_what_is_missing_or_damaged_is(
+    recorder: Recorder, tmp_path: Path
+) -> None:
+    best = tmp_path / "best"
+    written(recorder)
+    assert {path.name for path in best.iterdir()} == FILES - PROGRAMS
+    first = best.stat().st_ino
+    assert written(recorder) == best / "model.ckpt"
+    assert best.stat().st_ino == first
+    for damage in (
+        (best / "model.safetensors").unlink,
+        lambda: (best / "model.json").write_text("torn"),
+        lambda: (best / "model.ckpt").write_bytes(b"torn"),
+    ):
+        damage()
+        written(recorder)
+        assert whose(best) == ("t0001", 2)
+        assert {path.name for path in best.iterdir()} == FILES - PROGRAMS
+
+
 def test_another_winner_takes_the_place_of_the_first_with_all_files(
     recorder: Recorder, tmp_path: Path, checkpoints: list[bytes]
 ) -> None:
-    write_winner(recorder.results, DATA, print)
+    written(recorder)
     (tmp_path / "best" / "left.txt").touch()
     add_trial(recorder, 1, 0.6, checkpoints[1])
-    write_winner(recorder.results, DATA, print)
+    written(recorder)
     assert whose(tmp_path / "best") == ("t0002", 3)
-    assert {path.name for path in (tmp_path / "best").iterdir()} == FILES
+    assert {path.name for path in (tmp_path / "best").iterdir()} == FILES - PROGRAMS
     assert hidden(tmp_path) == []
 
 
 def test_a_winner_that_cannot_be_read_leaves_the_folder_as_it_was(
     recorder: Recorder, tmp_path: Path
 ) -> None:
-    write_winner(recorder.results, DATA, print)
+    written(recorder)
     add_trial(recorder, 1, 0.6, b"torn")
     with pytest.raises(ResultsError, match=r"ray/1/model\.ckpt can't be used"):
-        write_winner(recorder.results, DATA, print)
+        written(recorder)
     assert whose(tmp_path / "best") == ("t0001", 2)
     assert hidden(tmp_path) == []
 
@@ -101,22 +127,22 @@ def test_a_winner_that_cannot_be_read_leaves_the_folder_as_it_was(
 def test_a_crash_between_the_two_steps_of_the_swap_loses_nothing(
     recorder: Recorder, tmp_path: Path
 ) -> None:
-    checkpoint = write_winner(recorder.results, DATA, print)
+    checkpoint = written(recorder)
     drop_checkpoint(recorder, "t0001")
     (tmp_path / "best").rename(tmp_path / ".best.aside")
     (tmp_path / ".best.draft").mkdir()
-    assert write_winner(recorder.results, DATA, print) == checkpoint
+    assert written(recorder) == checkpoint
     assert whose(tmp_path / "best") == ("t0001", 2)
 
 
 def test_a_crash_after_the_swap_leaves_nothing_behind(
     recorder: Recorder, tmp_path: Path, checkpoints: list[bytes]
 ) -> None:
-    write_winner(recorder.results, DATA, print)
+    written(recorder)
     (tmp_path / ".best.aside").mkdir()
     (tmp_path / ".best.aside" / "model.ckpt").touch()
     add_trial(recorder, 1, 0.6, checkpoints[1])
-    write_winner(recorder.results, DATA, print)
+    written(recorder)
     assert whose(tmp_path / "best") == ("t0002", 3)
     assert hidden(tmp_path) == []
 
@@ -135,10 +161,10 @@ def test_a_folder_of_an_earlier_version_gets_the_forms_it_lacks(
 def test_a_folder_of_another_winner_is_not_taken_for_one_whose_checkpoint_is_gone(
     recorder: Recorder, tmp_path: Path, checkpoints: list[bytes]
 ) -> None:
-    write_winner(recorder.results, DATA, print)
+    written(recorder)
     add_trial(recorder, 1, 0.6, checkpoints[1])
     drop_checkpoint(recorder, "t0002")
-    assert write_winner(recorder.results, DATA, print) is None
+    assert written(recorder) is None
     assert whose(tmp_path / "best") == ("t0001", 2)
 
 

@@ -64,7 +64,7 @@ def recorder(tmp_path: Path, checkpoints: dict[str, Path], data: VisionData) -> 
             path.parent.mkdir(parents=True)
             shutil.copy(checkpoints["winner"], path)
             report_trial(recorder, index, accuracy, str(path.relative_to(tmp_path)))
-        write_winner(recorder.results, data.search, print)
+        write_winner(recorder.results, data.search, print, whole=False)
         home = tmp_path / "finals" / "seed-1"
         home.mkdir(parents=True)
         shutil.copy(checkpoints["final"], home / "model.ckpt")
