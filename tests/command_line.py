@@ -7,8 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from cifar_tune.errors import CifarTuneError
 from cifar_tune.record.journal import read_journal
+from cifar_tune.tune import main
 
 
 def command(*arguments: str) -> list[str]:
@@ -20,6 +23,16 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
     """Run a command to its end."""
     words = command(*arguments)
     return subprocess.run(words, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+
+
+def run_here(
+    capsys: pytest.CaptureFixture[str], *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in this process: for answers that need no process of their own."""
+    capsys.readouterr()
+    code = main(arguments)
+    said = capsys.readouterr()
+    return subprocess.CompletedProcess(arguments, code, said.out, said.err)
 
 
 def wait_for_results(folder: Path, count: int, process: subprocess.Popen[str]) -> None:

@@ -52,6 +52,7 @@ def small_plan(image_folder: Path) -> list[str]:
         "model.width=2",
         "search.space.data.batch_size={choice: [16, 32]}",
         "finals.seeds=0",
+        "resources.max_concurrent=1",  # a process less that imports torch
     ]
 
 

@@ -19,7 +19,8 @@ from cifar_tune.vision.data_config import SIDE, DataConfig
 
 FINE_TUNED, FROM_SCRATCH = "folder", "folder-scratch"
 ENOUGH = 40_000  # images, each counted as often as it is trained on
-FEWEST_EPOCHS, MOST_EPOCHS = 4, 30
+FEWEST_EPOCHS, MOST_EPOCHS = 3, 30
+MANY = 10_000  # images; of so many a tenth judges well enough to need no second look at the best
 SIDE_FROM_SCRATCH = 64  # at most: at 224 an epoch of 144 images took a CPU core 33 s
 FEW, SMALL_BATCH = 1000, 16  # a small set has more steps an epoch by smaller batches
 
@@ -39,6 +40,8 @@ def suggest(given: Mapping[str, Any], say: Say) -> Suggestion | None:
     values: dict[str, Value] = {"train.max_epochs": epochs}
     if size < FEW:
         values["data.batch_size"] = SMALL_BATCH
+    if size >= MANY:
+        values["finals.candidates"] = 1
     config = FINE_TUNED if _can_start(given, say) else FROM_SCRATCH
     if config == FROM_SCRATCH and side > SIDE_FROM_SCRATCH:
         values["data.image_size"] = SIDE_FROM_SCRATCH

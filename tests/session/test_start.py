@@ -21,7 +21,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from command_line import command, run, wait_for_results
+from command_line import command, run, run_here, wait_for_results
 from told import story as story_told
 
 from cifar_tune.errors import EndedError, StorageError
@@ -204,42 +204,50 @@ def test_tensorboard_files_hold_every_epoch_of_every_trial(story: Story) -> None
     assert folders == [f"t{number:04}" for number in range(1, TRIALS + 1)]
 
 
-def test_the_same_name_without_resume_is_refused(story: Story) -> None:
+def test_the_same_name_without_resume_is_refused(
+    story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = [word for word in story.arguments if word not in ("--resume", "auto")]
-    refused = run(*arguments)
+    refused = run_here(capsys, *arguments)
     assert refused.returncode == 2
     assert (
         "holds a search already; go on with it: python -m cifar_tune.tune resume" in refused.stderr
     )
 
 
-def test_another_plan_for_the_same_search_is_refused_with_the_difference(story: Story) -> None:
-    refused = run(*story.arguments, "--max-epochs", "9", "--set", "optim.name=adamw")
+def test_another_plan_for_the_same_search_is_refused_with_the_difference(
+    story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = run_here(capsys, *story.arguments, "--max-epochs", "9", "--set", "optim.name=adamw")
     assert refused.returncode == 2
     assert f"train.max_epochs was {EPOCHS} and is now 9" in refused.stderr
     assert "optim.name was 'sgd' and is now 'adamw'" in refused.stderr
 
 
-def test_a_dry_run_of_going_on_tells_where_it_stands_and_changes_nothing(story: Story) -> None:
+def test_a_dry_run_of_going_on_tells_where_it_stands_and_changes_nothing(
+    story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (story.folder / FILE_NAME).read_bytes()
-    shown = run(*story.arguments, "--dry-run")
+    shown = run_here(capsys, *story.arguments, "--dry-run")
     assert shown.returncode == 0
     assert f"{TRIALS} total, {TRIALS} completed" in shown.stdout
     assert (story.folder / FILE_NAME).read_bytes() == before
 
 
-def test_data_that_is_not_there_any_more_is_refused(story: Story, tmp_path: Path) -> None:
-    refused = run("resume", str(story.folder), "--data-dir", str(tmp_path / "gone"))
+def test_data_that_is_not_there_any_more_is_refused(
+    story: Story, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = run_here(capsys, "resume", str(story.folder), "--data-dir", str(tmp_path / "gone"))
     assert refused.returncode == 2
     assert f"{tmp_path / 'gone'}, which does not exist" in refused.stderr
 
 
 def test_going_on_with_a_search_that_is_done_and_data_that_moved_tells_its_outcome(
-    story: Story, image_folder: Path, tmp_path: Path
+    story: Story, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (story.folder / FILE_NAME).read_bytes()
     moved = shutil.copytree(image_folder, tmp_path / "moved")
-    again = run("resume", str(story.folder), "--data-dir", str(moved))
+    again = run_here(capsys, "resume", str(story.folder), "--data-dir", str(moved))
     assert again.returncode == 0
     assert "winner t000" in again.stdout
     assert (story.folder / FILE_NAME).read_bytes().count(b"test_opened") == 1

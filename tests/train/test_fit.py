@@ -196,7 +196,7 @@ def test_under_slurm_a_fit_stays_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", MODEL_NAMES)
 @pytest.mark.parametrize("precision", ["32", "bf16"])
 def test_fast_dev_run_covers_every_model(name: str, precision: str) -> None:
-    run = toy_run(model__name=name, train__precision=precision)
+    run = toy_run(model__name=name, model__width=8, train__precision=precision)
     result = fit(run, toy_data(), fast_dev_run=True)
     assert result.metrics["epoch"] == 1
     assert not result.diverged

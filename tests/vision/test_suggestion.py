@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from cifar_tune.plan.flags import plan_of
 from cifar_tune.plan.load import suggested
 from cifar_tune.tune import _tune_parser
+from cifar_tune.vision import suggestion
 
 NETWORK = "torchvision/mobilenet_v3_small"
 
@@ -88,6 +90,24 @@ def test_what_is_given_decides(given: str, config: str | None, tmp_path: Path) -
 @pytest.mark.parametrize("path", ["nowhere", "7", "null", "[1"])
 def test_what_is_no_data_is_left_to_those_who_say_why(path: str) -> None:
     assert suggested([f"data.path={path}"], lambda _: None) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("images", "values"),
+    [
+        (999, {"train.max_epochs": 30, "data.batch_size": 16}),
+        (3000, {"train.max_epochs": 13}),
+        (28_800, {"train.max_epochs": 3, "finals.candidates": 1}),
+    ],
+)
+def test_what_a_training_costs_grows_less_than_the_set(
+    images: int, values: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = SimpleNamespace(train_size=images, config=SimpleNamespace(side=64))
+    monkeypatch.setattr(suggestion, "_found", lambda data: found)
+    given = suggestion.suggest({"data.path": "photos", "model.weights": None}, print)
+    assert given is not None
+    assert given.values == values
 
 
 def test_a_command_gets_it_and_its_own_flags_win(tmp_path: Path) -> None:

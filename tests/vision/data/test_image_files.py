@@ -158,6 +158,7 @@ def test_the_same_image_twice_is_refused(tmp_path: Path) -> None:
         decode(archive)
 
 
+@pytest.mark.faults  # it takes half a minute; nothing is damaged
 @pytest.mark.skipif(
     not os.environ.get("CIFAR_TUNE_TEST_DATA"), reason="CIFAR_TUNE_TEST_DATA names no archive"
 )
