@@ -22,7 +22,8 @@ ENOUGH = 40_000  # images, each counted as often as it is trained on
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 30
 MANY = 10_000  # images; of so many a tenth judges well enough to need no second look at the best
 SIDE_FROM_SCRATCH = 64  # at most: at 224 an epoch of 144 images took a CPU core 33 s
-FEW, SMALL_BATCH = 1000, 16  # a small set has more steps an epoch by smaller batches
+FEW, SMALL_BATCHES = 1000, (16, 8, 4)  # a small set has more steps an epoch by smaller batches
+FEW_BATCHES = 8  # an epoch should have more, as far as the smallest batches allow
 
 
 def suggest(given: Mapping[str, Any], say: Say) -> Suggestion | None:
@@ -39,7 +40,8 @@ def suggest(given: Mapping[str, Any], say: Say) -> Suggestion | None:
     epochs = min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(ENOUGH / size)))
     values: dict[str, Value] = {"train.max_epochs": epochs}
     if size < FEW:
-        values["data.batch_size"] = SMALL_BATCH
+        enough = (batch for batch in SMALL_BATCHES if size // batch > FEW_BATCHES)
+        values["data.batch_size"] = next(enough, SMALL_BATCHES[-1])
     if size >= MANY:
         values["finals.candidates"] = 1
     config = FINE_TUNED if _can_start(given, say) else FROM_SCRATCH

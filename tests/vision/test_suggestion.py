@@ -43,14 +43,14 @@ def test_larger_images_are_trained_from_scratch_where_no_weights_can_be_had(tmp_
         "folder-scratch",
         [
             "train.max_epochs=30",
-            "data.batch_size=16",
+            "data.batch_size=4",
             "data.image_size=64",
         ],
     )
     assert "can't be had" in said[1]
     assert "give the file: --set model.weights=PATH/" in said[1]
     assert said[2] == (
-        "config      folder-scratch with train.max_epochs=30, data.batch_size=16,"
+        "config      folder-scratch with train.max_epochs=30, data.batch_size=4,"
         " data.image_size=64,"
         " for 20 training images of 96 x 96; --config takes another"
     )
@@ -95,6 +95,8 @@ def test_what_is_no_data_is_left_to_those_who_say_why(path: str) -> None:
 @pytest.mark.parametrize(
     ("images", "values"),
     [
+        (28, {"train.max_epochs": 30, "data.batch_size": 4}),
+        (100, {"train.max_epochs": 30, "data.batch_size": 8}),
         (999, {"train.max_epochs": 30, "data.batch_size": 16}),
         (3000, {"train.max_epochs": 13}),
         (28_800, {"train.max_epochs": 3, "finals.candidates": 1}),
@@ -115,9 +117,9 @@ def test_a_command_gets_it_and_its_own_flags_win(tmp_path: Path) -> None:
     words = ["--data-dir", path, "--max-epochs", "3", "--set", "model.weights=null"]
     said: list[str] = []
     plan = plan_of(arguments := _tune_parser().parse_args(words), said.append)
-    assert said[0].startswith("config      folder-scratch with data.batch_size=16, for 20 training")
+    assert said[0].startswith("config      folder-scratch with data.batch_size=4, for 20 training")
     assert arguments.config == "folder-scratch"
-    assert (plan.train.max_epochs, plan.data.batch_size) == (3, 16)  # type: ignore[attr-defined]
+    assert (plan.train.max_epochs, plan.data.batch_size) == (3, 4)  # type: ignore[attr-defined]
     named = _tune_parser().parse_args([*words[:2], "--config", "asha"])
     assert plan_of(named, lambda _: None).data.batch_size == 128  # type: ignore[attr-defined]
 
