@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cifar_tune.errors import ResultsError
 from cifar_tune.files import MODEL, STATE_KEY, at_hand, is_whole, locate, write_atomically
+from cifar_tune.lit.classes import own_code
 from cifar_tune.lit.config import LitRun, arguments_of
 from cifar_tune.plan.section import dump_yaml
 from cifar_tune.plan.task import Say
@@ -28,20 +29,37 @@ from cifar_tune.record.model_folder import (
 from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import model_in_words
+from cifar_tune.train.apart import apart
 from cifar_tune.train.validate import validate
 
 CLOSE = 1e-6  # between a logged figure and the mean over the examples: float32's rounding
 
 
-def score(checkpoint: Path, loader: str, part: Any, metric: str) -> NDArray[np.generic]:
+def score(
+    checkpoint: Path, loader: str, part: Any, metric: str, *, gpu: bool
+) -> NDArray[np.generic]:
     """The metric over a loader, [1]; of an accuracy, where `predict_step` gives logits and a batch
     has labels, which examples are right: [examples] bool.
+
+    Where there is a `gpu`, in a process of its own, which leaves nothing on it for trials to miss;
+    a class that only this process can import stays here.
 
     Raises:
         ResultsError: the checkpoint is damaged, or its module does not log the metric there.
     """
+    where = apart if gpu and torch.cuda.is_available() and not part.classes else _here
+    scored: NDArray[np.generic] = where(_score, checkpoint, loader, part, metric)
+    return scored
+
+
+def _here(function: Callable[..., Any], *given: Any) -> Any:
+    return function(*given)
+
+
+def _score(checkpoint: Path, loader: str, part: Any, metric: str) -> NDArray[np.generic]:
     run, also = _run_of(checkpoint), _right if "acc" in metric else lambda *_: None
-    figures, right = validate(run, part, checkpoint, loader, also)
+    with own_code("model", str(run.model.class_path)).guarded("validating it"):
+        figures, right = validate(run, part, checkpoint, loader, also)
     if metric not in figures:
         raise ResultsError(
             f"{checkpoint}: its validation over {loader} logged {', '.join(figures) or 'nothing'},"

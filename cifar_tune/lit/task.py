@@ -192,11 +192,9 @@ class Lightning:
         self, checkpoint: Path, examples: tuple[str, Part], plan: LitPlan
     ) -> NDArray[np.generic]:
         """The metric as the module's own validation logs it over that loader."""
-        from cifar_tune.lit.classes import own_code
         from cifar_tune.lit.models import score
 
-        with own_code("model", str(plan.model.class_path)).guarded("validating it"):
-            return score(checkpoint, *examples, plan.search.metric)
+        return score(checkpoint, *examples, plan.search.metric, gpu=plan.on_gpu)
 
     def checkpoint_bytes(self, plan: LitPlan) -> int:
         """Weights, and twice as much of the optimizer."""

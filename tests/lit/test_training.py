@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 from lit.plans import HERE, NOTHING, make_plan
 
+from cifar_tune.lit import models
 from cifar_tune.lit.config import LitRun
+from cifar_tune.train.apart import apart
 from cifar_tune.train.figures import figures_of, is_last_of_epoch
 from cifar_tune.train.fit import fit
 from cifar_tune.train.validate import validate
@@ -242,6 +245,20 @@ def test_what_is_scored_was_not_trained_on_and_is_scored_as_it_was_validated(
         if loader == "val_dataloader":
             assert seen["loader"].indices == validated.indices
             assert figures["val_f1"] == pytest.approx(keep.figures[-1]["val_f1"])
+
+
+def test_where_there_is_a_gpu_a_model_is_scored_in_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(run_of(), tmp_path)
+    asked, scored = (tmp_path / "4.ckpt", "val_dataloader", NOTHING, "val_f1"), []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # not in the other process
+    monkeypatch.setattr(models, "apart", lambda *call: scored.append(apart(*call)) or scored[-1])
+    there = models.score(*asked, gpu=True)
+    assert scored == [there]
+    monkeypatch.undo()
+    assert np.array_equal(models.score(*asked, gpu=False), there)
+    assert len(scored) == 1
 
 
 def test_all_trials_have_the_split_that_their_data_module_draws(tmp_path: Path) -> None:
