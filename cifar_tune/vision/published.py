@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -13,6 +16,7 @@ from cifar_tune.vision.config import ModelConfig
 from cifar_tune.vision.weights import Weights, arrays_of
 
 TORCHVISION = "torchvision/"
+PATIENCE_SECONDS = 30.0  # without a byte
 Normalisation = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
@@ -61,7 +65,8 @@ def named_weights(model: ModelConfig, say: Say) -> Weights:
             say(f"downloading the weights {model.weights} of {model.name} into {path.parent}")
             path.parent.mkdir(parents=True, exist_ok=True)
             digest = path.stem.rpartition("-")[2]  # torchvision names files by their beginning
-            download_url_to_file(entry.url, str(path), digest, progress=False)
+            with _patience():
+                download_url_to_file(entry.url, str(path), digest, progress=False)
         state = read_torch_file(path)
     except Exception as error:  # of the network, the disk, or a damaged file
         raise DataError(
@@ -71,6 +76,17 @@ def named_weights(model: ModelConfig, say: Say) -> Weights:
         ) from error
     mean, std = _normalisation(entry, model)
     return Weights(arrays_of(state), f"{model.weights} of torchvision", mean, std)
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Torch waits for ever for a server that does not answer."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE_SECONDS)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def normalisation_of(path: Path, model: ModelConfig) -> Normalisation | None:

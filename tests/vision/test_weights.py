@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from toy_images import toy_data, toy_run
 from cifar_tune import load_plan
 from cifar_tune.errors import CifarTuneError, DataError, PlanError
 from cifar_tune.train.fit import fit
+from cifar_tune.vision import published as module
 from cifar_tune.vision.config import ModelConfig
 from cifar_tune.vision.models import build_model
 from cifar_tune.vision.starting import check_recorded, read, read_all, try_weights
@@ -158,6 +161,19 @@ def test_torchvisions_weights_that_can_not_be_had_are_told_in_one_line(
     with pytest.raises(CifarTuneError, match=message) as told:
         read(model, ignored)
     assert "\n" not in str(told.value)
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/weights-0123abcd.pth"
+        monkeypatch.setattr(module, "find_published", lambda _: SimpleNamespace(url=url))
+        with pytest.raises(DataError, match=r"can't be had \(TimeoutError: timed out\)"):
+            read(published("DEFAULT"), ignored)
+    assert socket.getdefaulttimeout() is None
 
 
 def no_network(*_: Any, **__: Any) -> None:
