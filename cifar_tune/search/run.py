@@ -6,12 +6,15 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
 from ray import tune
+from ray.air.execution._internal import RayActorManager
+from ray.exceptions import RayActorError, RayTaskError
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import ConcurrencyLimiter
 
@@ -160,12 +163,34 @@ def _run_tuner(
     )
     _quieten_ray()
     try:
-        tuner.fit()
+        with _all_losses_are_of_trials():
+            tuner.fit()
     except Exception:  # on a full disk, Ray trips over the files that it wrote itself
         if stop.error is None:
             raise
     if stop.error is not None and not isinstance(stop.error, PlanError):
         raise stop.error  # after a fault of the plan, what is recorded gets its outcome first
+
+
+@contextmanager
+def _all_losses_are_of_trials() -> Iterator[None]:
+    """Tune takes an actor's death for its trial's failure, and ends at other errors of Ray's.
+
+    Such as that of Ray's monitor, which kills processes when a node's memory runs low.
+    """
+    judge = RayActorManager._actor_task_failed
+
+    def failed(manager: Any, *, exception: Exception, **task: Any) -> None:
+        if not isinstance(exception, (RayActorError, RayTaskError)):
+            told = str(exception).partition("\n")[0]
+            exception = RayActorError(error_msg=f"{type(exception).__name__}: {told}")
+        judge(manager, exception=exception, **task)
+
+    RayActorManager._actor_task_failed = failed
+    try:
+        yield
+    finally:
+        RayActorManager._actor_task_failed = judge
 
 
 def _callbacks(

@@ -115,6 +115,15 @@ def hungry(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> None
     here.unlink()
 
 
+def taking(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> None:
+    """Seed 1 takes memory at its first try, a little at a time, until it is stopped."""
+    pieces, taken = int(os.environ["CIFAR_TUNE_TEST_BYTES"]) >> 26, []
+    for _ in range(pieces if run.seed == 1 and first_try(run) else 0):
+        taken.append(b"x" * 2**26)
+        time.sleep(0.02)
+    slow(run, data, reporter, resume_from)
+
+
 def crashing(run: Any, data: Any, reporter: Any, resume_from: Path | None) -> None:
     """Seed 0 is killed after its first epoch at its first try, seed 1 always finds bad data."""
     from cifar_tune.errors import DataError
