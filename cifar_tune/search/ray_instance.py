@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,7 @@ def _start(machine: Machine, plan: Plan) -> None:
         os.environ["PYTHONPATH"] = _own_path()
     umask = os.umask(0o077)  # Ray writes its token with the umask's permissions
     try:
-        with _on_loopback(), _signals_for_us_alone(), _sigterm_as_before():
+        with _on_loopback(), _signals_for_us_alone(), _groups_of_their_own(), _sigterm_as_before():
             ray.init(
                 address="local",
                 num_cpus=machine.cpus,
@@ -219,6 +220,17 @@ def _signals_for_us_alone() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _groups_of_their_own() -> AbstractContextManager[None]:
+    """Each of Ray's processes that begins meanwhile is a process group.
+
+    Else they would end at once at a SIGTERM for the whole job, as `kill %1` and `timeout` send it,
+    and take this process with them before it has saved and said how to go on.
+    """
+    from ray._private import services
+
+    return _with(services, ConsolePopen=partial(services.ConsolePopen, process_group=0))
 
 
 @contextmanager

@@ -74,9 +74,13 @@ def story(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Story
 
 def _run_until(story: Story, number: signal.Signals, results: int) -> None:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    process = subprocess.Popen(command(*story.arguments), text=True, **pipes)
+    words = command(*story.arguments)
+    process = subprocess.Popen(words, text=True, start_new_session=True, **pipes)
     wait_for_results(story.folder, results, process)
-    process.send_signal(number)
+    if number == signal.SIGTERM:
+        os.killpg(process.pid, number)  # as `kill %1` and `timeout` send it: to all of its group
+    else:
+        process.send_signal(number)
     sent = time.monotonic()
     output, _ = process.communicate(timeout=60)
     story.seconds_to_stop = time.monotonic() - sent
