@@ -1,6 +1,7 @@
 """GPUs that are none: torch.cuda answers as if they were there, in the driver and in trials.
 
-Importing it puts the answers in their places; a trial's process does so before it knows its GPUs.
+Importing it puts the answers in their places, where `FAKED_GPUS` says how many there are; a trial's
+process does so before it knows its GPUs.
 """
 
 from __future__ import annotations
@@ -63,5 +64,6 @@ ANSWERS = {
     "empty_cache": _nothing,
     "reset_peak_memory_stats": _nothing,
 }
-for name, answer in ANSWERS.items():
-    setattr(torch.cuda, name, answer)
+if COUNT in os.environ:
+    for name, answer in ANSWERS.items():
+        setattr(torch.cuda, name, answer)

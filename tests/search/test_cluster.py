@@ -67,7 +67,8 @@ def test_what_the_cluster_can_not_do_is_refused(
 def test_a_forecast_counts_the_trials_of_all_nodes_and_finds_the_cluster_by_ray_address(
     cluster: RayNodes, place: list[str], tmp_path: Path
 ) -> None:
-    done = run(cluster, *place, "--dry-run", address="auto", RAY_ADDRESS=cluster.address)
+    words = ("--set", "resources.max_concurrent=auto", "--dry-run")
+    done = run(cluster, *place, *words, address="auto", RAY_ADDRESS=cluster.address)
     assert done.returncode == 0, done.stderr
     assert "at once     2 trials, each 1 CPU" in done.stdout
     assert not list((tmp_path / "out").iterdir()), "the probe of the storage is gone"

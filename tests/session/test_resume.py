@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from command_line import run, run_here
+from command_line import run
 
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.load import load_plan
@@ -130,18 +130,16 @@ def test_the_test_split_is_not_opened_for_another_winner_after_an_extension(stor
     ],
 )  # fmt: skip
 def test_an_extension_that_would_compare_apples_with_pears_is_refused(
-    story: Story, words: Sequence[str], message: str, capsys: pytest.CaptureFixture[str]
+    story: Story, words: Sequence[str], message: str
 ) -> None:
     before = (story.folder / FILE_NAME).read_bytes()
-    refused = run_here(capsys, "extend", str(story.folder), *words)
+    refused = story.run("extend", str(story.folder), *words)
     assert refused.returncode == 2
     assert message in refused.stderr
     assert (story.folder / FILE_NAME).read_bytes() == before
 
 
-def test_other_data_is_refused(
-    story: Story, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_data_is_refused(story: Story, tmp_path: Path) -> None:
     from PIL import Image
 
     for split in ("train", "test"):
@@ -151,13 +149,13 @@ def test_other_data_is_refused(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.new("RGB", (32, 32), (number, 0, 99)).save(path)
     words = ["--num-samples", "+2", "--data-dir", str(tmp_path)]
-    refused = run_here(capsys, "extend", str(story.folder), *words)
+    refused = story.run("extend", str(story.folder), *words)
     assert refused.returncode == 2
     assert "and the search began on data with" in refused.stderr
 
 
-def test_nothing_failed_is_said(story: Story, capsys: pytest.CaptureFixture[str]) -> None:
-    refused = run_here(capsys, "retry-failed", str(story.folder))
+def test_nothing_failed_is_said(story: Story) -> None:
+    refused = story.run("retry-failed", str(story.folder))
     assert refused.returncode == 2
     assert "has no failed trial to try again" in refused.stderr
 
@@ -170,13 +168,11 @@ def test_a_trial_repeated_alone_gives_its_recorded_figures_bit_for_bit(story: St
     assert "equal in all of 4 epochs" in repeated.stdout
 
 
-def test_a_trial_of_an_extended_search_is_repeated_up_to_the_extension(
-    story: Story, capsys: pytest.CaptureFixture[str]
-) -> None:
-    repeated = run_here(capsys, "train", "--like", str(story.folder), "t0001")
+def test_a_trial_of_an_extended_search_is_repeated_up_to_the_extension(story: Story) -> None:
+    repeated = story.run("train", "--like", str(story.folder), "t0001")
     assert "compared up to epoch 2: then the search was extended" in repeated.stdout
     assert "equal in all of 2 epochs" in repeated.stdout
-    unknown = run_here(capsys, "train", "--like", str(story.folder), "t0055")
+    unknown = story.run("train", "--like", str(story.folder), "t0055")
     assert unknown.returncode == 2
     assert "has no trial 't0055', but 6 from t0001 on; did you mean t0005?" in unknown.stderr
 
