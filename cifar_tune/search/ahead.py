@@ -23,12 +23,12 @@ LOOKS = 0.02  # seconds between them, while processes register
 log = logging.getLogger(__name__)
 
 
-def get_ready(processes: int) -> None:
+def get_ready(processes: int, *, first: bool = False) -> None:
     """Start so many processes, with their imports, ahead of the trials that will take them.
 
-    Returns once Ray knows them, 0.8 s later, while their imports go on for seconds: for a trial
-    that comes sooner Ray would start another process. In a Ray that is not ours trials begin as
-    they would without.
+    In a Ray that is not ours trials begin as they would without. The `first` ones are waited for
+    until Ray knows them, 0.8 s, while their imports go on for seconds: for a trial that comes
+    sooner Ray would start another process.
     """
     if not os.environ.get(PRELOADED):
         return
@@ -45,7 +45,6 @@ def get_ready(processes: int) -> None:
         num_workers=processes,
         keep_alive_duration_secs=WAITING_SECONDS,
     )
-    until, known = time.monotonic() + ANSWER_SECONDS, len(state.workers())
     with closing(init_grpc_channel(place)) as channel:
         raylet = node_manager_pb2_grpc.NodeManagerServiceStub(channel)
         try:
@@ -53,7 +52,8 @@ def get_ready(processes: int) -> None:
         except grpc.RpcError as error:
             log.warning("Ray starts no processes ahead, so trials begin later: %s", error)
             return
-    while len(state.workers()) < known + processes and time.monotonic() < until:
+    until = time.monotonic() + (ANSWER_SECONDS if first else 0)
+    while len(state.workers()) < processes and time.monotonic() < until:
         time.sleep(LOOKS)
 
 
@@ -77,5 +77,4 @@ class Ahead(PicklesAsNothing):
             threading.Thread(target=target, args=(name,), daemon=True).start()
         trainings = finals.seeds * (finals.candidates if compares(results.plan) else 1)
         if trainings:
-            processes = min(self._slots, trainings)
-            threading.Thread(target=get_ready, args=(processes,), daemon=True).start()
+            get_ready(min(self._slots, trainings))

@@ -61,7 +61,8 @@ def start_search(
             # The processes of the first trials import torch while this one opens the data.
             imports = imports_of(objective, forecast.plan)
             early.enter_context(ray_for(forecast.plan, machine, imports=imports))
-            get_ready(min(forecast.share.slots, forecast.plan.search.num_samples))
+            processes = min(forecast.share.slots, forecast.plan.search.num_samples)
+            get_ready(processes, first=True)
         data = task_of(forecast.plan).open(forecast.plan, say)
         folder.mkdir(parents=True, exist_ok=True)
         with Journal(folder) as journal, early.pop_all() as ray:  # Ray ends within the lock
