@@ -12,6 +12,7 @@ import sides
 import yaml
 
 from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.rungs import first_rung
 from cifar_tune.record.journal import read_journal
 from cifar_tune.record.results import Results
 from cifar_tune.search.configurations import Configurations
@@ -30,6 +31,8 @@ def write_job(folder: Path, config: str | None, overrides: Sequence[str]) -> Pat
         overrides: `key=value`, as for `--set`.
     """
     plan: Any = load_plan(config, overrides)
+    rung = {"grace_period": first_rung(plan)}  # peers know no auto
+    plan = plan.model_copy(update={"search": plan.search.model_copy(update=rung)})
     (folder / "plan.yaml").write_text(yaml.safe_dump(plan.model_dump(mode="json")))
     data = search_data(prepare(plan.data, print), plan.data)
     for name in ARRAYS:

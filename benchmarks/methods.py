@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Callable, Mapping
@@ -205,6 +206,15 @@ def _ours(searcher: str, scheduler: str, *more: str) -> Maker:
     return make
 
 
+def _priors(part: float, confidence: str = "medium") -> Maker:
+    def make(table: Table, trials: int, seed: int) -> Method:
+        space = {f: {**e, "confidence": confidence} for f, e in table.with_priors(part).items()}
+        given = f"search.space={json.dumps(space)}"
+        return _ours("priorband", "asha", given)(table, trials, seed)
+
+    return make
+
+
 def _promoted(searcher: str, *more: str, patient: bool = False) -> Maker:
     def make(table: Table, trials: int, seed: int) -> Method:
         plan = table.plan(seed, trials, f"search.searcher={searcher}", *more)
@@ -237,6 +247,10 @@ METHODS: Mapping[str, Maker] = {
     "tpe, asha": _ours("tpe", "asha"),
     "tpe, halving": _ours("tpe", "halving"),
     "bohb, hyperband": _ours("bohb", "hyperband"),
+    "priorband, asha, good priors": _priors(0.9),
+    "priorband, asha, middling priors": _priors(0.5),
+    "priorband, asha, wrong priors": _priors(0.0),
+    "priorband, asha, wrong and sure": _priors(0.0, "high"),
     "random, promoted from 1": _promoted("random", EARLY),
     "random, promoted": _promoted("random"),
     "random, patient": _promoted("random", patient=True),

@@ -14,8 +14,7 @@ from tables import Run, Table
 from cifar_tune.plan.config import Plan
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import id_of
-from cifar_tune.search.bohb import BohbStudy
-from cifar_tune.search.study import OptunaStudy, sampler_of
+from cifar_tune.search.suggester import build_suggester
 
 
 class Source(Protocol):
@@ -74,16 +73,15 @@ class RayOptuna:
 
 
 class OurStudy:
-    """Our tpe or bohb, told the events that the journal of such a search would have."""
+    """Our tpe, bohb or priorband, told the events that the journal of such a search would have."""
 
     def __init__(self, table: Table, plan: Plan) -> None:
         self._table, self._plan = table, plan
-        kind = BohbStudy if plan.search.searcher == "bohb" else OptunaStudy
         with tempfile.TemporaryDirectory() as folder:
             self._results = Results(folder=Path(folder), plan=plan)
-            self._study = kind(plan, Path(folder), sampler_of(plan))
+            self._study = build_suggester(plan, Path(folder))
         nobody: Any = SimpleNamespace(observe=lambda *_: None)
-        self._study._file = nobody  # the study file is for people to look at
+        vars(self._study)["_file"] = nobody  # the study file is for people to look at
 
     def _write(self, event: str, **values: Any) -> None:
         told = {"event": event, "seq": self._results.events + 1, "time": 0.0, **values}

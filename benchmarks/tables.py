@@ -31,6 +31,7 @@ class Table:
         self.parameters = parameters_of(parse_space(space))
         self.ends = [max(curve) if curve[-1] > 0 else 0.0 for curve in curves]
         self.best, self.epochs = max(self.ends), len(curves[0])
+        self.points = points
         self._places = [self._place(values) for values in points]
 
     def _place(self, values: Values) -> list[float]:
@@ -50,6 +51,13 @@ class Table:
         """The configuration that is nearest to these values, each range taken as long as others."""
         place = self._place(values)
         return min(range(len(self.ends)), key=lambda index: math.dist(place, self._places[index]))
+
+    def with_priors(self, part: float) -> Values:
+        """The space with priors: the values of the configuration that so large a part is worse than
+        among those that did not diverge; 0: of the worst."""
+        ends = sorted((end, index) for index, end in enumerate(self.ends) if end > 0)
+        values = self.points[ends[round(part * (len(ends) - 1))][1]]
+        return {field: {**entry, "prior": values[field]} for field, entry in self.space.items()}
 
     def plan(self, seed: int, trials: int, *more: str) -> Plan:
         """A plan of ours over the table's space."""

@@ -138,7 +138,7 @@ def confirm(words: Sequence[str]) -> int:
         "confirm",
         "Compare a search's best trials on fresh images, train the best for good, and open the"
         " test split once.",
-        ("--candidates", "--final-seeds", "--prefer", "--margin", "--ensemble", "--flip-averaging"),
+        FINALS_FLAGS,
     )
     parser.add_argument(
         "--open-test-again",
@@ -146,6 +146,8 @@ def confirm(words: Sequence[str]) -> int:
         help="look at the test split once more, which is recorded",
     )
     arguments = parser.parse_args(words)
+    if arguments.candidates is not None and arguments.trials is None:
+        arguments.trials = ""  # the best, and no longer those that were named before
     folder, machine, changes = _recorded(arguments)
 
     from cifar_tune.session.resume import confirm_search
@@ -210,6 +212,10 @@ def report(words: Sequence[str]) -> int:
     return 0
 
 
+FINALS_FLAGS = (
+    "--candidates", "--trials", "--final-seeds", "--prefer", "--margin", "--ensemble",
+    "--flip-averaging",
+)  # fmt: skip
 # Those that stand elsewhere are found by name: each imports what no other command needs.
 COMMANDS: dict[str, Callable[[Sequence[str]], int] | str] = {
     "tune": tune,

@@ -34,7 +34,7 @@ def test_help_names_every_flag_and_is_quick() -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert shown.returncode == 0
     assert all(f"{flag} " in shown.stdout or f"{flag}\n" in shown.stdout for flag in PINNED)
-    assert set(field_flags(VisionPlan)) < PINNED
+    assert set(field_flags(VisionPlan)) - {"--trials"} < PINNED  # of `confirm` alone
     # 0.8 s of CPU are promised; 0.3 were measured. Twice the promise fails on a real regression.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.6
 

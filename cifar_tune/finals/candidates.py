@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cifar_tune.errors import PlanError
 from cifar_tune.plan.config import FinalsConfig
 from cifar_tune.plan.forecast import compares
+from cifar_tune.plan.own_code import nearest
 from cifar_tune.plan.space import Value
 from cifar_tune.plan.task import columns_of
 from cifar_tune.record.ranking import best_epoch, ranked
 from cifar_tune.record.results import Results
+from cifar_tune.record.trials import Trial
 
 START_SECONDS = 20.0  # until a cold worker trains: imports of torch and Lightning
 
@@ -42,10 +45,11 @@ class Candidate:
 
 
 def pick_candidates(results: Results, count: int) -> list[Candidate]:
-    """The best `count` trials by the plan's metric, best first, each configuration once."""
+    """The best `count` trials by the plan's metric, or of those that it names; best first, each
+    configuration once."""
     search, candidates = results.plan.search, list[Candidate]()
-    metric = columns_of(results.plan)[0]
-    for trial in ranked(results.trials.values(), results.plan):
+    metric, named = columns_of(results.plan)[0], usable_named(results)
+    for trial in named or ranked(results.trials.values(), results.plan):
         epoch = best_epoch(trial, search)
         values = trial.values_at(epoch)
         if all(values != other.values for other in candidates):
@@ -63,6 +67,29 @@ def pick_candidates(results: Results, count: int) -> list[Candidate]:
     return candidates
 
 
+def named_trials(results: Results) -> list[Trial]:
+    """The trials that the plan names for the finals, the best first; empty if it names none.
+
+    Raises:
+        PlanError: one is not there, or can't be judged.
+    """
+    wanted, trials = results.plan.finals.trials, results.trials
+    for name in wanted:
+        if name not in trials or not trials[name].usable:
+            fault = "has no epoch that it can be judged by" if name in trials else "is not there"
+            raise PlanError(
+                f"finals.trials has {name!r}, which {fault} in {results.folder}; name trials as its"
+                f" trials.csv does{nearest(name, trials)}"
+            )
+    return ranked((trials[name] for name in wanted), results.plan)
+
+
+def usable_named(results: Results) -> list[Trial]:
+    """As `named_trials`, without those that turned out to be of no use since they were named."""
+    named = (results.trials.get(name) for name in results.plan.finals.trials)
+    return ranked((trial for trial in named if trial is not None), results.plan)
+
+
 def fitting(results: Results, seconds: float, slots: int) -> FinalsConfig | None:
     """The largest finals that a time holds by the search's own speed; none if not even one seed.
 
@@ -74,7 +101,7 @@ def fitting(results: Results, seconds: float, slots: int) -> FinalsConfig | None
         slots: trainings at once.
     """
     wanted = results.plan.finals
-    sizes = [(k, wanted.seeds) for k in range(wanted.candidates, 0, -1)]
+    sizes = [(k, wanted.seeds) for k in range(wanted.compared, 0, -1)]
     sizes += [(1, n) for n in range(wanted.seeds - 1, 0, -1)]
     for candidates, seeds in sizes:
         if forecast_seconds(results, candidates, seeds, slots) <= seconds:

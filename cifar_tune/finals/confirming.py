@@ -69,8 +69,10 @@ class Confirming(Stage):
     def _compared(self, current: Round, planned: int) -> dict[str, Confirmed] | None:
         """The trainings that this round adds to those planned earlier."""
         candidates, fresh = current.candidates, current.seeds - planned
+        names = " and ".join(one.trial_id for one in candidates)
+        named = self.session.plan.finals.trials and names
         self.session.say(
-            f"Finals, 1 of 2: the best {len(candidates)} are trained with"
+            f"Finals, 1 of 2: {named or f'the best {len(candidates)}'} are trained with"
             f" {counted(fresh, 'more seed' if planned else 'fresh seed')} each and compared on"
             f" {'data that the search never saw' if self._on_fresh else CHOSEN_BY}."
         )
@@ -149,8 +151,10 @@ class Confirming(Stage):
             )
             chosen = best.candidate
         else:
-            self.session.say("No candidate could be trained again; the search's winner is taken.")
-        mean = next((one.mean for one in confirmed if one.candidate == winner), None)
+            self.session.say(f"No candidate could be trained again; {winner.trial_id} is taken.")
+        leader = self.session.results.best()
+        led = leader is not None and leader.trial_id == winner.trial_id  # not one that was named
+        mean = next((one.mean for one in confirmed if led and one.candidate == winner), None)
         self.session.recorder.write(
             "confirmed",
             number=current.number,

@@ -174,8 +174,14 @@ def closed(results: Results) -> str:
     return (
         f"The test split was opened for {opened['trial_id']} on {when}, and stays closed: a second"
         " look would make its score a choice. To look all the same, which is recorded: cifar-tune"
-        f" confirm {shlex.quote(str(results.folder))} --open-test-again"
+        f" confirm {shlex.quote(str(results.folder))}{_named(results)} --open-test-again"
     )
+
+
+def _named(results: Results) -> str:
+    """The trials that these finals are of, as the flag takes them."""
+    names = results.plan.finals.trials
+    return f" --trials {','.join(names)}" if names else ""
 
 
 def score_winner(session: Session, checkpoint: Path, *, again: bool = False) -> None:

@@ -39,7 +39,7 @@ def retraining_plan(plan: Plan, kind: Kind, trainings: int, *, before: int = 0) 
     search = plan.search.model_copy(
         update={
             "searcher": "random", "scheduler": "none", "num_samples": trainings,
-            "start_from": None, "time_budget": None, "fail_fast": False,
+            "start_from": None, "time_budget": None, "fail_fast": False, "objectives": [],
         }
     )  # fmt: skip
     seed = (plan.seed + FRESH_SEEDS[kind] + before) % SEEDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from cifar_tune.finals.candidates import Candidate, fitting, pick_candidates
+from cifar_tune.finals.candidates import Candidate, fitting, pick_candidates, usable_named
 from cifar_tune.finals.figures import read_figures
 from cifar_tune.plan.config import FinalsConfig
 from cifar_tune.plan.task import columns_of
@@ -58,12 +58,18 @@ def current_round(session: Session, seconds_left: float | None) -> Round | None:
     newest = recorded_round(results, max(results.finals)) if results.finals else None
     if newest is not None and _is_asked_for(results, newest):
         return newest
-    size: FinalsConfig | None = results.plan.finals
+    asked = results.plan.finals
+    size: FinalsConfig | None = asked.model_copy(update={"candidates": asked.compared})
     if seconds_left is not None:
         size = fitting(results, seconds_left, session.share.slots)
         _say_size(session, size, seconds_left)
     if size is None:
         return None
+    if asked.trials and not usable_named(results):
+        session.say(
+            f"{', '.join(asked.trials)} can't be judged, so the best of the search are taken for"
+            " the finals."
+        )
     candidates = pick_candidates(results, size.candidates)
     number, continues = 1, 0
     if newest is not None:
@@ -97,7 +103,7 @@ def _counts(session: Session, newest: Round, candidates: list[Candidate], seeds:
 
 def _say_size(session: Session, size: FinalsConfig | None, seconds_left: float) -> None:
     wanted = session.plan.finals
-    if size == wanted:
+    if size is not None and (size.candidates, size.seeds) == (wanted.compared, wanted.seeds):
         return
     left = f"The time budget leaves {max(0.0, seconds_left):.0f} s for the finals"
     if size is None:
@@ -105,6 +111,6 @@ def _say_size(session: Session, size: FinalsConfig | None, seconds_left: float) 
         session.say(f"{left}, which is too little for any; later: cifar-tune confirm {folder}")
     else:
         session.say(
-            f"{left}: {size.candidates} of {wanted.candidates} candidates, with"
+            f"{left}: {size.candidates} of {wanted.compared} candidates, with"
             f" {size.seeds} of {wanted.seeds} seeds"
         )

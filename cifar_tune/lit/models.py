@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from cifar_tune.record.model_folder import (
     figures_of_winner,
     folder_of_winner,
     holds_winner,
-    is_copy,
     replacing,
     write_figures,
 )
@@ -47,13 +46,10 @@ def score(
     Raises:
         ResultsError: the checkpoint is damaged, or its module does not log the metric there.
     """
-    where = apart if gpu and torch.cuda.is_available() and not part.classes else _here
-    scored: NDArray[np.generic] = where(_score, checkpoint, loader, part, metric)
-    return scored
-
-
-def _here(function: Callable[..., Any], *given: Any) -> Any:
-    return function(*given)
+    if gpu and torch.cuda.is_available() and not part.classes:
+        scored: NDArray[np.generic] = apart(_score, checkpoint, loader, part, metric)
+        return scored
+    return _score(checkpoint, loader, part, metric)
 
 
 def _score(checkpoint: Path, loader: str, part: Any, metric: str) -> NDArray[np.generic]:
@@ -113,8 +109,6 @@ def write_winner(results: Results) -> Path | None:
         return folder / MODEL if holds_winner(folder, winner, epoch) else None
     location = locate(results.folder, winner.checkpoints[epoch])
     with at_hand(location) as source:
-        if holds_winner(folder, winner, epoch) and is_copy(folder, source):
-            return folder / MODEL
         run = _run_of(source)  # one that is damaged is told by its own name
         with replacing(folder) as draft:
             shutil.copyfile(source, draft / MODEL)

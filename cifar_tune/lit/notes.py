@@ -34,7 +34,7 @@ def notes_on(plan: LitPlan, tried: Tried) -> list[str]:
     interval = trainer.get("val_check_interval")
     if interval not in (None, 1.0):
         notes.append("of several validations in an epoch the last is reported")
-    if plan.finals.seeds and plan.finals.candidates > 1 and not tried.confirm:
+    if plan.finals.seeds and plan.finals.compared > 1 and not tried.confirm:
         notes.append(
             "the finals compare on the validation data, on which the search chose as well; a"
             " confirm_dataloader in the data module would give them data of their own"

@@ -23,10 +23,12 @@ from cifar_tune.lit.notes import (
     sources_of,
     validation_interval,
 )
+from cifar_tune.plan.objectives import COSTS, Goal
+from cifar_tune.plan.own_code import nearest
 from cifar_tune.plan.points import draw_random
 from cifar_tune.plan.section import put
 from cifar_tune.plan.space import Value
-from cifar_tune.plan.task import VALIDATION, Found, Goal
+from cifar_tune.plan.task import VALIDATION, Found
 
 if TYPE_CHECKING:  # torch and Lightning cost seconds
     import numpy as np
@@ -262,11 +264,13 @@ def _tried(plan: LitPlan) -> Tried:
 
     tried = try_out(_first_run(plan), _part(plan))
     check_metric(tried, plan.search.metric, str(plan.model.class_path), _source(plan))
-    for name in plan.search.metrics:
+    others = [goal.metric for goal in plan.search.goals[1:] if goal.metric not in COSTS]
+    asked = {"metrics": plan.search.metrics, "objectives": others}
+    for field, name in ((field, name) for field, names in asked.items() for name in names):
         if name not in tried.logged:
             raise PlanError(
-                f"search.metrics has {name!r}, which no validation logs; it logs"
-                f" {', '.join(tried.logged)}"
+                f"search.{field} has {name!r}, which no validation logs; it logs"
+                f" {', '.join(tried.logged)}{nearest(name, tried.logged)}"
             )
     return tried
 

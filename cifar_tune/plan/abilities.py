@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from cifar_tune.plan.config import Plan
+from cifar_tune.plan.objectives import Goal
 from cifar_tune.plan.space import Value
-from cifar_tune.plan.task import Goal, Say, task_of
+from cifar_tune.plan.task import Say, task_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +58,15 @@ class Costs(Protocol):
 
     def cost(self, run: Any, data: Any) -> dict[str, int]:
         """`multiply_adds` of an example, and `parameters`; it may raise anything."""
+
+
+@runtime_checkable
+class Times(Protocol):
+    """A task that can time its models."""
+
+    def latencies(self, runs: Sequence[Any], data: Any) -> Iterable[float]:
+        """Milliseconds of one example through the model of each run, in their order, each measured
+        when it is asked for; it may raise anything."""
 
 
 @runtime_checkable

@@ -7,8 +7,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from cifar_tune.errors import PlanError
+from cifar_tune.plan.abilities import Times
 from cifar_tune.plan.config import Plan, SearchConfig
+from cifar_tune.plan.objectives import LATENCY
 from cifar_tune.plan.own_code import OwnCode
+from cifar_tune.plan.points import priors_of
 from cifar_tune.plan.rungs import exchange_epochs, first_rung
 from cifar_tune.plan.task import task_of
 
@@ -45,6 +48,7 @@ REFUSED: dict[str, Mapping[str, str]] = {
     "grid": {"pbt": _LISTED},
     "random": {},
     "sobol": {},
+    "priorband": {"pbt": _CHANGES},
     "tpe": {"pbt": _CHANGES},
     "gp": _COMPLETE_ONLY,
     "cmaes": _COMPLETE_ONLY,
@@ -91,7 +95,7 @@ def own_searcher(name: str) -> OwnCode:
 def check_pair(plan: Plan) -> list[str]:
     """Notes on what searcher and scheduler will do; a PlanError if they do not fit."""
     _check_pairing(plan.search)
-    return [*_check_searcher(plan.search), *_check_scheduler(plan)]
+    return [*_check_searcher(plan), *_check_scheduler(plan), *_check_objectives(plan)]
 
 
 def _check_pairing(search: SearchConfig) -> None:
@@ -114,8 +118,8 @@ def _check_pairing(search: SearchConfig) -> None:
     )
 
 
-def _check_searcher(search: SearchConfig) -> list[str]:
-    searcher = search.searcher
+def _check_searcher(plan: Plan) -> list[str]:
+    search, searcher = plan.search, plan.search.searcher
     if ":" in searcher:
         load_factory(searcher)
     if searcher == "grid" and search.start_from is not None:
@@ -123,7 +127,7 @@ def _check_searcher(search: SearchConfig) -> list[str]:
             "search.start_from is given and search.searcher is 'grid', which runs its points in"
             " their order; leave start_from out, or give --searcher random"
         )
-    notes = _check_fields(search)
+    notes = [*_check_fields(search), *_check_priors(plan)]
     knows_nothing = not isinstance(search.start_from, str)
     startup = reports_to_learn(search) if searcher == "bohb" else STARTUP_TRIALS
     if searcher in ("tpe", "gp", "bohb") and search.num_samples <= startup and knows_nothing:
@@ -137,6 +141,52 @@ def _check_searcher(search: SearchConfig) -> list[str]:
             " from the last rung where as many have"
         )
     return notes
+
+
+def _check_objectives(plan: Plan) -> list[str]:
+    search = plan.search
+    if not search.objectives:
+        return []
+    first, *others = [goal.metric for goal in search.goals]
+    if search.searcher in ("cmaes", "bohb"):
+        raise PlanError(
+            f"search.objectives has {len(search.goals)} figures, and {search.searcher} can learn"
+            " from one alone; give --searcher tpe, or random"
+        )
+    if LATENCY in others and not isinstance(task_of(plan), Times):
+        raise PlanError(
+            f"search.objectives has {LATENCY}, and the task {plan.task} can't time its models; log"
+            " a figure of your own in each validation and name that, or leave it out"
+        )
+    notes = [f"the best by {first} is the winner; the page shows what else is worth having"]
+    if search.scheduler in _EARLY:
+        notes.append(
+            f"{search.scheduler} stops trials by {first} alone, however good they are in"
+            f" {_listed(others)}; --scheduler none lets all of them run to their end"
+        )
+    if search.searcher == "priorband":
+        notes.append(f"priorband learns from {first} alone")
+    if LATENCY in others and is_model_based(search.searcher):
+        notes.append(f"{LATENCY} is measured after the search: {search.searcher} learns without it")
+    return notes
+
+
+def _check_priors(plan: Plan) -> list[str]:
+    """What priorband takes for good, and priors that no one looks at."""
+    space, searcher = plan.search.parsed_space, plan.search.searcher
+    if searcher != "priorband":
+        given = [dimension.field for dimension in space if dimension.prior]
+        if given:
+            return [f"{searcher} takes no notice of priors ({', '.join(given)}); priorband does"]
+        return []
+    known = [f"{field} {prior.value}" for field, prior in priors_of(plan).items()]
+    if not known:
+        raise PlanError(
+            "search.searcher is 'priorband', and no field has a prior, nor the plan a value of its"
+            " own in their ranges; give one, as {loguniform: [0.01, 1.0], prior: 0.1}, or"
+            " --searcher random"
+        )
+    return [f"priorband looks near {', '.join(known)}: half of the draws are random all the same"]
 
 
 def _check_fields(search: SearchConfig) -> list[str]:

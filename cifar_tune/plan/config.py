@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from cifar_tune.plan.objectives import (
+    COSTS,
+    Goal,
+    Objectives,
+    check_first,
+    first_of,
+    goals_of,
+)
+from cifar_tune.plan.resources import URI, ResourcesConfig
 from cifar_tune.plan.section import (
     Absolute,
     Auto,
@@ -24,13 +32,10 @@ from cifar_tune.plan.section import (
     absolute_path,
     budget_seconds,
     put,
+    split_words,
 )
 from cifar_tune.plan.space import Space, Value, parse_space
 from cifar_tune.plan.training import TrainConfig
-
-URI = re.compile(r"[\w+.-]{2,}:/")  # or what is meant for one; a path has no colon there
-PLACE = re.compile(r"[\w+.-]+://[^#?]*[^#?/][^#]*")  # a URI that names a place, in the whole of it
-HEAD = re.compile(r"[^\s/:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")  # HOST:PORT, or [IPv6]:PORT
 
 
 class SearchConfig(Section):
@@ -40,7 +45,8 @@ class SearchConfig(Section):
     """The direction of each metric that is known beforehand; less of any other is better."""
 
     searcher: Annotated[
-        Literal["grid", "random", "sobol", "tpe", "gp", "cmaes", "bohb"] | OwnCode, Flag("NAME")
+        Literal["grid", "random", "sobol", "priorband", "tpe", "gp", "cmaes", "bohb"] | OwnCode,
+        Flag("NAME"),
     ] = "random"
     """Where configurations come from; your own as `package.module:factory`."""
     # bohb stands in searches of earlier versions: it can be read, and `check_pair` refuses it.
@@ -55,6 +61,9 @@ class SearchConfig(Section):
     """What early stopping and the choice of the winner go by: a figure of each validation."""
     mode: Annotated[Mode, Flag("max|min")] = Field(default_factory=lambda: "min")
     """Whether more (max) or less (min) of the metric is better, where that is not known of it."""
+    objectives: Objectives = Field(default=[])
+    """Several aims, each as `figure: max` or `figure: min`: the metric first, then other figures of
+    a validation, train_seconds, parameters or latency_ms; empty: the metric alone."""
     winner_by: Literal["best", "last"] = "best"
     """Whether a trial is judged by its best epoch or by its last."""
     grace_period: Auto | PositiveInt = "auto"
@@ -96,6 +105,7 @@ class SearchConfig(Section):
         """Without a mode, the metric's own; `modes` knows some."""
         if not isinstance(raw, dict):  # made already
             return raw
+        raw = first_of(raw)
         metric = raw.get("metric", cls.model_fields["metric"].default)
         known = cls.modes.get(metric) if isinstance(metric, str) else None
         if raw.get("mode") is not None:
@@ -110,15 +120,37 @@ class SearchConfig(Section):
             raise ValueError(f"is {mode!r}, and of {info.data['metric']} {known} is better")
         return mode
 
+    @field_validator("objectives")
+    @classmethod
+    def _check_objectives(cls, objectives: Any, info: ValidationInfo) -> Any:
+        """The first is the metric; each is a figure that there can be, in its own direction."""
+        if objectives and {"metric", "mode"} <= info.data.keys():  # else these are told
+            check_first(objectives, info.data["metric"], info.data["mode"])
+        for name, mode in (pair for one in objectives for pair in one.items()):
+            if name not in COSTS:
+                cls.check_figure(name)
+            if cls.modes.get(name, mode) != mode:
+                raise ValueError(f"has {name}: {mode}, and of {name} {cls.modes[name]} is better")
+        return objectives
+
+    @classmethod
+    def check_figure(cls, name: str) -> None:
+        """A ValueError if no validation can have a figure of that name."""
+
     @classmethod
     def mode_of_unknown(cls, metric: str) -> Mode:  # noqa: ARG003
         """Of a metric that is not among `modes`; a ValueError if it must be given."""
         return "min"
 
     @property
+    def goals(self) -> tuple[Goal, ...]:
+        """The metric, then the other objectives."""
+        return goals_of(self.metric, self.mode, self.objectives)
+
+    @property
     def sign(self) -> Literal[1, -1]:
         """What the metric is multiplied by, so that more of it is better."""
-        return 1 if self.mode == "max" else -1
+        return Goal(self.metric, self.mode).sign
 
     @property
     def spares_epochs(self) -> bool:
@@ -141,6 +173,8 @@ class FinalsConfig(Section):
 
     candidates: Annotated[PositiveInt, Flag("K")] = 3
     """How many of the best trials are trained anew and compared on data that no trial saw."""
+    trials: Annotated[list[str], BeforeValidator(split_words), Flag("T,T")] = Field(default=[])
+    """Which trials these are, as t0007,t0012, instead of the best."""
     seeds: Annotated[Count, Flag("N", "--final-seeds")] = 5
     """Fresh seeds of each of them, and of the final trainings; 0: no finals, the winner alone is
     scored on the test split."""
@@ -152,46 +186,21 @@ class FinalsConfig(Section):
     ensemble: Annotated[bool, Flag()] = False
     """Whether the mean of all final models is handed over and scored, instead of the first."""
 
-
-class ResourcesConfig(Section):
-    """What each trial gets, and how many run at once."""
-
-    gpus_per_trial: Annotated[Auto | NotNegative, Flag("X")] = "auto"
-    """GPUs of a trial: 0, a share below 1, or a whole number, one for each worker; auto: 1 if the
-    machine has a GPU, else 0."""
-    workers_per_trial: Annotated[Auto | PositiveInt, Flag("N")] = "auto"
-    """Processes that train one trial together and share its batches; auto: one for each whole GPU,
-    else 1."""
-    cpus_per_trial: Annotated[Auto | PositiveInt, Flag("N")] = "auto"
-    """CPUs of a trial, all its workers together; auto: 1 a worker without a GPU, else the CPUs
-    divided among the trials."""
-    max_concurrent: Annotated[Auto | PositiveInt, Flag("N")] = "auto"
-    """Trials at once; auto: what the machine or cluster holds."""
-    address: Annotated[str | None, Flag("ADDRESS")] = None
-    """Ray cluster to join: `auto` or HOST:PORT of its head; none or `local`: this machine alone."""
-    storage_path: Annotated[Annotated[str, Field(min_length=1)] | None, Flag("PATH")] = None
-    """Where the trials' checkpoints lie: a path that all nodes share, or a URI such as s3://; none:
-    the results folder, which must then be such a path."""
-
-    @field_validator("storage_path")
-    @classmethod
-    def _check_storage_path(cls, path: str | None) -> Any:
-        # What follows a # is no part of a place: all folders below it would be one and the same.
-        if path is not None and URI.match(path) and not PLACE.fullmatch(path):
-            raise ValueError(f"is {path!r}; a URI is SCHEME://PLACE, such as s3://bucket/folder")
-        return absolute_path(path)
-
-    @field_validator("address")
-    @classmethod
-    def _check_address(cls, address: str | None) -> str | None:
-        if address in (None, "local"):
-            return None
-        if address != "auto" and not HEAD.fullmatch(address):
+    @model_validator(mode="after")
+    def _check_trials(self) -> Self:
+        if self.trials and not self.seeds:
             raise ValueError(
-                f"is {address!r}; give auto, or HOST:PORT of the cluster's head (6379 unless it was"
-                " started with another --port), and give the command on a machine of the cluster"
+                f"has trials {', '.join(self.trials)} and seeds 0, and a trial that is named is"
+                " trained anew: give --final-seeds 5, or leave trials out"
             )
-        return address
+        if len(set(self.trials)) < len(self.trials):
+            raise ValueError(f"has trials {', '.join(self.trials)}; name each once")
+        return self
+
+    @property
+    def compared(self) -> int:
+        """How many trials are trained anew."""
+        return len(self.trials) or self.candidates
 
 
 class TrackingConfig(Section):

@@ -78,7 +78,7 @@ def add_plan_flags(parser: argparse.ArgumentParser) -> None:
     """Add `--config`, `--set` and all flags that name fields."""
     parser.add_argument("--config", metavar="FILE", help="a plan, or the name of one that ships")
     add_set(parser)
-    add_flags(parser, FLAGS)
+    add_flags(parser, [name for name in FLAGS if name != "--trials"])  # there are none yet
 
 
 def add_set(parser: argparse.ArgumentParser) -> None:

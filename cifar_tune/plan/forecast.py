@@ -28,7 +28,7 @@ def describe(forecast: Forecast, data: Sequence[str], folder: Path, *, disk: boo
     trials, epochs = plan.search.num_samples, plan.train.max_epochs
     lines = [
         f"search      {plan.search.searcher} with {plan.search.scheduler}, {trials} trials of at"
-        f" most {epochs} epochs, by {plan.search.metric}",
+        f" most {epochs} epochs, by {', '.join(goal.metric for goal in plan.search.goals)}",
         f"over        {', '.join(plan.search.space)}",
         f"at once     {counted(given.slots, 'trial')}, each {counted(given.cpus, 'CPU')}"
         + (f" and {given.gpus:g} GPU{'s' if given.gpus > 1 else ''}" if given.gpus else "")
@@ -78,16 +78,16 @@ def _finals(plan: Plan) -> str:
     last = f"{counted(finals.seeds, 'seed')} of the best on all training data"
     if not compares(plan):
         return f"{last}, {finals.seeds * epochs} epochs"
-    trainings = (finals.candidates + 1) * finals.seeds
+    trainings = (finals.compared + 1) * finals.seeds
     return (
-        f"the best {finals.candidates} with {counted(finals.seeds, 'fresh seed')} each, then"
+        f"the best {finals.compared} with {counted(finals.seeds, 'fresh seed')} each, then"
         f" {last}: at most {trainings * epochs} epochs more"
     )
 
 
 def compares(plan: Plan) -> bool:
     """Whether the finals compare candidates: that takes two."""
-    return plan.finals.candidates > 1 and task_of(plan).holds_out(plan)
+    return plan.finals.compared > 1 and task_of(plan).holds_out(plan)
 
 
 def _checkpoint_need(forecast: Forecast) -> str | None:

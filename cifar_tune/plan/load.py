@@ -24,6 +24,7 @@ from cifar_tune.plan.task import Say, find_task, task_of
 
 SPACE = "search.space."
 TASK, METRIC, MODE = "task", "search.metric", "search.mode"
+OBJECTIVES = "search.objectives"
 # Searching these would make trials incomparable: the epochs that early stopping counts in, the
 # arithmetic of the machine. A task has more of them.
 FIXED = frozenset({"train.max_epochs", "train.threads"})
@@ -120,6 +121,9 @@ def _overridden(
             _override(raw, f"{SPACE}{key}=null", flag, kind)
     if METRIC in place.flags and MODE not in place.flags:
         raw["search"].pop("mode", None)  # it was that of another metric
+    if OBJECTIVES in place.flags and not {METRIC, MODE} & place.flags.keys():
+        for name in ("metric", "mode"):  # the first objective is the metric
+            raw["search"].pop(name, None)
     try:
         plan = kind.model_validate(raw)
         _check_space(plan)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from cifar_tune.errors import ResourceError, counted
-from cifar_tune.plan.config import ResourcesConfig
 from cifar_tune.plan.gpus import gpus_apart, gpus_here
+from cifar_tune.plan.resources import ResourcesConfig
 from cifar_tune.plan.training import TrainConfig
 
 Train = TypeVar("Train", bound=TrainConfig)
@@ -52,7 +52,9 @@ def settle(train: Train, machine: Machine, *, cpus: int, gpu: bool) -> Train:
         precision = "bf16"
     elif precision == "auto":
         precision = "16" if gpu and machine.gpu_fp16 else "32"
-    channels_last = precision != "32" if train.channels_last == "auto" else train.channels_last
+    # On a CPU without bfloat16 too: a step of resnet9 takes 0.7 of the time of the plain layout.
+    fast = not gpu or precision != "32"
+    channels_last = fast if train.channels_last == "auto" else train.channels_last
     return train.model_copy(
         update={
             "precision": precision,

@@ -68,7 +68,9 @@ def _explain(item: Mapping[str, Any], kind: type[Section], place: Place) -> str:
     verb = "" if rule.startswith(("is ", "has ")) else f"is {item['input']!r}; "
     given = str(item["input"])
     meant = own_searcher(given).meant() if path == ("search", "searcher") else ""
-    return f"{place(path)}: {name} {verb}{rule}{meant or nearest(given, _literals(name, kind))}"
+    words = _literals(name, kind)
+    near = "" if given in words else nearest(given, words)  # a right word in the wrong place
+    return f"{place(path)}: {name} {verb}{rule}{meant or near}"
 
 
 def _literals(name: str, kind: type[Section]) -> list[str]:

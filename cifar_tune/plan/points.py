@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from cifar_tune.plan.config import Plan
-from cifar_tune.plan.space import Dimension, Space, SpaceError, Value
+from cifar_tune.plan.space import SPREADS, Dimension, Prior, Space, SpaceError, Value
 
 MAX_GRID_POINTS = 100_000  # a product beyond this is a typing error, not a search
 
@@ -152,6 +152,21 @@ def lies_in(space: Space, config: Mapping[str, Value]) -> bool:
         dimension.field in config and dimension.holds(config[dimension.field])
         for dimension in active
     )
+
+
+def priors_of(plan: Plan) -> dict[str, Prior]:
+    """What is thought to be good of each field: its prior, or else the plan's own value, if that is
+    one that the field can take, of which little is held."""
+    priors, values = dict[str, Prior](), plan.as_values()
+    for dimension in plan.search.parsed_space:
+        own: Any = values
+        for part in dimension.field.split("."):
+            own = own.get(part) if isinstance(own, dict) else None
+        if dimension.prior is not None:
+            priors[dimension.field] = dimension.prior
+        elif dimension.holds(own):
+            priors[dimension.field] = Prior(own, SPREADS["low"])
+    return priors
 
 
 def possible_values(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ def check(plan: Plan, nodes: Sequence[Machine]) -> Forecast:
         raise PlanError("train.precision is 16, which needs a GPU; give bf16, 32 or auto")
     if True in possible_values(settled, "train.compile"):
         check_compiler(gpu=settled.on_gpu)
+    _check_names(plan)
     notes += task_of(plan).check(settled, workers=given.workers)
     if plan.finals.ensemble and not isinstance(task_of(plan), Combines):
         raise PlanError(
@@ -114,6 +116,17 @@ def number_of_trials(plan: Plan) -> int:
         return min(points, search.num_samples) if limited else points
     distinct = count_points(search.parsed_space) if is_model_based(search.searcher) else None
     return search.num_samples if distinct is None else min(distinct, search.num_samples)
+
+
+def _check_names(plan: Plan) -> None:
+    """The trials that the finals name can be there."""
+    for name in plan.finals.trials:
+        number = int(name[1:]) if re.fullmatch(r"t\d{4,8}", name) else 0
+        if not 0 < number <= plan.search.num_samples:
+            raise PlanError(
+                f"finals.trials has {name!r}, and the search has {plan.search.num_samples} trials,"
+                " from t0001 on; name some of these"
+            )
 
 
 def check_search(plan: Plan) -> list[str]:

@@ -61,6 +61,11 @@ class OpenSection(Section):
     model_config = ConfigDict(extra="allow")
 
 
+def split_words(given: Any) -> Any:
+    """Words that a flag has in one, with commas between them."""
+    return given.replace(",", " ").split() if isinstance(given, str) else given
+
+
 def budget_seconds(time: str | float) -> float:
     """Seconds in `90s`, `20m`, `2h`, or a plain number of seconds above 0; else a ValueError."""
     text, units = str(time), {"s": 1, "m": 60, "h": 3600}

@@ -6,7 +6,8 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from statistics import NormalDist
+from typing import Any, NamedTuple
 
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.own_code import nearest
@@ -17,6 +18,9 @@ FRACTIONS = ("uniform", "loguniform")
 LARGEST = 1e15  # every whole number below it is a float too
 
 Value = bool | int | float | str | None
+# How far from a prior's value draws lie, as a part of the dimension: of numbers one standard
+# deviation, of listed values the part that is drawn from all of them.
+SPREADS = {"low": 0.5, "medium": 0.25, "high": 0.125}
 
 
 class SpaceError(PlanError):
@@ -25,6 +29,13 @@ class SpaceError(PlanError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{'.'.join(filter(None, ('search.space', field)))} {message}")
         self.field = field
+
+
+class Prior(NamedTuple):
+    """A value that is thought to be good, and how far from it better ones may lie."""
+
+    value: Value
+    spread: float = SPREADS["medium"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +52,7 @@ class Dimension:
     low: float = 0.0
     high: float = 0.0
     when: tuple[tuple[str, tuple[Value, ...]], ...] = ()
+    prior: Prior | None = None
 
     def quantile(self, u: float) -> Value:
         """The value below which a part `u` (0 <= u < 1) of this dimension's draws lie.
@@ -64,6 +76,34 @@ class Dimension:
 
     def draw(self, rng: random.Random) -> Value:
         return self.quantile(rng.random())
+
+    def position(self, value: Any) -> float:
+        """Where a value stands among this dimension's draws, from 0 to 1; `quantile` leads back."""
+        if self.values:
+            return (self.values.index(value) + 0.5) / len(self.values)
+        low, high = float(self.low), float(self.high)
+        if self.kind in ("int", "logint"):
+            low, high = low - 0.5, high + 0.5
+        if self.kind in ("loguniform", "logint"):
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        return float((value - low) / (high - low))
+
+    def draw_near(self, prior: Prior, rng: random.Random) -> Value:
+        """A value near another: by a normal distribution that ends where the dimension does."""
+        if self.kind in LISTS:
+            return self.draw(rng) if rng.random() < prior.spread else prior.value
+        centre = self.position(prior.value)
+        while not 0 <= (place := rng.gauss(centre, prior.spread)) < 1:
+            pass
+        return self.quantile(place)
+
+    def density_near(self, prior: Prior, value: Value) -> float:
+        """How likely `draw_near` gives this value, 1 being as likely as `draw`."""
+        if self.kind in LISTS:
+            kept = (1 - prior.spread) * len(self.values) * _stands_for(value, prior.value)
+            return prior.spread + kept
+        normal = NormalDist(self.position(prior.value), prior.spread)
+        return normal.pdf(self.position(value)) / (normal.cdf(1) - normal.cdf(0))
 
     def holds(self, value: object) -> bool:
         """Whether this dimension can give `value`; a whole number may stand for a fraction."""
@@ -113,7 +153,7 @@ def _stands_for(value: object, listed: Value) -> bool:
 
 def parse_space(raw: Mapping[str, Any]) -> Space:
     """A checked space, else a SpaceError; what others have in their conditions comes first."""
-    parsed = {field: _parse_dimension(field, entry) for field, entry in raw.items()}
+    parsed = {field: _with_prior(_parse_dimension(field, raw[field]), raw[field]) for field in raw}
     for field, dimension in parsed.items():
         when = tuple((n, _possible(field, n, given, parsed)) for n, given in dimension.when)
         parsed[field] = replace(dimension, when=when)
@@ -124,7 +164,7 @@ def _parse_dimension(field: str, entry: Any) -> Dimension:
     if not isinstance(entry, Mapping):
         known = f"{{{', '.join(KINDS)}: ...}}"
         raise SpaceError(field, f"is {entry!r}; it must be one of {known}{_rather(field, entry)}")
-    kinds = [key for key in entry if key != "when"]
+    kinds = [key for key in entry if key not in ("when", "prior", "confidence")]
     if len(kinds) != 1 or kinds[0] not in KINDS:
         hint = nearest(kinds[0], KINDS) if len(kinds) == 1 else ""
         raise SpaceError(
@@ -139,6 +179,24 @@ def _parse_dimension(field: str, entry: Any) -> Dimension:
     low, high = _bounds(field, kind, entry[kind])
     values = _powers(field, int(low), int(high)) if kind == "pow2" else ()
     return Dimension(field=field, kind=kind, low=low, high=high, values=values, when=when)
+
+
+def _with_prior(dimension: Dimension, entry: Mapping[str, Any]) -> Dimension:
+    """The dimension with the prior that its entry gives, if it does."""
+    field, sure = dimension.field, entry.get("confidence", "medium")
+    if "prior" not in entry:
+        if "confidence" in entry:
+            raise SpaceError(field, f"has confidence: {sure} and no prior; give prior: a value")
+        return dimension
+    value = entry["prior"]
+    if not isinstance(sure, str) or sure not in SPREADS:
+        raise SpaceError(field, f"has confidence: {sure!r}; give one of {', '.join(SPREADS)}")
+    if dimension.kind == "grid":
+        raise SpaceError(field, f"has prior: {value!r} and grid, all of which is run; give choice")
+    if not dimension.holds(value):
+        raise SpaceError(field, f"has prior: {value!r}, and gives {dimension}; a prior lies in it")
+    listed = (one for one in dimension.values if _stands_for(value, one))  # 1 stands for 1.0
+    return replace(dimension, prior=Prior(next(listed, value), SPREADS[sure]))
 
 
 def _rather(field: str, entry: Any) -> str:

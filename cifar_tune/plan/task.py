@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.config import Plan, RunConfig
+from cifar_tune.plan.objectives import COSTS, PARAMETERS
 from cifar_tune.plan.own_code import OwnCode, nearest
-from cifar_tune.plan.section import Mode
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningDataModule, LightningModule
@@ -37,13 +37,6 @@ class Found(NamedTuple):
 
     sentences: Sequence[str]
     plan: Any
-
-
-class Goal(NamedTuple):
-    """A metric, and whether more or less of it is better."""
-
-    metric: str
-    mode: Mode
 
 
 class Data(Protocol):
@@ -190,9 +183,12 @@ def task_of(run: RunConfig) -> Task:
 
 
 def columns_of(plan: Plan) -> tuple[str, ...]:
-    """The metrics of tables and lines: the plan's own first, unless the task lists it anyway."""
+    """The figures of tables and lines: the plan's own first, unless the task lists them anyway."""
     columns, metric = tuple(task_of(plan).columns(plan)), plan.search.metric
-    return columns if metric in columns else (metric, *columns)
+    asked = [goal.metric for goal in plan.search.goals]
+    reported = [name for name in asked if name not in COSTS or name == PARAMETERS]
+    first = columns if metric in columns else (metric, *columns)
+    return tuple(dict.fromkeys([*first, *reported]))
 
 
 def in_words(metric: str) -> str:

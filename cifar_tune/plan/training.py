@@ -23,7 +23,7 @@ class TrainConfig(Section):
     """Whether a seed gives the same bits each time; auto: on a CPU, where it costs nothing. On a
     GPU it is slower, and an operation that torch has no such way for is an error."""
     channels_last: Auto | bool = "auto"
-    """Memory layout of convolutions; auto: with bf16 and 16."""
+    """Memory layout of convolutions; auto: on a CPU, and on a GPU with bf16 and 16."""
     threads: Auto | PositiveInt = "auto"
     """CPU threads of a training; auto: the CPUs of a trial."""
     compile: bool = False

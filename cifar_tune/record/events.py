@@ -72,6 +72,7 @@ SHAPES: dict[str, type[BaseModel]] = {
     "checkpoints_dropped": _shape(trial_id=Name, epochs=list[Number], from_epoch=(Count, 0)),
     "checkpoints_lost": _shape(trial_id=Name, epochs=list[Number], from_epoch=(Count, 0)),
     "trial_ended": _shape(trial_id=Name, status=Status, reason=str, kind=(str, "")),
+    "measured": _shape(trial_id=Name, figures=dict[str, Finite]),
     "trial_retried": _shape(trial_id=Name, kind=(str, ""), reason=(str, "")),
     "exchanged": _shape(epoch=Number, clones=_list_of(CLONE)),
     "finals_began": _shape(

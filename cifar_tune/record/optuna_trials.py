@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from cifar_tune.plan.config import SearchConfig
+from cifar_tune.plan.objectives import LATENCY, Goal
 from cifar_tune.plan.space import FRACTIONS, LISTS, Dimension, Space, Value
+from cifar_tune.record.front import values_of
 from cifar_tune.record.journal import Event
-from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.trials import Trial
 
 
@@ -75,9 +76,15 @@ def _distribution(dimension: Dimension) -> BaseDistribution:
     return IntDistribution(int(low), int(high), log=log)
 
 
-def direction_of(search: SearchConfig) -> StudyDirection:
-    """Whether the study's values are to be large or small."""
-    return StudyDirection.MAXIMIZE if search.mode == "max" else StudyDirection.MINIMIZE
+def learnt_goals(search: SearchConfig) -> list[Goal]:
+    """What a searcher learns from: all objectives but what is measured after the search."""
+    return [goal for goal in search.goals if goal.metric != LATENCY]
+
+
+def directions_of(search: SearchConfig) -> list[StudyDirection]:
+    """Whether the study's values are to be large or small, the metric's first."""
+    larger, smaller = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
+    return [larger if goal.mode == "max" else smaller for goal in learnt_goals(search)]
 
 
 def state_of(trial: Trial) -> TrialState:
@@ -89,26 +96,33 @@ def state_of(trial: Trial) -> TrialState:
     return TrialState.FAIL if trial.status == "failed" else TrialState.RUNNING
 
 
-def optuna_value(trial: Trial, search: SearchConfig) -> float | None:
-    """What Optuna judges a trial by: our judgement, or of a pruned one its newest report."""
-    state, steps = state_of(trial), trial.curve(search.metric)
+def judged_as(trial: Trial, search: SearchConfig) -> tuple[TrialState, list[float] | None]:
+    """Optuna's state of a trial, and its values: our judgement, or of a pruned one its newest
+    report.
+
+    With several objectives a pruned one has none, for what it cost so far can't be compared; one
+    that completed without a figure for each of them has failed.
+    """
+    state, steps, goals = state_of(trial), trial.curve(search.metric), learnt_goals(search)
     if state is TrialState.COMPLETE:
-        return trial.results[best_epoch(trial, search)][search.metric]
-    return steps[max(steps)] if state is TrialState.PRUNED and steps else None
+        values = values_of(trial, search, goals)
+        return (TrialState.FAIL if values is None else state), values
+    shown = state is TrialState.PRUNED and steps and len(goals) == 1
+    return state, [steps[max(steps)]] if shown else None
 
 
 def optuna_trial(
     parameters: Iterable[Parameter],
     values: Mapping[str, Value],
     state: TrialState,
-    value: float | None,
+    objectives: Sequence[float] | None,
     steps: Mapping[int, float],
     user_attrs: Mapping[str, Any],
 ) -> FrozenTrial:
     given = [parameter for parameter in parameters if parameter.dimension.field in values]
     return create_trial(
         state=state,
-        value=value,
+        values=objectives,
         params={one.name: one.encode(values[one.dimension.field]) for one in given},
         distributions={one.name: one.distribution for one in given},
         intermediate_values=dict(steps),
@@ -117,7 +131,7 @@ def optuna_trial(
 
 
 def earlier_trials(started_from: Event | None, metric: str) -> list[Trial]:
-    """The trials of the search that this one started from, if it did."""
+    """The trials of the search that this one started from, if it did, with one figure each."""
     if started_from is None:
         return []
     return [

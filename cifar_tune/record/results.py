@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,8 +50,7 @@ class Results:
     @classmethod
     def read(cls, folder: str | Path) -> Results:
         """Read the search in `folder`, running or not; raises as `journal.read_journal`."""
-        path = as_path(folder)
-        return cls.from_records(path, read_journal(path))
+        return cls.from_records(as_path(folder), read_journal(as_path(folder)))
 
     @classmethod
     def from_records(cls, folder: Path, records: Records) -> Results:
@@ -186,6 +186,9 @@ class Results:
         self._touch(event, trial)
         self._leaders.update(self.trials.values(), self.plan, trial)
 
+    def _on_measured(self, event: Event) -> None:
+        self.trials[event["trial_id"]].measured.update(event["figures"])
+
     def _on_trial_retried(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]
         trial.failures.append(event.get("kind", CODE))
@@ -242,13 +245,11 @@ class Results:
 
     def counts(self) -> dict[str, int]:
         """Trials by status, with `total`."""
-        counts = dict.fromkeys(STATUSES, 0)
-        for trial in self.trials.values():
-            counts[trial.status] += 1
-        return {"total": len(self.trials), **counts}
+        counts = Counter(trial.status for trial in self.trials.values())
+        return {"total": len(self.trials), **{status: counts[status] for status in STATUSES}}
 
     def unfinished(self) -> list[Trial]:
-        """The trials that are still to run, or to go on."""
+        """Those that are still to run, or to go on."""
         return [trial for trial in self.trials.values() if trial.status in UNFINISHED]
 
     def known_point(self, index: int) -> dict[str, Value]:

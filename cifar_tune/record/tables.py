@@ -16,6 +16,7 @@ from cifar_tune.plan.abilities import score_name
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.section import dump_yaml
 from cifar_tune.plan.task import columns_of
+from cifar_tune.record.front import front
 from cifar_tune.record.journal import Event
 from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.results import Results
@@ -87,6 +88,7 @@ def summarise(results: Results) -> dict[str, Any]:
         "dataset": results.data,
         "trials": results.counts(),
         "best": results.winner(),
+        **_front(results),
         "failures": failures(results),
         "finals": finals_of(results),
         "cost": results.cost(),
@@ -97,6 +99,16 @@ def summarise(results: Results) -> dict[str, Any]:
         },
         "versions": results.environment.get("versions", {}),
     }
+
+
+def _front(results: Results) -> dict[str, Any]:
+    """Of a search with several objectives, the trials that none is better than in all of them."""
+    goals = results.plan.search.goals
+    if len(goals) == 1:
+        return {}
+    names = [goal.metric for goal in goals]
+    told = front(results).items()
+    return {"front": [{"trial_id": one, **dict(zip(names, v, strict=True))} for one, v in told]}
 
 
 def failures(results: Results) -> list[dict[str, Any]]:
@@ -122,6 +134,8 @@ def finals_of(results: Results) -> dict[str, Any] | None:
     """
     scored, winner = results.test_scored, results.winner()
     confirmed = next(reversed(results.confirmed.values()), None)
+    if confirmed and scored and scored.get("number", 0) > confirmed["number"]:
+        confirmed = None  # of other trials: the newest finals had one candidate
     told = scored or confirmed
     if told is None or winner is None or not _is_current(winner, told):
         return None
@@ -168,6 +182,13 @@ def told_of_new(scored: Mapping[str, Any]) -> str:
     return "a new training on new data" if scored.get("examples", 2) > 1 else "a new training"
 
 
+def confirm_command(results: Results) -> str:
+    """The command that holds finals among the best."""
+    finals = results.plan.finals
+    again = f" --candidates {finals.candidates}" if finals.trials else ""
+    return f"cifar-tune confirm {shlex.quote(str(results.folder))}{again}"
+
+
 def _is_current(winner: Mapping[str, Any], told: Event) -> bool:
     """Without finals the winner alone is scored: a search that goes on may find another."""
     return told.get("number", 0) > 0 or all(told[k] == winner[k] for k in ("trial_id", "epoch"))
@@ -175,7 +196,7 @@ def _is_current(winner: Mapping[str, Any], told: Event) -> bool:
 
 def _note(results: Results, winner: Mapping[str, Any], told: Event, confirmed: Event | None) -> str:
     """What the finals know nothing of, and what there is to do; empty if nothing is amiss."""
-    command = f"cifar-tune confirm {shlex.quote(str(results.folder))}"
+    command = confirm_command(results)
     if results.test_openings:
         command += " --open-test-again (which is recorded)"
     newest = max(results.finals, default=0)

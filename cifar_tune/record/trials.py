@@ -30,6 +30,7 @@ class Trial:
         failures: kinds of its crashes, the newest last; a user's retry forgets them.
         completed_epochs: where it was complete before the search was extended; 0 if it was not.
         paused: whether it waits for others since its newest report.
+        measured: figures that were taken after the search, by name.
     """
 
     trial_id: str
@@ -46,6 +47,7 @@ class Trial:
     failures: list[str] = field(default_factory=list)
     completed_epochs: int = 0
     paused: bool = False
+    measured: dict[str, float] = field(default_factory=dict)
     ended: float | None = None
     spans: dict[float, float] = field(default_factory=dict)
     """First step to last report (worker's clock, Unix seconds), one entry an attempt."""

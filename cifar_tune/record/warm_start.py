@@ -16,7 +16,7 @@ from cifar_tune.record.ranking import best_epoch, ranked
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import ENDED, Trial
 
-LEARNS_NOTHING = ("random", "sobol")
+LEARNS_NOTHING = ("random", "sobol", "priorband")
 MOST_POINTS = 3  # of an earlier search; a searcher that learns gets the other trials as well
 # What two searches may differ in without another outcome of their trials; a task has more of it.
 SAME_OUTCOME = frozenset({"train.threads", "train.channels_last"})
@@ -65,6 +65,8 @@ def read_start_from(plan: Plan) -> StartFrom | None:
     fitting = _fitting_trials(source, plan.search)
     # Where a population changed the values on the way, results do not belong to them.
     teaching = [one for one in fitting if one.status in ENDED and not one.earlier_values]
+    if plan.search.objectives:  # of its trials the metric alone is recorded
+        teaching = []
     return StartFrom(
         source=given,
         points=tuple(_best_points(fitting, plan)),
@@ -141,6 +143,11 @@ def _notes(source: Results, plan: Plan, fitting: list[Trial]) -> list[str]:
     changed = sum(bool(trial.earlier_values) for trial in fitting)
     if plan.search.searcher in LEARNS_NOTHING:
         notes.append(f"{plan.search.searcher} learns nothing from them: their best are tried first")
+    elif plan.search.objectives:
+        notes.append(
+            f"{plan.search.searcher} learns nothing from them, since only their"
+            f" {plan.search.metric} is taken over: their best are tried first"
+        )
     elif changed:
         notes.append(f"{changed} of them changed their values on the way: nothing is learnt there")
     differences = _differences(source.plan, plan)

@@ -30,6 +30,7 @@ from cifar_tune.report.words import duration, measured
 
 FILE_NAME = "comparison.html"
 PALETTE = (BEST, *(COLOURS[name] for name in ("completed", "running", "diverged", "failed")))
+COUNTS = ("train", "val", "confirm", "test")  # of a dataset's examples
 DASHES = ("solid", "dash", "dot")
 UNTOLD = {"name", "out"}  # of a plan: where a search lies is no difference
 
@@ -116,10 +117,21 @@ def _goal(one: Compared) -> str:
 
 def verdict(compared: Sequence[Compared]) -> list[str]:
     """Sentences: whose models are better and how sure that is, and what they took."""
-    if len({one.results.data.get("fingerprint") for one in compared}) > 1:
+    data = [one.results.data for one in compared]
+    if all(_differs(data, keys) for keys in (("source",), COUNTS)):
         return ["The searches ran on different data: no verdict, their figures can't be compared."]
-    told = [*_by_finals(compared), _by_search(compared), _by_compute(compared)]
+    caveat = ""
+    if _differs(data, ("fingerprint",)):
+        caveat = (
+            "The data differs in its fingerprint: it was prepared otherwise, or read by another"
+            " module. What follows holds as far as it is the same."
+        )
+    told = [caveat, *_by_finals(compared), _by_search(compared), _by_compute(compared)]
     return [sentence for sentence in told if sentence]
+
+
+def _differs(data: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> bool:
+    return len({tuple(one.get(key) for key in keys) for one in data}) > 1
 
 
 def _by_finals(compared: Sequence[Compared]) -> list[str]:

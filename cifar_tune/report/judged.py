@@ -12,7 +12,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
 from cifar_tune.plan.space import Dimension, Value
-from cifar_tune.record.optuna_trials import direction_of, optuna_trial, parameters_of
+from cifar_tune.record.optuna_trials import directions_of, optuna_trial, parameters_of
 from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
@@ -101,12 +101,12 @@ def importances_of(trials: Sequence[Judged], results: Results) -> dict[str, floa
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it tells of each study that is made
     try:
-        study = optuna.create_study(direction=direction_of(search))
+        study = optuna.create_study(direction=directions_of(search)[0])
     finally:
         optuna.logging.set_verbosity(verbosity)
     for one in trials:
         complete = TrialState.COMPLETE
-        study.add_trial(optuna_trial(parameters, one.fields, complete, one.value, {}, {}))
+        study.add_trial(optuna_trial(parameters, one.fields, complete, [one.value], {}, {}))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where the best tenth is a single trial
         evaluator = PedAnovaImportanceEvaluator()

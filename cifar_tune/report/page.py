@@ -24,6 +24,7 @@ from cifar_tune.record.results import Results
 from cifar_tune.record.tables import failures, write_settings, write_tables
 from cifar_tune.report import curves, fields
 from cifar_tune.report.commands import commands_of, final_model
+from cifar_tune.report.front import front_rows, fronts
 from cifar_tune.report.headline import headline_of
 from cifar_tune.report.ledger import compute_unit, ledger, nested_searches
 from cifar_tune.report.parallel import parallel_coordinates
@@ -80,6 +81,8 @@ def render(results: Results, state: str) -> str:
         commands=commands_of(results),
         final_model=final_model(results),
         plots=_plots(results),
+        fronts=_fronts(results),
+        front=front_rows(results),
         slices=_slices(results),
         panels=_panels(results),
         failures=failures(results),
@@ -123,6 +126,13 @@ def _plots(results: Results) -> dict[str, Panel]:
         "timeline": ("Trials over slots", timeline(results)),
     }
     return {name: plot(name, title, figure) for name, (title, figure) in drawn.items()}
+
+
+def _fronts(results: Results) -> list[Panel]:
+    return [
+        plot(f"front-{number}", in_words(name), figure)
+        for number, (name, figure) in enumerate(fronts(results).items(), 1)
+    ]
 
 
 def _slices(results: Results) -> list[Panel]:

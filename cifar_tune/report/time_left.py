@@ -56,7 +56,7 @@ def _finals_epochs(results: Results, slots: int) -> float:
     """Epochs of the finals that follow each other on a slot, in epochs of the search's length."""
     plan, data = results.plan, results.data
     finals, epochs = plan.finals, plan.train.max_epochs
-    compared = finals.candidates * finals.seeds if compares(plan) else 0
+    compared = finals.compared * finals.seeds if compares(plan) else 0
     train, held = data.get("train") or 1, data.get("val", 0) + data.get("confirm", 0)
     whole = float(1 + held / train)  # the last ones train on all
     return epochs * (math.ceil(compared / slots) + math.ceil(finals.seeds / slots) * whole)

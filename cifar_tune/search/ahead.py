@@ -10,6 +10,7 @@ import time
 from contextlib import closing
 
 from cifar_tune.plan.forecast import compares
+from cifar_tune.plan.objectives import LATENCY
 from cifar_tune.plan.task import task_of
 from cifar_tune.record.journal import Event
 from cifar_tune.record.recorder import PicklesAsNothing
@@ -71,10 +72,12 @@ class Ahead(PicklesAsNothing):
         ended = event["event"] == "trial_ended" and event["status"] != "interrupted"
         if self._begun or not ended or created < results.plan.search.num_samples:
             return
+        if any(goal.metric == LATENCY for goal in results.plan.search.goals):
+            return  # it is measured next, on a machine that does nothing else
         self._begun = True
         for name in task_of(results.plan).modules:  # of the models that are written and scored
             target = importlib.import_module
             threading.Thread(target=target, args=(name,), daemon=True).start()
-        trainings = finals.seeds * (finals.candidates if compares(results.plan) else 1)
+        trainings = finals.seeds * (finals.compared if compares(results.plan) else 1)
         if trainings:
             get_ready(min(self._slots, trainings))

@@ -65,7 +65,7 @@ class BohbStudy(OptunaStudy):
     def _end_of(self, trial: Trial) -> End | None:
         steps = trial.curve(self._plan.search.metric)
         if self._budget in steps:
-            return End("completed", self._budget, TrialState.COMPLETE, steps[self._budget])
+            return End("completed", self._budget, TrialState.COMPLETE, (steps[self._budget],))
         if trial.status not in ENDED:
             return None
         lost = trial.status in ("stopped", "diverged") and self._budget is not None

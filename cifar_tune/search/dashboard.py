@@ -21,12 +21,12 @@ from cifar_tune.plan.config import Plan
 from cifar_tune.record.journal import FILE_NAME as JOURNAL_NAME
 from cifar_tune.record.journal import Event
 from cifar_tune.record.optuna_trials import (
-    direction_of,
+    directions_of,
     earlier_trials,
+    judged_as,
+    learnt_goals,
     optuna_trial,
-    optuna_value,
     parameters_of,
-    state_of,
 )
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
@@ -109,11 +109,11 @@ class StudyFile:
     def _begin(self, results: Results) -> None:
         name, self._begun = self._path.parent.name, True
         self._storage = storage = JournalStorage(_UnlockedFile(self._path))
-        direction = direction_of(self._search)
-        study = optuna.create_study(storage=storage, study_name=name, direction=direction)
+        directions = directions_of(self._search)
+        study = optuna.create_study(storage=storage, study_name=name, directions=directions)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            study.set_metric_names([self._search.metric])
+            study.set_metric_names([goal.metric for goal in learnt_goals(self._search)])
         self._study_id = storage.get_study_id_from_name(name)
         self._describe(results.plan)
         self._add_earlier(results)
@@ -149,8 +149,7 @@ class StudyFile:
         frozen = optuna_trial(
             self._parameters,
             trial.values,
-            state_of(trial),
-            optuna_value(trial, self._search),
+            *judged_as(trial, self._search),
             trial.curve(self._search.metric),
             attributes,
         )
@@ -165,7 +164,7 @@ class StudyFile:
         One that goes on after its end, or ended otherwise, is added once more: Optuna can't reopen
         its own.
         """
-        state = state_of(trial)
+        state, _ = judged_as(trial, self._search)
         optuna_id, drawn = self._drawn.get(trial.trial_id, (0, None))
         if drawn is None:
             self._add(trial)
@@ -181,10 +180,10 @@ class StudyFile:
                 self._close(optuna_id, trial)
 
     def _close(self, optuna_id: int, trial: Trial) -> None:
-        state, value = state_of(trial), optuna_value(trial, self._search)
+        state, values = judged_as(trial, self._search)
         for key, word in _end(trial).items():
             self._storage.set_trial_user_attr(optuna_id, key, word)
-        self._storage.set_trial_state_values(optuna_id, state, None if value is None else [value])
+        self._storage.set_trial_state_values(optuna_id, state, values)
         self._drawn[trial.trial_id] = optuna_id, state
 
 

@@ -19,14 +19,14 @@ from torch.utils._pytree import tree_map_only
 from cifar_tune.files import BEST_SO_FAR, MODEL
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.rungs import pause_epochs, rung_epochs
-from cifar_tune.train.figures import figures_of, is_diverged, is_last_of_epoch
+from cifar_tune.train.figures import asked_figures, is_diverged, is_last_of_epoch
 
 
 class EpochReport(TuneReportCheckpointCallback):
     """Reports an epoch when its validation ends, with a checkpoint where the plan wants one.
 
-    The figures are those of `train.fit.figures_of`: plain floats, and of a module that keeps them
-    itself the training's too, which `trainer.callback_metrics` has not at this point of an epoch.
+    The figures are those of `train.figures.asked_figures`: plain floats, and of a module that keeps
+    them itself the training's too, which `trainer.callback_metrics` has not at this point.
     """
 
     def __init__(self, plan: Plan, begin: Callable[[], None], report: Callable[..., None]) -> None:
@@ -46,7 +46,7 @@ class EpochReport(TuneReportCheckpointCallback):
         """Reports; this may be the last that runs in the trial, since Ray ends it from inside."""
         if trainer.sanity_checking:
             return
-        metrics = figures_of(trainer, pl_module)
+        metrics = asked_figures(trainer, pl_module, self._plan.search)
         if not is_last_of_epoch(trainer):
             return
         if is_diverged(pl_module, metrics, self._plan.search.metric):

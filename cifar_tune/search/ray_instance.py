@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -226,10 +226,14 @@ def _groups_of_their_own() -> AbstractContextManager[None]:
     """Each of Ray's processes that begins meanwhile is a process group.
 
     Else they would end at once at a SIGTERM for the whole job, as `kill %1` and `timeout` send it,
-    and take this process with them before it has saved and said how to go on.
+    and take this process with them before it has saved and said how to go on. Where the system
+    does not end them with this process, Ray has a process for that, which goes by the group.
     """
     from ray._private import services
+    from ray._private.utils import detect_fate_sharing_support
 
+    if not detect_fate_sharing_support():
+        return nullcontext()
     return _with(services, ConsolePopen=partial(services.ConsolePopen, process_group=0))
 
 

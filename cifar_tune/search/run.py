@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from ray import tune
 from ray.air.execution._internal import RayActorManager
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import ConcurrencyLimiter
 
@@ -163,7 +163,7 @@ def _run_tuner(
     )
     _quieten_ray()
     try:
-        with _all_losses_are_of_trials():
+        with _lost_memory_is_of_trials():
             tuner.fit()
     except Exception:  # on a full disk, Ray trips over the files that it wrote itself
         if stop.error is None:
@@ -173,15 +173,13 @@ def _run_tuner(
 
 
 @contextmanager
-def _all_losses_are_of_trials() -> Iterator[None]:
-    """Tune takes an actor's death for its trial's failure, and ends at other errors of Ray's.
-
-    Such as that of Ray's monitor, which kills processes when a node's memory runs low.
-    """
+def _lost_memory_is_of_trials() -> Iterator[None]:
+    """Tune takes an actor's death for its trial's failure, and ends at other errors of Ray's: also
+    at that of Ray's monitor, which kills processes when a node's memory runs low."""
     judge = RayActorManager._actor_task_failed
 
     def failed(manager: Any, *, exception: Exception, **task: Any) -> None:
-        if not isinstance(exception, (RayActorError, RayTaskError)):
+        if isinstance(exception, OutOfMemoryError):
             told = str(exception).partition("\n")[0]
             exception = RayActorError(error_msg=f"{type(exception).__name__}: {told}")
         judge(manager, exception=exception, **task)

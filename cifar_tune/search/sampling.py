@@ -19,7 +19,7 @@ from cifar_tune.plan.points import MAX_GRID_POINTS, count_points, grid_points
 from cifar_tune.plan.space import Space, Value
 from cifar_tune.record.optuna_trials import (
     Parameter,
-    direction_of,
+    directions_of,
     optuna_trial,
     parameters_of,
 )
@@ -30,12 +30,12 @@ ATTEMPTS = 4  # to suggest what was not there before; then it is drawn among the
 
 @dataclass(frozen=True)
 class End:
-    """How a trial ended, for the sampler."""
+    """How a trial ended, for the sampler; `values` by objective, none where it has none."""
 
     status: str
     epochs: int
     state: TrialState
-    value: float | None
+    values: tuple[float, ...] | None
 
 
 class Sampling:
@@ -43,7 +43,7 @@ class Sampling:
 
     def __init__(self, plan: Plan, make_sampler: Callable[[int], BaseSampler]) -> None:
         self._search = plan.search
-        self._seed = plan.seed
+        self._seed, self._epochs = plan.seed, plan.train.max_epochs
         self._space = plan.search.parsed_space
         self._parameters = parameters_of(self._space)
         self._make_sampler = make_sampler
@@ -61,7 +61,7 @@ class Sampling:
         """Add a trial of an earlier search."""
         if end is not None:
             steps = self._steps_of(trial)
-            added = optuna_trial(self._parameters, trial.values, end.state, end.value, steps, {})
+            added = optuna_trial(self._parameters, trial.values, end.state, end.values, steps, {})
             self._study.add_trial(added)
 
     def _steps_of(self, trial: Trial) -> dict[int, float]:
@@ -110,9 +110,15 @@ class Sampling:
 
     def end(self, trial: Trial, end: End) -> None:
         running = self._running.pop(trial.trial_id)
-        for epoch, value in sorted(self._steps_of(trial).items()):
-            running.report(value, epoch)
-        self._study.tell(running, end.value, end.state)
+        if len(self._study.directions) == 1:
+            for epoch, value in sorted(self._steps_of(trial).items()):
+                running.report(value, epoch)
+        elif end.state is TrialState.PRUNED:
+            # Optuna knows no steps there. What breaks a constraint comes behind all that ran to
+            # their end, those that came furthest first; one that diverged late is no good sign.
+            came = 0 if end.status == "diverged" else end.epochs
+            running.set_constraint("epochs missing", max(1.0, self._epochs - came))
+        self._study.tell(running, end.values, end.state)
 
     def _ask(self, index: int) -> optuna.Trial:
         self._study.sampler = self._sampler(index, 0)
@@ -195,7 +201,7 @@ class _Study(optuna.Study):
 
     def __init__(self, plan: Plan, sampler: BaseSampler) -> None:
         storage, name = InMemoryStorage(), "search"
-        storage.create_new_study([direction_of(plan.search)], name)
+        storage.create_new_study(directions_of(plan.search), name)
         super().__init__(name, storage, sampler, NopPruner())
         self.exhausted = False
 

@@ -21,6 +21,7 @@ ASKED_FOR = "the search is not finished, and its finals were asked for"
 TIME_BUDGET = "time budget"
 UNASKED = "Ray ended the search by itself, and nothing of ours had asked for that"
 IMPATIENT = (signal.SIGINT, signal.SIGTERM)
+TWICE = 1.0  # seconds within which a second SIGTERM is the first one's
 
 
 class StopRequest(tune.Stopper):
@@ -30,7 +31,7 @@ class StopRequest(tune.Stopper):
         self.reason: str | None = None
         self.signal: int | None = None
         self.error: CifarTuneError | None = None
-        self._resume_command = resume_command
+        self._resume_command, self._asked_at = resume_command, 0.0
         self._deadline = None if budget_seconds is None else time.monotonic() + budget_seconds
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -80,11 +81,13 @@ class StopRequest(tune.Stopper):
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None and number not in IMPATIENT:
             return  # a closed terminal and its shell send one each
+        if number == self.signal == signal.SIGTERM and time.monotonic() < self._asked_at + TWICE:
+            return  # `timeout` sends one to the program, and one to its group
         if self.signal in IMPATIENT:
             # The journal is on disk up to the last acknowledged report: nothing is lost.
             os.write(2, f"\nLeft at once. Go on with:\n{self._resume_command}\n".encode())
             leave(128 + number)
-        self.signal = number
+        self.signal, self._asked_at = number, time.monotonic()
         self.reason = signal.Signals(number).name
 
 

@@ -18,7 +18,12 @@ from cifar_tune.plan.compatibility import STARTUP_TRIALS, reports_to_learn
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.space import Space, Value
 from cifar_tune.record.journal import Event
-from cifar_tune.record.optuna_trials import earlier_trials, optuna_value, parameters_of, state_of
+from cifar_tune.record.optuna_trials import (
+    earlier_trials,
+    judged_as,
+    learnt_goals,
+    parameters_of,
+)
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
 from cifar_tune.search.dashboard import StudyFile
@@ -77,7 +82,7 @@ class OptunaStudy:
         A result may end a trial without `trial_ended`, if the driver died between the two.
         """
         known, now = self._ends.get(trial.trial_id), self._end_of(trial)
-        if (known and replace(known, value=None)) == (now and replace(now, value=None)):
+        if (known and replace(known, values=None)) == (now and replace(now, values=None)):
             return
         if known is not None:
             if self._learns_step_by_step and known.state is TrialState.COMPLETE:
@@ -92,25 +97,27 @@ class OptunaStudy:
     def _end_of(self, trial: Trial) -> End | None:
         if waits(trial):  # for all that is known it has ended; if it goes on, so does this
             return End("stopped", trial.epochs, TrialState.PRUNED, None)
-        state, value = state_of(trial), None
+        state, values = judged_as(trial, self._plan.search)
         if state is TrialState.RUNNING:
             return None
-        if state is TrialState.COMPLETE:
-            value = optuna_value(trial, self._plan.search)
-        elif trial.status == "diverged" and not self._learns_from_pruned:
-            value = self._worst()
-            state = TrialState.FAIL if value is None else TrialState.COMPLETE
-        return End(trial.status, trial.epochs, state, value)
+        if state is TrialState.PRUNED:
+            values = None  # a study asks its trial for what it reported last
+        if trial.status == "diverged" and not self._learns_from_pruned:
+            values = self._worst()
+            state = TrialState.FAIL if values is None else TrialState.COMPLETE
+        return End(trial.status, trial.epochs, state, None if values is None else tuple(values))
 
-    def _worst(self) -> float | None:
-        """The worst value that a trial was judged by: any stand-in would ruin the scale."""
+    def _worst(self) -> list[float] | None:
+        """The worst of each objective that a trial had: any stand-in would ruin the scale."""
         search = self._plan.search
         earlier = earlier_trials(self._told.started_from, search.metric)
         completed = [t for t in earlier if t.status == "completed"]
-        values = [optuna_value(trial, search) for trial in completed]
-        values += [end.value for end in self._ends.values()]
-        known = [value for value in values if value is not None]
-        return min(known, key=lambda value: search.sign * value, default=None)
+        values = [judged_as(trial, search)[1] for trial in completed]
+        known = [one for one in (*values, *(end.values for end in self._ends.values())) if one]
+        if not known:
+            return None
+        by_goal = zip(learnt_goals(search), zip(*known, strict=True), strict=True)
+        return [goal.sign * min(goal.sign * value for value in each) for goal, each in by_goal]
 
     def _catch_up(self) -> Sampling:
         """The study in memory, after all that was told."""
@@ -142,7 +149,8 @@ def sampler_of(plan: Plan) -> Callable[[int], BaseSampler]:
             # `group` is experimental, and the only way to model what conditions leave out.
             warnings.simplefilter("ignore", ExperimentalWarning)
             group = any(dimension.when for dimension in space)
-            return TPESampler(group=group, seed=seed, n_startup_trials=startup)
+            # Optuna's default with one objective, and with several where there are conditions.
+            return TPESampler(multivariate=True, group=group, seed=seed, n_startup_trials=startup)
 
     def gp(seed: int) -> BaseSampler:
         return _SingleThreadGP(

@@ -21,6 +21,7 @@ from cifar_tune.record.results import Results
 from cifar_tune.record.trials import ENDED, Trial, id_of
 from cifar_tune.record.warm_start import trial_record
 from cifar_tune.search.configurations import Configurations
+from cifar_tune.search.priorband import PriorBand
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,8 @@ def build_suggester(plan: Plan, folder: Path) -> Suggester:
     searcher = plan.search.searcher
     if searcher in ("grid", "random", "sobol"):
         return Configurations(plan)
+    if searcher == "priorband":
+        return PriorBand(plan)
     if ":" in searcher:
         return _users_own(plan, folder, load_factory(searcher)(plan))
     # Optuna costs a second of imports, which the ways above can do without.

@@ -19,6 +19,7 @@ from cifar_tune.files import TRIALS, at_hand, is_whole
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.gpus import allocator_share
 from cifar_tune.plan.guard import guarded, working_in
+from cifar_tune.plan.objectives import COSTS
 from cifar_tune.plan.space import Value
 from cifar_tune.plan.task import task_of
 from cifar_tune.record.journal import now
@@ -78,7 +79,7 @@ class Reporter:
         search = self.plan.search
         told = {
             "epoch": int(metrics["epoch"]),
-            search.metric: -search.sign * WORST if diverged else self._judged_by(values),
+            search.metric: -search.sign * WORST if diverged else self._judged_by(values, metrics),
             "diverged": diverged,
             METRICS: {**values, **clock},
             BESIDE: best_epoch,
@@ -89,15 +90,18 @@ class Reporter:
             self.ended = True
             raise
 
-    def _judged_by(self, values: Mapping[str, float]) -> float:
-        metric = self.plan.search.metric
-        if metric not in values:
-            known = ", ".join(name for name in values if name != "epoch")
-            raise PlanError(
-                f"search.metric is {metric!r}, which no validation of this training logged; it must"
-                f" be one of {known or 'what it logs, and it logs nothing'}"
-            )
-        return values[metric]
+    def _judged_by(self, values: Mapping[str, float], logged: Mapping[str, float]) -> float:
+        """The metric; `logged` also has what is not finite, which only the metric may not be."""
+        first, *others = [goal.metric for goal in self.plan.search.goals]
+        for name in (first, *(name for name in others if name not in COSTS)):
+            if name not in (values if name == first else logged):
+                known = ", ".join(name for name in values if name != "epoch")
+                asked = "search.metric is" if name == first else "search.objectives has"
+                raise PlanError(
+                    f"{asked} {name!r}, which no validation of this training logged; it must be"
+                    f" one of {known or 'what it logs, and it logs nothing'}"
+                )
+        return values[first]
 
 
 Objective = Callable[[Any, Any, Reporter, Path | None], None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,19 @@ from cifar_tune.finals.opening import score_winner
 from cifar_tune.finals.stages import Finals
 from cifar_tune.plan.abilities import Exports, Scores, score_name
 from cifar_tune.plan.task import Say, columns_of, in_words, task_of
+from cifar_tune.record.front import front
 from cifar_tune.record.journal import resume_command
 from cifar_tune.record.model_folder import holds_final
 from cifar_tune.record.results import Results
 from cifar_tune.record.tables import failures, finals_of, model_in_words, told_of_new, write_tables
-from cifar_tune.report.words import settings
+from cifar_tune.report.words import measured, settings
 from cifar_tune.report.writer import write_in_process
 from cifar_tune.search.checkpoints import damaged, tidy
 from cifar_tune.search.session import Session
 from cifar_tune.search.stop import ASKED_FOR, TIME_BUDGET, UNASKED, StopRequest
+from cifar_tune.session.latency import measure_latencies
+
+SHOWN = 10  # trials of a front, in lines
 
 
 def finish(
@@ -68,6 +73,11 @@ def _judge_winner(
     scores, seeds = isinstance(task_of(session.plan), Scores), session.plan.finals.seeds
     # A time budget buys an answer; what else stops a search leaves it to whoever goes on.
     judged = stop.reason in (None, TIME_BUDGET, ASKED_FOR)
+    if judged:
+        began = time.monotonic()
+        measure_latencies(session, stop)
+        if seconds_left is not None:
+            seconds_left -= time.monotonic() - began
     to_come = judged and scores and seeds > 0
     checkpoint = _write_winner(session, whole=not to_come)
     if checkpoint is None or not judged:
@@ -137,13 +147,36 @@ def _show_outcome(results: Results, say: Say) -> None:
         return
     say(f"winner {winner['trial_id']} (epoch {winner['epoch']}): {_figures(results, winner)}")
     say(f"  {settings(winner['config'])}")
+    for line in front_lines(results):
+        say(line)
     for line in finals_lines(results):
         say(line)
 
 
+def _shown(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
 def _figures(results: Results, winner: Mapping[str, Any]) -> str:
     known = [name for name in columns_of(results.plan) if winner[name] is not None]
-    return ", ".join(f"{in_words(name)} {winner[name]:.4f}" for name in known)
+    return ", ".join(f"{in_words(name)} {_shown(winner[name])}" for name in known)
+
+
+def front_lines(results: Results) -> list[str]:
+    """The trials that are worth having by one objective or another; empty with a single one."""
+    goals = results.plan.search.goals
+    if len(goals) == 1:
+        return []
+    found = front(results)
+    if not found:
+        return ["No trial ran to its end with a figure for each objective, so there is no front."]
+    names = [in_words(goal.metric) for goal in goals]
+    told = [
+        f"  {one}  " + "  ".join(f"{n} {measured(v)}" for n, v in zip(names, values, strict=True))
+        for one, values in found.items()
+    ]
+    shown = told if len(told) <= SHOWN else [*told[:SHOWN], f"  and {len(told) - SHOWN} more"]
+    return ["Of these no trial is better in every objective (the Pareto front):", *shown]
 
 
 def finals_lines(results: Results) -> list[str]:

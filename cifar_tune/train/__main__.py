@@ -21,7 +21,7 @@ from cifar_tune.plan.guard import guarded
 from cifar_tune.plan.parser import Parser
 from cifar_tune.plan.task import task_of
 from cifar_tune.process import end_on_signals, outlast_streams, say
-from cifar_tune.train.figures import figures_of
+from cifar_tune.train.figures import asked_figures
 from cifar_tune.train.fit import fit
 from cifar_tune.train.reproduce import read_trial
 
@@ -134,7 +134,7 @@ class Watch:
         return LambdaCallback(on_validation_end=self._on_validation_end)
 
     def _on_validation_end(self, trainer: Trainer, module: Any) -> None:
-        metrics = figures_of(trainer, module)
+        metrics = asked_figures(trainer, module, self._plan.search)
         self.figures.append(metrics)
         say(epoch_line(metrics, time.perf_counter() - self._began))
         search, epoch = self._plan.search, int(metrics["epoch"])

@@ -10,11 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cifar_tune.errors import CifarTuneError
+
 CHILD = "import sys; from cifar_tune.train.apart import answer; answer(sys.argv[1])"
 
 
-class ApartError(RuntimeError):
+class ApartError(CifarTuneError):
     """The process ended without an answer."""
+
+    exit_code = 1
 
 
 def apart(function: Callable[..., Any], *given: Any) -> Any:
@@ -25,7 +29,9 @@ def apart(function: Callable[..., Any], *given: Any) -> Any:
     with tempfile.TemporaryDirectory(prefix="cifar_tune_") as place:
         asked = Path(place, "call")
         asked.write_bytes(pickle.dumps((sys.path, pickle.dumps((function, given)))))
-        code = subprocess.run([sys.executable, "-c", CHILD, place], check=False).returncode
+        # A group of its own: what a terminal sends to all is for the caller, who heeds it after.
+        words = [sys.executable, "-c", CHILD, place]
+        code = subprocess.run(words, check=False, process_group=0).returncode
         answered = Path(place, "answer")
         if not answered.is_file():
             raise ApartError(f"the process that ran {function.__name__} died with exit code {code}")

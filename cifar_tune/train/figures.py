@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from cifar_tune.plan.config import SearchConfig
+from cifar_tune.plan.objectives import PARAMETERS
+
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule, Trainer
 
@@ -21,6 +24,16 @@ def figures_of(trainer: Trainer, module: LightningModule) -> dict[str, float]:
     if isinstance(own, dict) and "epoch" in own:
         return dict(own)
     return {**logged_by(trainer), "epoch": float(trainer.current_epoch + 1)}
+
+
+def asked_figures(
+    trainer: Trainer, module: LightningModule, search: SearchConfig
+) -> dict[str, float]:
+    """As `figures_of`, with the number of parameters if that is among the search's objectives."""
+    figures = figures_of(trainer, module)
+    if any(goal.metric == PARAMETERS for goal in search.goals):
+        figures.setdefault(PARAMETERS, float(sum(one.numel() for one in module.parameters())))
+    return figures
 
 
 def logged_by(trainer: Trainer) -> dict[str, float]:

@@ -19,6 +19,7 @@ from cifar_tune.files import (
     PREDICTIONS,
     WINNER,
     at_hand,
+    is_whole,
     locate,
     write_atomically,
 )
@@ -77,7 +78,9 @@ def write_winner(
     elif not there:
         return None
     with at_hand(location) as source:
-        if there and is_copy(folder, source) and has_all_forms(folder, programs=whole):
+        if there and is_copy(folder, source) and _is_whole(folder, programs=whole):
+            card = model_card(results, folder, figures_of(folder))  # of more trials than before
+            write_atomically(folder / README, card)
             return folder / MODEL
         load_checkpoint(source, own_code=True)  # one that is damaged is told by its own name
         with replacing(folder) as draft:
@@ -86,6 +89,12 @@ def write_winner(
                 results, data, draft, epoch, lambda note: on_note(f"{folder}: {note}"), whole=whole
             )
     return folder / MODEL
+
+
+def _is_whole(folder: Path, *, programs: bool) -> bool:
+    """Whether a winner's folder has all that can be read of it, but for the card."""
+    belong = all((folder / name).is_file() for name in (CONFIG, PREDICTIONS))
+    return belong and is_whole(str(folder / MODEL)) and has_all_forms(folder, programs=programs)
 
 
 def _fill(

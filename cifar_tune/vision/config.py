@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from cifar_tune.plan.config import FinalsConfig, Plan, RunConfig, SearchConfig
+from cifar_tune.plan.objectives import COSTS
 from cifar_tune.plan.own_code import nearest
 from cifar_tune.plan.points import possible_values
 from cifar_tune.plan.section import (
@@ -177,6 +178,11 @@ class VisionSearch(SearchConfig):
     def _check_metric(cls, metric: str) -> str:
         return known_metric(metric, MODES)
 
+    @classmethod
+    def check_figure(cls, name: str) -> None:
+        """A ValueError if no validation of images has a figure of that name."""
+        known_metric(name, [*MODES, *COSTS])
+
     space: dict[str, Any] = Field(
         default={
             "optim.lr": {"loguniform": [0.01, 1.0]},
@@ -206,7 +212,8 @@ class VisionPlan(Plan, VisionRun):
     def measured(self) -> list[str]:
         """Names of the figures of each validation, accuracy and loss first."""
         asked = [f"val_{name}" for name in self.train.metrics]
-        return list(dict.fromkeys(["val_accuracy", "val_loss", *asked, self.search.metric]))
+        goals = [goal.metric for goal in self.search.goals if goal.metric not in COSTS]
+        return list(dict.fromkeys(["val_accuracy", "val_loss", *asked, *goals]))
 
     def with_values(self, values: Mapping[str, Value], seed: int) -> VisionRun:
         """Also measuring what the search goes by."""

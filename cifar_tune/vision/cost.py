@@ -1,15 +1,21 @@
-"""What a network costs, whatever the machine: multiply-adds, parameters, bytes of a checkpoint."""
+"""What a network costs: multiply-adds, parameters, bytes of a checkpoint, and time for an image."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import nn
+from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from cifar_tune.plan.points import possible_values
+from cifar_tune.train.apart import apart
 from cifar_tune.vision.config import ModelConfig, VisionPlan, possible_models
 from cifar_tune.vision.data_config import SIDE
 from cifar_tune.vision.models import build_model, weightless
+
+TIMED_SECONDS = 0.5  # at least, for the median of one network
 
 
 def cost_of(config: ModelConfig, num_classes: int, side: int = SIDE) -> dict[str, int]:
@@ -35,6 +41,39 @@ def checkpoint_bytes(plan: VisionPlan, num_classes: int, side: int = SIDE) -> in
         with weightless(model):
             largest = max(largest, _parameters(build_model(model, num_classes, side)))
     return 4 * copies * largest
+
+
+def latencies(models: Sequence[ModelConfig], num_classes: int, side: int = SIDE) -> Iterator[float]:
+    """Milliseconds that one image, [1, 3, side, side], takes through each network: medians.
+
+    In float32, on the GPU if there is one, all in a process of its own, else on a thread of the
+    CPU. Weights are random, for the time does not depend on them; equal networks are timed once.
+    Raises PlanError as `build_model`.
+    """
+    bare = [config.model_copy(update={"weights": None}) for config in models]
+    if torch.cuda.is_available():
+        yield from apart(_all_latencies, bare, num_classes, side)
+        return
+    known: dict[str, float] = {}
+    for config in bare:
+        name = config.model_dump_json()
+        if name not in known:
+            known[name] = _latency(config, num_classes, side, "cpu")
+        yield known[name]
+
+
+def _all_latencies(models: Sequence[ModelConfig], num_classes: int, side: int) -> list[float]:
+    different = {config.model_dump_json(): config for config in models}
+    known = {name: _latency(one, num_classes, side, "cuda") for name, one in different.items()}
+    return [known[config.model_dump_json()] for config in models]
+
+
+def _latency(config: ModelConfig, num_classes: int, side: int, device: str) -> float:
+    network = build_model(config, num_classes, side).to(device).eval()
+    image = torch.zeros(1, 3, side, side, device=device)
+    timer = Timer("network(image)", globals={"network": network, "image": image})
+    with torch.inference_mode():
+        return 1e3 * float(timer.blocked_autorange(min_run_time=TIMED_SECONDS).median)
 
 
 def _parameters(network: nn.Module) -> int:

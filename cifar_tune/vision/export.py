@@ -23,6 +23,7 @@ from cifar_tune.vision.portable import (
     first_line,
     load_checkpoint,
     read_card,
+    read_model,
 )
 
 PROGRAM, ONNX = "model.pt2", "model.onnx"
@@ -41,17 +42,17 @@ def has_all_forms(folder: Path, *, programs: bool = True) -> bool:
     """
     try:
         card = read_card(folder)
+        read_model(folder)
     except ResultsError:  # it is damaged
         return False
     if card is None:
         return False
     named = {WEIGHTS: card.weights, PROGRAM: card.program, ONNX: card.onnx}
     there = all((folder / name).is_file() for name in named.values() if name)
-    wanted = {PROGRAM} if programs else set()
+    wanted = [PROGRAM] if programs else []
     if programs and card.program and onnx_is_installed():  # which is made of the program
-        wanted.add(ONNX)
-    tried = {form for form in wanted if named[form] or any(n.startswith(form) for n in card.notes)}
-    return there and tried == wanted
+        wanted.append(ONNX)
+    return there and all(named[f] or any(n.startswith(f) for n in card.notes) for f in wanted)
 
 
 def write_portable(

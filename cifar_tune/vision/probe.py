@@ -53,6 +53,27 @@ def try_networks(plan: VisionPlan, num_classes: int, side: int, train_size: int)
                     _try_one(network, model, side, single)
 
 
+def plain_layout(plan: VisionPlan, num_classes: int, side: int) -> list[str]:
+    """Why networks get images in the plain memory layout though the plan says channels_last, in a
+    sentence; empty if they all take that."""
+    import torch
+
+    for model in possible_models(plan) if plan.train.channels_last is True else ():
+        if ":" not in model.name:
+            continue
+        with weightless(model), torch.no_grad():
+            layout = torch.channels_last
+            network = build_model(model, num_classes, side).to(memory_format=layout).eval()
+            try:
+                network(torch.zeros(2, 3, side, side).contiguous(memory_format=layout))
+            except Exception as error:
+                return [
+                    f"{model.name} can't take images in channels_last, so train.channels_last is"
+                    f" off ({type(error).__name__}: {one_line(error):.120})"
+                ]
+    return []
+
+
 def starts_from_weights(plan: VisionPlan) -> bool:
     """Whether a network of the plan may start from weights."""
     return any(weights is not None for weights in possible_values(plan, "model.weights"))

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
+from urllib.request import Request
 
 from cifar_tune.errors import DataError, PlanError, one_line
 from cifar_tune.plan.own_code import nearest
 from cifar_tune.plan.task import Say
 from cifar_tune.vision.config import ModelConfig
+from cifar_tune.vision.data.fetch import open_in_time
 from cifar_tune.vision.weights import Weights, arrays_of
 
 TORCHVISION = "torchvision/"
@@ -66,6 +68,7 @@ def named_weights(model: ModelConfig, say: Say) -> Weights:
             path.parent.mkdir(parents=True, exist_ok=True)
             digest = path.stem.rpartition("-")[2]  # torchvision names files by their beginning
             with _patience():
+                open_in_time(Request(entry.url)).close()
                 download_url_to_file(entry.url, str(path), digest, progress=False)
         state = read_torch_file(path)
     except Exception as error:  # of the network, the disk, or a damaged file

@@ -20,7 +20,7 @@ from cifar_tune.vision.data_config import SIDE, DataConfig
 FINE_TUNED, FROM_SCRATCH = "folder", "folder-scratch"
 ENOUGH = 40_000  # images, each counted as often as it is trained on
 FEWEST_EPOCHS, MOST_EPOCHS = 3, 30
-MANY = 10_000  # images; of so many a tenth judges well enough to need no second look at the best
+WELL_JUDGED = 1_000  # validation images, by which the best needs no second look
 SIDE_FROM_SCRATCH = 64  # at most: at 224 an epoch of 144 images took a CPU core 33 s
 FEW, SMALL_BATCHES = 1000, (16, 8, 4)  # a small set has more steps an epoch by smaller batches
 FEW_BATCHES = 8  # an epoch should have more, as far as the smallest batches allow
@@ -42,7 +42,7 @@ def suggest(given: Mapping[str, Any], say: Say) -> Suggestion | None:
     if size < FEW:
         enough = (batch for batch in SMALL_BATCHES if size // batch > FEW_BATCHES)
         values["data.batch_size"] = next(enough, SMALL_BATCHES[-1])
-    if size >= MANY:
+    if int(found.config.val_size) >= WELL_JUDGED:
         values["finals.candidates"] = 1
     config = FINE_TUNED if _can_start(given, say) else FROM_SCRATCH
     if config == FROM_SCRATCH and side > SIDE_FROM_SCRATCH:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from cifar_tune.errors import PlanError
+from cifar_tune.plan.objectives import Goal
 from cifar_tune.plan.points import possible_values
-from cifar_tune.plan.rungs import rung_epochs, rungs_below
-from cifar_tune.plan.task import Found, Goal
+from cifar_tune.plan.task import Found
+from cifar_tune.vision.checks import check_inside, check_share, early_rung, slow, warm_up
 from cifar_tune.vision.config import VisionPlan, VisionRun, batch_sizes
-from cifar_tune.vision.data_config import SIDE
 
 if TYPE_CHECKING:  # torch, Lightning and plotly cost seconds
     import numpy as np
@@ -25,9 +24,6 @@ if TYPE_CHECKING:  # torch, Lightning and plotly cost seconds
     from cifar_tune.plan.task import Facts, Say
     from cifar_tune.vision.data import Images, SearchData
     from cifar_tune.vision.opened import VisionData
-
-
-SLOW_SIDE = 128  # pixels: what a CPU's trainings feel
 
 
 class Vision:
@@ -69,12 +65,12 @@ class Vision:
         check_searched_weights(plan)
         check_share("batch_size", min(batch_sizes(plan)), workers)
         check_share("val_size", plan.data.val_size, workers)
-        return _early_rung(plan)
+        return early_rung(plan)
 
     def find(self, plan: VisionPlan, *, recorded: Facts | None = None) -> Found:
         """What the images are; networks are tried on their size and classes."""
         from cifar_tune.vision.data import describe, few_steps
-        from cifar_tune.vision.probe import starting_weights, try_networks
+        from cifar_tune.vision.probe import plain_layout, starting_weights, try_networks
 
         if (recorded or {}).get("kind") == "drawn":
             return Found(["the built-in drawn set, which is drawn anew"], plan)
@@ -86,13 +82,16 @@ class Vision:
         # A mistake in one shows here, not in each trial.
         side, classes = found.config.side, len(found.classes)
         try_networks(plan, classes, side, found.train_size)
-        sentences = [*found.sentences, *few, *_slow(plan, side)]
+        sentences = [*found.sentences, *few, *slow(plan, side)]
         sentences += starting_weights(plan, classes, side)
-        return Found(sentences, plan.model_copy(update={"data": found.config}))
+        plain = plain_layout(plan, classes, side)
+        train = plan.train.model_copy(update={"channels_last": False} if plain else {})
+        plan = plan.model_copy(update={"data": found.config, "train": train})
+        return Found([*sentences, *plain], plan)
 
     def comparable(self, plan: VisionPlan, epoch: int) -> int:
         """After the warm-up."""
-        return max(epoch, math.ceil(_warm_up(plan)))
+        return max(epoch, math.ceil(warm_up(plan)))
 
     def holds_out(self, plan: VisionPlan) -> bool:
         """Whether there are confirmation images."""
@@ -206,6 +205,12 @@ class Vision:
 
         return cost_of(run.model, len(data.dataset.classes), data.config.side)
 
+    def latencies(self, runs: Sequence[VisionRun], data: VisionData) -> Iterable[float]:
+        """Milliseconds of one image through each run's network."""
+        from cifar_tune.vision.cost import latencies
+
+        return latencies([run.model for run in runs], len(data.dataset.classes), data.config.side)
+
     def goal(self, plan: VisionPlan) -> Goal:
         """Accuracy."""
         return Goal("accuracy", "max")
@@ -246,55 +251,3 @@ class Vision:
 
 
 VISION = Vision()
-
-
-def check_share(name: str, size: int | float | str, workers: int) -> None:
-    """Every worker of a trial needs images of every batch, and of the validation."""
-    if isinstance(size, int) and size < workers:
-        raise PlanError(
-            f"data.{name} can be {size}, shared by {workers} workers (--workers-per-trial); it"
-            f" must be at least one image each: raise it, or pass {size} or fewer"
-        )
-
-
-def check_inside(plan: VisionPlan, side: int) -> None:
-    """What is cut out of an image, or mirrored beside it, is smaller than it."""
-    for name, most in (("cutout", side), ("crop_padding", side - 1)):
-        largest = max(int(value or 0) for value in possible_values(plan, f"data.{name}"))
-        if largest > most:
-            raise PlanError(
-                f"data.{name} can be {largest}, and the images have {side} x {side} pixels"
-                f" (data.image_size); it must be at most {most}"
-            )
-
-
-def _warm_up(plan: VisionPlan) -> float:
-    """The epochs in which the learning rate of a trial can rise."""
-    if set(possible_values(plan, "optim.schedule")) == {"constant"}:
-        return 0.0
-    fractions = [float(str(part)) for part in possible_values(plan, "optim.warmup_fraction")]
-    return max(fractions) * plan.train.max_epochs
-
-
-def _slow(plan: VisionPlan, side: int) -> list[str]:
-    """A note where `auto` takes a size whose trainings a CPU feels."""
-    if plan.data.image_size != "auto" or side < SLOW_SIDE or plan.on_gpu:
-        return []
-    return [
-        f"without a GPU, images of {side} x {side} pixels take about {(side / SIDE) ** 2:.0f} times"
-        f" as long as those of {SIDE} x {SIDE}; if a smaller data.image_size, such as 64, shows"
-        " enough of them, a search gets much further in the same time"
-    ]
-
-
-def _early_rung(plan: VisionPlan) -> list[str]:
-    """A note where trials are judged before they have learnt much: on recorded curves, a first rung
-    in epoch 1 cost 3 points with asha and 12 with halving (benchmarks/early_stopping.py)."""
-    epochs, rungs, warm = plan.train.max_epochs, rung_epochs(plan), _warm_up(plan)
-    if not rungs_below(rungs, epochs) or rungs[0] >= warm:
-        return []
-    return [
-        f"the first rung is epoch {rungs[0]}, and the learning rate rises until epoch {warm:.1f}"
-        " (optim.warmup_fraction): what is stopped there has hardly learnt; search.grace_period:"
-        " auto is safer and takes more epochs"
-    ]

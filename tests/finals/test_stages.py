@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from search import objectives
 from search.searching import stopped_after
 
-from cifar_tune.errors import ResultsError
+from cifar_tune.errors import PlanError, ResultsError
 from cifar_tune.plan import preflight
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.flags import change_plan
@@ -275,7 +275,9 @@ def test_the_winner_of_the_search_lies_beside_it(story: Story) -> None:
     figures = json.loads((winner / "metrics.json").read_text())
     assert figures["trial_id"] == summary["best"]["trial_id"]
     assert figures["val_accuracy"] == summary["best"]["val_accuracy"]
-    assert {path.name for path in winner.iterdir()} >= {"model.safetensors", "README.md"}
+    files = {path.name for path in winner.iterdir()}
+    assert files >= {"model.safetensors", "README.md"}
+    assert "model.pt2" not in files, "it would take seconds, and nobody asked for it"
 
 
 def test_mistakes_are_those_of_the_chosen_configuration(story: Story) -> None:
@@ -423,3 +425,23 @@ def test_figures_that_are_gone_are_trained_for_again_and_it_is_said(story: Story
     assert results.finals[6]["continues"] == 0
     added = Results.read(story.folder / "finals" / "confirm-6")
     assert added.counts()["completed"] == CANDIDATES * (SEEDS + 2)
+
+
+def test_finals_of_a_trial_that_is_named_hand_over_a_model_of_it(story: Story) -> None:
+    lines = confirm_with(story, "finals.trials=[t0003]", again=True)
+    results = Results.read(story.folder)
+    assert results.test_scored is not None
+    assert results.test_scored["trial_id"] == "t0003"
+    assert [one["trial_id"] for one in results.finals[7]["candidates"]] == ["t0003"]
+    card = (story.folder / "best" / "README.md").read_text()
+    assert "t0003" in card
+    headline = next(line for line in lines if line.startswith("test accuracy"))
+    assert "final models of t0003's configuration" in headline
+    assert not any("is better than the next" in line or "Taken:" in line for line in lines)
+    assert not any("since then" in line for line in lines), "an older comparison is no news"
+
+
+def test_a_name_that_no_trial_has_is_refused_before_anything_is_trained(story: Story) -> None:
+    with pytest.raises(PlanError, match=r"finals.trials has 't0009', which is not there in"):
+        confirm_with(story, "finals.trials=[t0009]", again=True)
+    assert 8 not in Results.read(story.folder).finals

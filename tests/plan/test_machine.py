@@ -25,7 +25,7 @@ def test_this_machine_has_the_cpus_that_this_process_may_use() -> None:
 
 @pytest.mark.parametrize(
     ("machine", "gpu", "precision", "channels_last"),
-    [(PLAIN, False, "32", False), (FAST, False, "bf16", True), (FAST, True, "32", False)],
+    [(PLAIN, False, "32", True), (FAST, False, "bf16", True), (FAST, True, "32", False)],
 )
 def test_auto_follows_the_flags_of_what_is_trained_on(
     machine: Machine, gpu: bool, precision: str, channels_last: bool

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from cifar_tune.errors import ResourceError
-from cifar_tune.plan.config import ResourcesConfig
 from cifar_tune.plan.machine import Machine, Share, share_on
+from cifar_tune.plan.resources import ResourcesConfig
 
 
 def machine(cpus: int, gpus: int = 0) -> Machine:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifar_tune.plan.space import Dimension, SpaceError, Value, parse_space
+from cifar_tune.plan.space import Dimension, Prior, SpaceError, Value, parse_space
 
 ALMOST_ONE = math.nextafter(1.0, 0.0)
 
@@ -76,6 +76,72 @@ def dimension_of(entry: Mapping[str, Any]) -> Dimension:
 def test_a_wrong_entry_is_refused_with_value_and_rule(entry: Any, message: str) -> None:
     with pytest.raises(SpaceError, match=r"^search\.space\.a .*" + message):
         parse_space({"a": entry})
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"prior": 2.0}, r"has prior: 2\.0, and gives uniform: \[0, 1\]; a prior lies in it"),
+        ({"prior": None}, r"has prior: None"),
+        (
+            {"prior": 0.5, "confidence": "sure"},
+            r"confidence: 'sure'; give one of low, medium, high",
+        ),
+        ({"prior": 0.5, "confidence": 0.9}, r"confidence: 0\.9; give one of"),
+        ({"confidence": "high"}, r"has confidence: high and no prior; give prior: a value"),
+    ],
+)
+def test_a_wrong_prior_is_refused(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
+        parse_space({"a": {"uniform": [0, 1], **more}})
+
+
+@given(ENTRIES, PARTS)
+def test_a_position_leads_back_to_its_value(entry: dict[str, Any], part: float) -> None:
+    dimension = dimension_of(entry)
+    value = dimension.quantile(part)
+    place = dimension.position(value)
+    assert 0 <= place <= 1
+    if dimension.values or (dimension.size or math.inf) < 1000:
+        assert dimension.quantile(place) == value
+
+
+def test_a_prior_of_a_grid_is_refused() -> None:
+    with pytest.raises(
+        SpaceError, match=r"has prior: 1 and grid, all of which is run; give choice"
+    ):
+        parse_space({"a": {"grid": [1, 2], "prior": 1}})
+
+
+def test_a_whole_number_stands_for_a_fraction_of_the_list() -> None:
+    (dimension,) = parse_space({"a": {"choice": [0.5, 1.0], "prior": 1}})
+    assert dimension.prior is not None
+    assert isinstance(dimension.prior.value, float)
+
+
+@given(ENTRIES, PARTS, st.sampled_from(["low", "medium", "high"]), st.integers(0, 99))
+def test_draws_near_a_prior_are_values_of_the_dimension(
+    entry: dict[str, Any], part: float, confidence: str, seed: int
+) -> None:
+    value = dimension_of(entry).quantile(part)
+    listed = {"choice": entry["grid"]} if "grid" in entry else entry
+    dimension = dimension_of({**listed, "prior": value, "confidence": confidence})
+    assert dimension.prior is not None
+    drawn = dimension.draw_near(dimension.prior, random.Random(seed))
+    assert dimension.holds(drawn)
+    assert dimension.density_near(dimension.prior, drawn) > 0
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"uniform": [0, 1]}, {"loguniform": [0.01, 1]}, {"int": [1, 9]}, {"choice": [1, 2, 3]}],
+)
+def test_densities_near_a_prior_have_a_mean_of_one(entry: dict[str, Any]) -> None:
+    dimension = dimension_of(entry)
+    prior = Prior(dimension.quantile(0.2), 0.25)
+    places = [dimension.quantile((part + 0.5) / 3000) for part in range(3000)]
+    mean = sum(dimension.density_near(prior, value) for value in places) / 3000
+    assert mean == pytest.approx(1, abs=0.02)
 
 
 def test_a_condition_that_can_never_hold_is_refused() -> None:

@@ -75,7 +75,13 @@ def test_only_what_differs_is_listed(tmp_path: Path) -> None:
         "search.space.optim.lr": ['{"loguniform": [0.01, 1.0]}', '{"loguniform": [0.1, 1]}'],
         "found fingerprint": ["0" * 64, "1" * 64],
     }
-    (told,) = verdict(compared)
+    assert verdict(compared)[0].startswith("The data differs in its fingerprint: it was prepared")
+
+
+def test_on_different_data_there_is_no_verdict(tmp_path: Path) -> None:
+    usual(tmp_path / "a").finish()
+    usual(tmp_path / "b", source="/elsewhere", train=7, fingerprint="1" * 64).finish()
+    (told,) = verdict(read_all([tmp_path / "a", tmp_path / "b"]))
     assert told.startswith("The searches ran on different data: no verdict")
 
 

@@ -35,12 +35,14 @@ class ToldSearch:
         *overrides: str,
         sampler: Callable[[int], BaseSampler] | None = None,
         known: Mapping[str, Any] | None = None,
+        beside: Callable[[Values], dict[str, float]] = lambda _: {},
     ) -> None:
+        """`beside` gives further figures of each report, by the trial's values."""
         self.folder = folder
         self.plan = load_plan(None, ["search.scheduler=none", "train.max_epochs=3", *overrides])
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True, parents=True)
         self.recorder = Recorder(Journal(folder))
-        self._sampler = sampler
+        self._sampler, self._beside = sampler, beside
         self.epochs: dict[str, int] = {}
         self.study = self.told_again(folder)
         dumped = self.plan.model_dump(mode="json")
@@ -92,6 +94,7 @@ class ToldSearch:
         metrics = {
             "epoch": self.epochs[trial_id], "val_accuracy": accuracy, "val_loss": loss,
             "first_step_at": 1.0, "reported_at": 1.0 + self.epochs[trial_id],
+            **self._beside(self.values(trial_id)),
         }  # fmt: skip
         more = {"checkpoint": None, "done": diverged, "diverged": diverged}
         self.write("result", trial_id=trial_id, metrics=metrics, **more)

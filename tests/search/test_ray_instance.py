@@ -140,6 +140,7 @@ AHEAD = """
 import os, sys, time
 from pathlib import Path
 import ray.cloudpickle
+from ray._private import state
 from search import objectives
 from search.searching import MACHINE, searching
 from search.test_ray_instance import _family, title
@@ -150,12 +151,14 @@ from cifar_tune.search.ray_instance import ray_for
 ray.cloudpickle.register_pickle_by_value(objectives)
 os.environ["CIFAR_TUNE_TEST_NOTES"] = sys.argv[1]
 with ray_for(Plan(), MACHINE, imports=["decimal", "torch.nowhere"]):
-    get_ready(2)
+    get_ready(2, first=True)
+    known = len(state.workers())  # without it none: they register later
     while len(ready := [one for one in _family(os.getpid()) if title(one) == "ray::IDLE"]) < 2:
         time.sleep(0.05)
     run = searching(Path(sys.argv[1]) / "search")
     run("search.num_samples=2", "search.scheduler=none", "train.max_epochs=1", "finals.seeds=0", objective=objectives.noted)
     print(*sorted(ready))
+    assert known >= 2, known
 """
 
 

@@ -92,6 +92,10 @@ def test_what_is_there_is_not_written_again_and_what_is_missing_or_damaged_is(
     assert best.stat().st_ino == first
     for damage in (
         (best / "model.safetensors").unlink,
+        lambda: (best / "model.safetensors").write_bytes(b""),
+        (best / "config.yaml").unlink,
+        (best / "README.md").unlink,
+        (best / "validation_predictions.npz").unlink,
         lambda: (best / "model.json").write_text("torn"),
         lambda: (best / "model.ckpt").write_bytes(b"torn"),
     ):
@@ -99,6 +103,25 @@ def test_what_is_there_is_not_written_again_and_what_is_missing_or_damaged_is(
         written(recorder)
         assert whose(best) == ("t0001", 2)
         assert {path.name for path in best.iterdir()} == FILES - PROGRAMS
+
+
+def test_programs_that_a_winner_was_spared_come_when_it_stays(
+    recorder: Recorder, tmp_path: Path
+) -> None:
+    written(recorder)
+    write_winner(recorder.results, DATA, print)
+    assert {path.name for path in (tmp_path / "best").iterdir()} == FILES
+
+
+def test_the_card_counts_the_trials_of_now(
+    recorder: Recorder, tmp_path: Path, checkpoints: list[bytes]
+) -> None:
+    written(recorder)
+    before = (tmp_path / "best" / "README.md").read_text()
+    add_trial(recorder, 1, 0.1, checkpoints[1])  # no better than the first
+    written(recorder)
+    assert (tmp_path / "best" / "README.md").read_text() != before
+    assert whose(tmp_path / "best") == ("t0001", 2)
 
 
 def test_another_winner_takes_the_place_of_the_first_with_all_files(

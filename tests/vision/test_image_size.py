@@ -13,6 +13,7 @@ from toy_images import toy_data, toy_run
 
 from cifar_tune.errors import DataError, PlanError
 from cifar_tune.plan.load import load_plan, plan_from
+from cifar_tune.vision.checks import check_inside
 from cifar_tune.vision.config import ModelConfig, VisionPlan
 from cifar_tune.vision.cost import cost_of
 from cifar_tune.vision.data.pictures import read_picture
@@ -21,7 +22,7 @@ from cifar_tune.vision.export import write_portable
 from cifar_tune.vision.portable import Card, load_checkpoint
 from cifar_tune.vision.predict import classify, load_model, read_image
 from cifar_tune.vision.probe import try_networks
-from cifar_tune.vision.task import VISION, check_inside
+from cifar_tune.vision.task import VISION
 
 
 @pytest.fixture(scope="module")

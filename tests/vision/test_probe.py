@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,37 @@ def test_freezing_more_stages_than_there_are_is_refused(
     message = rf"model\.freeze is 9, and {name} has {stages} stages before its head \({listed}\)"
     with pytest.raises(PlanError, match=f"{message}; give at most {stages}"):
         tried(f"model.name={name}", "search.space.model.freeze={int: [0, 9]}")
+
+
+VIEWING = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 32 * 32, 10)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return self.head({})
+
+
+def build(config, num_classes):
+    return Net()
+"""
+
+
+@pytest.mark.parametrize(
+    ("flattened", "layout"), [("x.view(len(x), -1)", False), ("x.flatten(1)", True)]
+)
+def test_a_network_that_wants_the_plain_layout_gets_it_and_that_is_said(
+    flattened: str, layout: bool, own_code: Callable[[str], str], image_folder: Path
+) -> None:
+    name = own_code(VIEWING.replace("{}", flattened))
+    given = [f"data.path={image_folder}", f"model.name={name}:build", "train.channels_last=true"]
+    found = VISION.find(load_plan(None, given))
+    assert found.plan.train.channels_last is layout
+    said = [one for one in found.sentences if "can't take images in channels_last" in one]
+    assert bool(said) is not layout

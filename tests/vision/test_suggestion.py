@@ -93,19 +93,20 @@ def test_what_is_no_data_is_left_to_those_who_say_why(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "values"),
+    ("images", "validation", "values"),
     [
-        (28, {"train.max_epochs": 30, "data.batch_size": 4}),
-        (100, {"train.max_epochs": 30, "data.batch_size": 8}),
-        (999, {"train.max_epochs": 30, "data.batch_size": 16}),
-        (3000, {"train.max_epochs": 13}),
-        (28_800, {"train.max_epochs": 3, "finals.candidates": 1}),
+        (28, 3, {"train.max_epochs": 30, "data.batch_size": 4}),
+        (100, 12, {"train.max_epochs": 30, "data.batch_size": 8}),
+        (999, 120, {"train.max_epochs": 30, "data.batch_size": 16}),
+        (3000, 375, {"train.max_epochs": 13}),
+        (28_800, 3600, {"train.max_epochs": 3, "finals.candidates": 1}),
+        (28_800, 60, {"train.max_epochs": 3}),  # too few to trust the search
     ],
 )
 def test_what_a_training_costs_grows_less_than_the_set(
-    images: int, values: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    images: int, validation: int, values: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = SimpleNamespace(train_size=images, config=SimpleNamespace(side=64))
+    found = SimpleNamespace(train_size=images, config=SimpleNamespace(side=64, val_size=validation))
     monkeypatch.setattr(suggestion, "_found", lambda data: found)
     given = suggestion.suggest({"data.path": "photos", "model.weights": None}, print)
     assert given is not None

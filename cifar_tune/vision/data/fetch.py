@@ -143,7 +143,7 @@ def _open(url: str, start: int) -> http.client.HTTPResponse:
     if start:
         request.add_header("Range", f"bytes={start}-")
     try:
-        return _open_in_time(request)
+        return open_in_time(request)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and start:  # nothing lies behind what is there: it is judged as it is
@@ -155,7 +155,7 @@ def _open(url: str, start: int) -> http.client.HTTPResponse:
         raise _RefusedError(str(error) or type(error).__name__) from error
 
 
-def _open_in_time(request: urllib.request.Request) -> http.client.HTTPResponse:
+def open_in_time(request: urllib.request.Request) -> http.client.HTTPResponse:
     """Opens an address within CONNECT_SECONDS; a socket's own limit leaves out the name."""
     answer: list[Any] = []
 
