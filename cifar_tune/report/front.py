@@ -64,7 +64,8 @@ def _front(results: Results, number: int) -> go.Figure | str:
     figure.update_layout(xaxis_title=other, yaxis_title=metric)
     costs = [values[number] for values in known.values()]
     if min(costs) > 0 and max(costs) > WIDE * min(costs):
-        figure.update_xaxes(type="log")
+        decades = max(costs) > WIDE**2 * min(costs)  # ticks at these alone
+        figure.update_xaxes(type="log", dtick=1 if decades else None)
     direction = "more" if goals[number].mode == "max" else "less"
     caption = (
         f"{metric} against {other} ({direction} is better) of"
