@@ -442,6 +442,6 @@ def test_finals_of_a_trial_that_is_named_hand_over_a_model_of_it(story: Story) -
 
 
 def test_a_name_that_no_trial_has_is_refused_before_anything_is_trained(story: Story) -> None:
-    with pytest.raises(PlanError, match=r"finals.trials has 't0009', which is not there in"):
+    with pytest.raises(PlanError, match=r"finals.trials has 't0009', and the search has 3 trials"):
         confirm_with(story, "finals.trials=[t0009]", again=True)
     assert 8 not in Results.read(story.folder).finals
