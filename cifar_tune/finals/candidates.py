@@ -48,7 +48,7 @@ def pick_candidates(results: Results, count: int) -> list[Candidate]:
     """The best `count` trials by the plan's metric, or of those that it names; best first, each
     configuration once."""
     search, candidates = results.plan.search, list[Candidate]()
-    metric, named = columns_of(results.plan)[0], usable_named(results)
+    metric, named = columns_of(results.plan)[0], named_trials(results)
     for trial in named or ranked(results.trials.values(), results.plan):
         epoch = best_epoch(trial, search)
         values = trial.values_at(epoch)
@@ -67,12 +67,8 @@ def pick_candidates(results: Results, count: int) -> list[Candidate]:
     return candidates
 
 
-def named_trials(results: Results) -> list[Trial]:
-    """The trials that the plan names for the finals, the best first; empty if it names none.
-
-    Raises:
-        PlanError: one is not there, or can't be judged.
-    """
+def check_named(results: Results) -> None:
+    """A PlanError unless the trials that the plan names for the finals can be judged."""
     wanted, trials = results.plan.finals.trials, results.trials
     for name in wanted:
         if name not in trials or not trials[name].usable:
@@ -81,11 +77,10 @@ def named_trials(results: Results) -> list[Trial]:
                 f"finals.trials has {name!r}, which {fault} in {results.folder}; name trials as its"
                 f" trials.csv does{nearest(name, trials)}"
             )
-    return ranked((trials[name] for name in wanted), results.plan)
 
 
-def usable_named(results: Results) -> list[Trial]:
-    """As `named_trials`, without those that turned out to be of no use since they were named."""
+def named_trials(results: Results) -> list[Trial]:
+    """The trials that the plan names for the finals and that can be judged, the best first."""
     named = (results.trials.get(name) for name in results.plan.finals.trials)
     return ranked((trial for trial in named if trial is not None), results.plan)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from cifar_tune.finals.candidates import Candidate, fitting, pick_candidates, usable_named
+from cifar_tune.finals.candidates import Candidate, fitting, named_trials, pick_candidates
 from cifar_tune.finals.figures import read_figures
 from cifar_tune.plan.config import FinalsConfig
 from cifar_tune.plan.task import columns_of
@@ -65,7 +65,7 @@ def current_round(session: Session, seconds_left: float | None) -> Round | None:
         _say_size(session, size, seconds_left)
     if size is None:
         return None
-    if asked.trials and not usable_named(results):
+    if asked.trials and not named_trials(results):
         session.say(
             f"{', '.join(asked.trials)} can't be judged, so the best of the search are taken for"
             " the finals."

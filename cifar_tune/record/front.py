@@ -48,11 +48,12 @@ def front(results: Results) -> dict[str, list[float]]:
         name: [sign * value for sign, value in zip(signs, values, strict=True)]
         for name, values in known.items()
     }
-    return {
-        name: known[name]
-        for name, own in gains.items()
-        if not any(_dominates(other, own) for other in gains.values())
-    }
+    best = dict[str, list[float]]()
+    for name, own in sorted(gains.items(), key=lambda one: one[1], reverse=True):
+        # Who is better in one and as good in all stands before, and so does one of the front.
+        if not any(_dominates(other, own) for other in best.values()):
+            best[name] = own
+    return {name: values for name, values in known.items() if name in best}
 
 
 def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:

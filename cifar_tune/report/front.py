@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
 from cifar_tune.plan.abilities import Exports, Scores
+from cifar_tune.plan.objectives import Goal
 from cifar_tune.plan.task import in_words, task_of
 from cifar_tune.record.front import comparable, front
 from cifar_tune.record.results import Results
@@ -20,11 +22,16 @@ NONE_ENDED = (
     " can't be compared, for its costs are lower as well."
 )
 
+Values = Sequence[float]
+
 
 def fronts(results: Results) -> dict[str, go.Figure | str]:
     """A plot of each objective but the metric, by its name; empty with the metric alone."""
     goals = results.plan.search.goals
-    return {goal.metric: _front(results, number) for number, goal in enumerate(goals[1:], 1)}
+    if len(goals) == 1:
+        return {}
+    known, best = comparable(results), front(results)
+    return {goal.metric: _front(goals, n, known, best) for n, goal in enumerate(goals[1:], 1)}
 
 
 def front_rows(results: Results) -> list[dict[str, Any]]:
@@ -48,11 +55,12 @@ def front_rows(results: Results) -> list[dict[str, Any]]:
     ]
 
 
-def _front(results: Results, number: int) -> go.Figure | str:
-    known, best = comparable(results), front(results)
+def _front(
+    goals: Sequence[Goal], number: int, known: Mapping[str, Values], best: Mapping[str, Values]
+) -> go.Figure | str:
+    """The objective of that number against the metric, the values in the order of the goals."""
     if not known:
         return NONE_ENDED
-    goals = results.plan.search.goals
     metric, other = in_words(goals[0].metric), in_words(goals[number].metric)
     figure = go.Figure()
     others = {name: values for name, values in known.items() if name not in best}
@@ -79,7 +87,7 @@ def _front(results: Results, number: int) -> go.Figure | str:
 def _add(
     figure: go.Figure,
     name: str,
-    trials: dict[str, list[float]],
+    trials: Mapping[str, Values],
     number: int,
     marker: dict[str, Any],
     *,

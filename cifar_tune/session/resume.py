@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cifar_tune.errors import DataError, ResultsError
 from cifar_tune.files import BEST, FINALS, RAY, WINNER, linked
-from cifar_tune.finals.candidates import named_trials
+from cifar_tune.finals.candidates import check_named
 from cifar_tune.plan import preflight
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.machine import Machine, Share
@@ -121,7 +121,7 @@ def confirm_search(
     """
     with _open(folder, machine, say, changes, objective) as session:
         results, stop = session.results, StopRequest(None, session.resume_command)
-        named_trials(results)  # a name that is wrong is told before anything is done
+        check_named(results)  # a name that is wrong is told before anything is done
         budget = session.plan.search.time_budget
         if results.unfinished() or not results.finished:
             say(f"{standing(results)} The finals compare what is known so far.")

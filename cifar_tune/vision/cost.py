@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import torch
 from torch import nn
@@ -50,25 +51,20 @@ def latencies(models: Sequence[ModelConfig], num_classes: int, side: int = SIDE)
     CPU. Weights are random, for the time does not depend on them; equal networks are timed once.
     Raises PlanError as `build_model`.
     """
-    bare = [config.model_copy(update={"weights": None}) for config in models]
+    bare = [config.model_copy(update={"weights": None}).model_dump_json() for config in models]
     if torch.cuda.is_available():
-        yield from apart(_all_latencies, bare, num_classes, side)
-        return
-    known: dict[str, float] = {}
-    for config in bare:
-        name = config.model_dump_json()
-        if name not in known:
-            known[name] = _latency(config, num_classes, side, "cpu")
-        yield known[name]
+        yield from apart(_latencies, bare, num_classes, side, "cuda")
+    else:
+        yield from (_latency(told, num_classes, side, "cpu") for told in bare)
 
 
-def _all_latencies(models: Sequence[ModelConfig], num_classes: int, side: int) -> list[float]:
-    different = {config.model_dump_json(): config for config in models}
-    known = {name: _latency(one, num_classes, side, "cuda") for name, one in different.items()}
-    return [known[config.model_dump_json()] for config in models]
+def _latencies(bare: Sequence[str], num_classes: int, side: int, device: str) -> list[float]:
+    return [_latency(told, num_classes, side, device) for told in bare]
 
 
-def _latency(config: ModelConfig, num_classes: int, side: int, device: str) -> float:
+@cache
+def _latency(told: str, num_classes: int, side: int, device: str) -> float:
+    config = ModelConfig.model_validate_json(told)
     network = build_model(config, num_classes, side).to(device).eval()
     image = torch.zeros(1, 3, side, side, device=device)
     timer = Timer("network(image)", globals={"network": network, "image": image})

@@ -118,6 +118,20 @@ class ToldSearch:
         return trial_id
 
 
+def statuses_of_restarts(search: ToldSearch, trials: int, beside: Path) -> set[str]:
+    """Run so many trials; a study that is told all anew, in `beside`, suggests each as well."""
+    rng, running, statuses = random.Random(3), list[str](), set[str]()
+    for index in range(trials):
+        again = search.told_again(beside).suggest(index, {})
+        name = search.create()
+        assert again == search.values(name)
+        running.append(name)
+        while len(running) > 2:
+            go_on(search, rng, running)
+        statuses |= {trial.status for trial in search.recorder.results.trials.values()}
+    return statuses
+
+
 def shown(folder: Path) -> list[FrozenTrial]:
     """The trials in a study file, as another program reads them."""
     return shown_study(folder).get_trials()

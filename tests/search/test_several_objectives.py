@@ -12,7 +12,14 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from search.studies import ToldSearch, Values, accuracy_of, go_on, shown, shown_study
+from search.studies import (
+    ToldSearch,
+    Values,
+    accuracy_of,
+    shown,
+    shown_study,
+    statuses_of_restarts,
+)
 
 from cifar_tune.record.front import front
 
@@ -47,16 +54,9 @@ def test_a_search_that_is_restarted_before_every_trial_suggests_what_an_unbroken
     searcher: str, space: str, trials: int, tmp_path: Path
 ) -> None:
     search = told(tmp_path / "a", searcher, space)
-    rng, running = random.Random(3), []
-    for index in range(trials):
-        again = search.told_again(tmp_path / "b").suggest(index, {})
-        name = search.create()
-        assert again == search.values(name)
-        running.append(name)
-        while len(running) > 2:
-            go_on(search, rng, running)
-    statuses = {trial.status for trial in search.recorder.results.trials.values()}
-    assert statuses >= {"completed", "stopped", "diverged"}
+    assert statuses_of_restarts(search, trials, tmp_path / "b") >= {
+        "completed", "stopped", "diverged",
+    }  # fmt: skip
 
 
 def volume_found(folder: Path, seed: int, sampler: Any = None) -> float:
@@ -112,36 +112,30 @@ def test_a_sampler_is_shown_all_objectives_of_trials_that_ran_to_their_end(tmp_p
     assert [one.state for one in sampler.seen[1:]] == [TrialState.PRUNED, TrialState.PRUNED]
 
 
-def test_tpe_ranks_what_was_stopped_by_how_far_it_came(tmp_path: Path) -> None:
-    """Trials near one value went far before they were stopped, all others ended at once."""
-    search = told(tmp_path, "tpe", "train.max_epochs=9")
-    rng = random.Random(0)
+def suggested_after(folder: Path, *, near: tuple[str, int], far: tuple[str, int]) -> list[Any]:
+    """What tpe suggests for a field after 30 trials, `near` 0.25 and `far` from it: how they ended,
+    and after how many epochs of nine."""
+    search, rng = told(folder, "tpe", "train.max_epochs=9"), random.Random(0)
     for _ in range(30):
         smoothing = rng.uniform(0, 0.3)
-        near = abs(smoothing - 0.25) < 0.04
+        status, epochs = near if abs(smoothing - 0.25) < 0.04 else far
         drawn: Values = {
             "optim.lr": 10 ** rng.uniform(-4, 1), "optim.label_smoothing": smoothing,
             "model.width": rng.randint(1, 64),
         }  # fmt: skip
-        search.run(search.create(drawn), *[0.5] * (8 if near else 1), status="stopped")
-    suggested = [search.values(search.create())["optim.label_smoothing"] for _ in range(12)]
+        search.run(search.create(drawn), *[0.5] * epochs, status=status)
+    return [search.values(search.create())["optim.label_smoothing"] for _ in range(12)]
+
+
+def test_tpe_ranks_what_was_stopped_by_how_far_it_came(tmp_path: Path) -> None:
+    """Trials near one value went far before they were stopped, all others ended at once."""
+    suggested = suggested_after(tmp_path, near=("stopped", 8), far=("stopped", 1))
     assert sum(abs(float(one) - 0.25) < 0.06 for one in suggested) >= 8, suggested
 
 
 def test_what_diverged_late_is_no_good_sign(tmp_path: Path) -> None:
     """It came further than all that were stopped."""
-    search = told(tmp_path, "tpe", "train.max_epochs=9")
-    rng = random.Random(0)
-    for _ in range(30):
-        smoothing = rng.uniform(0, 0.3)
-        near = abs(smoothing - 0.25) < 0.04
-        drawn: Values = {
-            "optim.lr": 10 ** rng.uniform(-4, 1), "optim.label_smoothing": smoothing,
-            "model.width": rng.randint(1, 64),
-        }  # fmt: skip
-        name = search.create(drawn)
-        search.run(name, *[0.5] * (7 if near else 3), status="diverged" if near else "stopped")
-    suggested = [search.values(search.create())["optim.label_smoothing"] for _ in range(12)]
+    suggested = suggested_after(tmp_path, near=("diverged", 7), far=("stopped", 3))
     assert sum(abs(float(one) - 0.25) < 0.05 for one in suggested) <= 5, suggested
 
 

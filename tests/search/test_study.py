@@ -14,7 +14,7 @@ import pytest
 from optuna.distributions import BaseDistribution
 from optuna.samplers import GPSampler, GridSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
-from search.studies import ToldSearch, Values, accuracy_of, go_on
+from search.studies import ToldSearch, Values, accuracy_of, statuses_of_restarts
 
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.space import parse_space
@@ -101,16 +101,7 @@ def test_a_search_that_is_restarted_before_every_trial_suggests_what_an_unbroken
     scheduler = f"search.scheduler={'hyperband' if searcher == 'bohb' else 'none'}"
     words = (f"search.searcher={searcher}", scheduler, space)
     search = ToldSearch(tmp_path / "a", *words, known=known)
-    rng, running = random.Random(3), []
-    statuses = set()
-    for index in range(trials):
-        again = search.told_again(tmp_path / "b").suggest(index, {})
-        name = search.create()
-        assert again == search.values(name)
-        running.append(name)
-        while len(running) > 2:
-            go_on(search, rng, running)
-        statuses |= {trial.status for trial in search.recorder.results.trials.values()}
+    statuses = statuses_of_restarts(search, trials, tmp_path / "b")
     if trials == 40:
         assert statuses >= {"completed", "stopped", "failed", "diverged"}
 
