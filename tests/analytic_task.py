@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import lightning.pytorch as L
@@ -103,6 +104,7 @@ class Bowl:
     main_loss = "depth"
     keeps_best = False
     modules: tuple[str, ...] = ()
+    ddp: Mapping[str, Any] = MappingProxyType({})
 
     def columns(self, plan: Any) -> Sequence[str]:
         return ["depth", "place"]

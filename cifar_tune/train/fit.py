@@ -104,7 +104,9 @@ def fit(
             return _fit(run, part, resume_from, alone(), callbacks=[*callbacks], **given)
         from cifar_tune.train.parallel import WeighShares, joined, trainer_options
 
-        place = trainer_options(member, gpu=gpu, sync_batchnorm=run.train.sync_batchnorm)
+        place = trainer_options(
+            member, gpu=gpu, sync_batchnorm=run.train.sync_batchnorm, ddp=task_of(run).ddp
+        )
         with joined(member, gpu=gpu):
             shared = [WeighShares(), *callbacks]
             return _fit(run, part, resume_from, place, callbacks=shared, **given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -69,16 +69,16 @@ def joined(member: Member, *, gpu: bool) -> Iterator[None]:
             torch.distributed.destroy_process_group()
 
 
-def trainer_options(member: Member, *, gpu: bool, sync_batchnorm: bool) -> dict[str, Any]:
+def trainer_options(
+    member: Member, *, gpu: bool, sync_batchnorm: bool, ddp: Mapping[str, Any]
+) -> dict[str, Any]:
     """What makes a Trainer that of one worker, in a group that is joined already."""
     plugins: list[Any] = [_Place(member)]
     if sync_batchnorm:
         plugins.append(TorchSyncBatchNorm() if gpu else SyncBatchNormOnCpu())
     return {
         "devices": member.workers,
-        # BatchNorm's running figures are averaged before validation (`average_buffers`), which is
-        # less to send than worker 0's before every step, and closer to those of the whole batch.
-        "strategy": _Strategy(broadcast_buffers=False, gradient_as_bucket_view=True),
+        "strategy": _Strategy(**ddp),
         "plugins": plugins,
     }
 

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from cifar_tune.plan.objectives import Goal
@@ -47,6 +48,11 @@ class Vision:
     )  # fmt: skip
     main_loss = "val_loss"
     modules = ("cifar_tune.vision.data.datamodule", "cifar_tune.vision.module")
+    # BatchNorm's running figures are averaged before validation (`average_buffers`), which is less
+    # to send than worker 0's before every step, and closer to those of the whole batch.
+    ddp: Mapping[str, Any] = MappingProxyType(
+        {"broadcast_buffers": False, "gradient_as_bucket_view": True}
+    )
     keeps_best = False
 
     def suggest(self, given: Mapping[str, Any], say: Say) -> Suggestion | None:

@@ -362,3 +362,46 @@ class Odd(Classifier):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["mine"] = {Path("a")}
+
+
+class Shared(Classifier):
+    """Logs over all workers; its BatchNorm has figures of its own."""
+
+    def __init__(self, lr: float = 0.1) -> None:
+        super().__init__(lr=lr)
+        self.net.insert(1, nn.BatchNorm1d(16))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return F.cross_entropy(self(batch[0]), batch[1])
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        x, y = batch
+        logits = self(x)
+        self.f1(logits, y)
+        self.log("val_f1", self.f1)
+        self.log("val_loss", F.cross_entropy(logits, y), sync_dist=True)
+
+
+class Turns(Shared):
+    """Two networks that take turns, as in a GAN: each loss leaves one of them out."""
+
+    def __init__(self, lr: float = 0.1) -> None:
+        super().__init__(lr=lr)
+        self.automatic_optimization = False
+        self.other = nn.Linear(10, 3)
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        x, y = batch
+        part = batch_idx % 2
+        optimizer = self.optimizers()[part]  # type: ignore[index]
+        loss = F.cross_entropy(self.other(x) if part else self(x), y)
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+
+    def configure_optimizers(self) -> Any:
+        lr = self.hparams["lr"]
+        return [
+            torch.optim.SGD(self.net.parameters(), lr=lr, momentum=0.9),
+            torch.optim.SGD(self.other.parameters(), lr=lr),
+        ]

@@ -24,10 +24,31 @@ def search(out: Path, name: str, *more: str, data: str = "WithConfirm") -> list[
     return [*words(data=data), *SMALL, "--out", str(out), "--name", name, *more]
 
 
+CLI_FILE = """
+seed_everything: 7
+trainer: {max_epochs: 4, accelerator: auto, logger: null}
+model: {class_path: lit.own_modules.Classifier, init_args: {hidden: 8}}
+data: {class_path: lit.own_modules.WithConfirm, init_args: {batch_size: 16}}
+optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1, momentum: 0.9}}
+lr_scheduler: {class_path: torch.optim.lr_scheduler.CosineAnnealingLR, init_args: {T_max: 4}}
+ckpt_path: null
+"""
+
+
 @pytest.mark.faults
-def test_a_search_is_killed_resumed_extended_and_ends_with_its_page(tmp_path: Path) -> None:
-    given, folder = search(tmp_path, "one", "--set", "search.reduction_factor=2"), tmp_path / "one"
-    command = command_line.command("tune", *given)
+@pytest.mark.parametrize("by", ["flags", "a file of LightningCLI"])
+def test_a_search_is_killed_resumed_extended_and_ends_with_its_page(
+    by: str, tmp_path: Path
+) -> None:
+    folder, given = tmp_path / "one", search(tmp_path, "one")
+    if by != "flags":
+        (tmp_path / "cli.yaml").write_text(CLI_FILE)
+        given = [
+            "--lightning-config", str(tmp_path / "cli.yaml"), "--metric", "val_f1", "--mode", "max",
+            "--set", "search.space.optimizer.lr={loguniform: [0.01, 0.3]}",
+            *SMALL, "--out", str(tmp_path), "--name", "one",
+        ]  # fmt: skip
+    command = command_line.command("tune", *given, "--set", "search.reduction_factor=2")
     with subprocess.Popen(command, cwd=TESTS, text=True, start_new_session=True,
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:  # fmt: skip
         command_line.wait_for_results(folder, 4, process)

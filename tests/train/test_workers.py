@@ -224,7 +224,7 @@ def test_each_worker_has_its_own_gpu_whatever_rank_the_environment_names(
     member = Member(rank=1, workers=2, meeting=str(tmp_path / "meeting"))
     with joined(member, gpu=True):
         assert asked["device_id"] == torch.device("cuda", 1)
-    (place,) = trainer_options(member, gpu=True, sync_batchnorm=False)["plugins"]
+    (place,) = trainer_options(member, gpu=True, sync_batchnorm=False, ddp={})["plugins"]
     assert place.local_rank() == 1
 
 
