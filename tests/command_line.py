@@ -13,6 +13,8 @@ from cifar_tune.errors import CifarTuneError
 from cifar_tune.record.journal import read_journal
 from cifar_tune.tune import main
 
+LONGEST = 900  # seconds of a command, where other programs have the machine as well
+
 
 def command(*arguments: str) -> list[str]:
     """The words of a command line."""
@@ -22,7 +24,9 @@ def command(*arguments: str) -> list[str]:
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     words = command(*arguments)
-    return subprocess.run(words, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+    return subprocess.run(
+        words, capture_output=True, text=True, cwd=cwd, timeout=LONGEST, check=False
+    )
 
 
 def run_here(

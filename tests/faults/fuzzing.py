@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -59,7 +60,9 @@ def fuzz(
     test = given(case=strategy)(one)
     for case in known:
         test = example(case=case)(test)
-    settings(settings.get_profile(cases))(test)()
+    with warnings.catch_warnings():  # of hypothesis, about a case that is long to print
+        warnings.filterwarnings("ignore", message="Generating overly large repr")
+        settings(settings.get_profile(cases))(test)()
 
 
 @contextmanager
