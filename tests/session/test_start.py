@@ -56,7 +56,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, image_folder: Path) -> Story
     """SIGKILL in the middle, the same command again, SIGTERM, then the command it printed."""
     out = tmp_path_factory.mktemp("results with a space")
     given = [
-        f"data.path={image_folder}", "data.val_size=100", "data.confirm_size=50", "model.width=8",
+        f"data.path={image_folder}", "data.val_size=100", "data.confirm_size=50", "model.width=4",
         "search.space.data.batch_size={choice: [16, 32]}", f"search.num_samples={TRIALS}",
         f"train.max_epochs={EPOCHS}", "search.scheduler=none", "finals.seeds=0",
     ]  # fmt: skip
