@@ -34,13 +34,14 @@ from tables import Run, Values
 
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.load import load_plan
+from cifar_tune.plan.space import parse_space
+from cifar_tune.record.optuna_trials import parameters_of
 
 OPS = ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"]
-LOG10 = [10.0**-8 * 10 ** (8 * step / 9) for step in range(10)]  # 1e-8 to 1, as the table has it
 # The fields in the order of a key's digits, with the values that the digits stand for.
 SPACES: dict[str, dict[str, list[Any]]] = {
     "hpobench": {
-        "alpha": LOG10,
+        "alpha": [10.0 ** (-8 + 8 * step / 9) for step in range(10)],
         "batch_size": [4, 6, 10, 16, 25, 40, 64, 101, 161, 256],
         "depth": [1, 2, 3],
         "learning_rate_init": [10.0 ** (-5 + 5 * step / 9) for step in range(10)],
@@ -134,21 +135,13 @@ def by_optuna(table: Recorded, trials: int, seed: int) -> Iterator[tuple[int, fl
     draw = random.Random(seed)
     sampler = optuna.samplers.TPESampler(seed=seed)
     study = optuna.create_study(direction="maximize", sampler=sampler)
+    space = {one.name: one.distribution for one in parameters_of(parse_space(table.space()))}
     for _ in range(trials):
-        trial = study.ask({name: _optunas(entry) for name, entry in table.space().items()})
+        trial = study.ask(space)
         point = table.nearest(trial.params)
         value = draw.choice(table.told[point]) / 100
         study.tell(trial, value)
         yield point, value
-
-
-def _optunas(entry: Values) -> optuna.distributions.BaseDistribution:
-    (kind, given), *_ = entry.items()
-    if kind == "choice":
-        return optuna.distributions.CategoricalDistribution(given)
-    if kind in ("int", "logint"):
-        return optuna.distributions.IntDistribution(given[0], given[1], log=kind == "logint")
-    return optuna.distributions.FloatDistribution(given[0], given[1], log=True)
 
 
 SEARCHERS: dict[str, Searches] = {
