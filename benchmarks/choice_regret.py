@@ -28,7 +28,7 @@ from scipy.special import ndtr, ndtri
 
 from cifar_tune.finals.candidates import Candidate
 from cifar_tune.finals.confirmation import Confirmed, choose
-from cifar_tune.plan.config import FinalsConfig
+from cifar_tune.plan.finals_config import FinalsConfig
 
 CANDIDATES, LEVEL = 3, 0.9
 IMAGE_SD = 1.5  # in units of the noise left over: two trainings agree on most of their mistakes

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.callbacks import LambdaCallback
-from muon_rules import by_the_rules
+from muon_rules import AVERAGING, by_the_rules
 
 from cifar_tune.plan.gpus import CUDA_BYTES
 from cifar_tune.plan.load import load_plan
@@ -31,6 +31,7 @@ from cifar_tune.vision.data.datamodule import TrainLoader, as_tensor
 from cifar_tune.vision.data.dataset import in_memory
 from cifar_tune.vision.models import build_model
 from cifar_tune.vision.optim import build_optimizer, build_schedule
+from cifar_tune.vision.portable import load_checkpoint
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
@@ -275,6 +276,12 @@ def speed94(small: bool) -> None:
         for name, side in sides.items():
             side()  # warms up
             tell(side=name, seconds=[seconds_of(side) for _ in range(1 if small else 2)])
+        network = load_checkpoint(Path(folder, "x.ckpt")).to(DEVICE)
+        scored = in_memory(data.train_images)[: 50 if small else 10_000]
+        for name, averaging in AVERAGING.items():
+            score = partial(network.logits, scored, **averaging)
+            score()
+            tell(averaging=name, seconds=[seconds_of(score) for _ in range(3)])
     if ON_GPU:
         compiled = run.model_copy(update={"train": run.train.model_copy(update={"compile": True})})
         try:

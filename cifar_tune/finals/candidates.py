@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cifar_tune.errors import PlanError
-from cifar_tune.plan.config import FinalsConfig
+from cifar_tune.plan.finals_config import FinalsConfig
 from cifar_tune.plan.forecast import compares
 from cifar_tune.plan.own_code import nearest
 from cifar_tune.plan.space import Value

@@ -19,7 +19,7 @@ from cifar_tune.finals.uncertainty import (
     seeds_to_tell,
     standard_deviation,
 )
-from cifar_tune.plan.config import FinalsConfig
+from cifar_tune.plan.finals_config import FinalsConfig
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,8 +20,10 @@ from cifar_tune.finals.uncertainty import (
     standard_deviation,
 )
 from cifar_tune.plan.abilities import Scores, score_name
-from cifar_tune.plan.config import FinalsConfig, Plan
+from cifar_tune.plan.config import Plan
+from cifar_tune.plan.finals_config import FinalsConfig
 from cifar_tune.plan.task import task_of
+from cifar_tune.record.journal import AGAIN, confirm_command
 from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.results import Results
 from cifar_tune.search.session import Session
@@ -161,8 +162,8 @@ def _check_models(folder: Path, models: Sequence[Model]) -> None:
         if hashlib.sha256(content).hexdigest() != model["sha256"]:
             raise ResultsError(
                 f"{path} is gone or not the model that the finals trained; put it back, or hold"
-                f" other finals, which is recorded: cifar-tune confirm {shlex.quote(str(folder))}"
-                " --open-test-again --final-seeds N with another N"
+                " other finals, which is recorded:"
+                f" {confirm_command(folder, AGAIN, '--final-seeds N')} with another N"
             )
 
 
@@ -171,17 +172,13 @@ def closed(results: Results) -> str:
     opened = results.test_opened
     assert opened is not None
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(opened["time"]))
+    names = results.plan.finals.trials
+    named = [f"--trials {','.join(names)}"] if names else []
     return (
         f"The test split was opened for {opened['trial_id']} on {when}, and stays closed: a second"
-        " look would make its score a choice. To look all the same, which is recorded: cifar-tune"
-        f" confirm {shlex.quote(str(results.folder))}{_named(results)} --open-test-again"
+        " look would make its score a choice. To look all the same, which is recorded:"
+        f" {confirm_command(results.folder, *named, AGAIN)}"
     )
-
-
-def _named(results: Results) -> str:
-    """The trials that these finals are of, as the flag takes them."""
-    names = results.plan.finals.trials
-    return f" --trials {','.join(names)}" if names else ""
 
 
 def score_winner(session: Session, checkpoint: Path, *, again: bool = False) -> None:

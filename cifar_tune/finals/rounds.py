@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 
 from cifar_tune.finals.candidates import Candidate, fitting, named_trials, pick_candidates
 from cifar_tune.finals.figures import read_figures
-from cifar_tune.plan.config import FinalsConfig
+from cifar_tune.plan.finals_config import FinalsConfig
 from cifar_tune.plan.task import columns_of
+from cifar_tune.record.journal import confirm_command
 from cifar_tune.record.results import Results
 from cifar_tune.search.session import Session
 
@@ -107,8 +107,8 @@ def _say_size(session: Session, size: FinalsConfig | None, seconds_left: float) 
         return
     left = f"The time budget leaves {max(0.0, seconds_left):.0f} s for the finals"
     if size is None:
-        folder = shlex.quote(str(session.folder))
-        session.say(f"{left}, which is too little for any; later: cifar-tune confirm {folder}")
+        later = confirm_command(session.folder)
+        session.say(f"{left}, which is too little for any; later: {later}")
     else:
         session.say(
             f"{left}: {size.candidates} of {wanted.compared} candidates, with"

@@ -24,7 +24,7 @@ from cifar_tune.lit.notes import (
     sources_of,
     validation_interval,
 )
-from cifar_tune.plan.objectives import COSTS, Goal
+from cifar_tune.plan.objectives import Goal
 from cifar_tune.plan.own_code import nearest
 from cifar_tune.plan.points import draw_random
 from cifar_tune.plan.section import put
@@ -267,8 +267,7 @@ def _tried(plan: LitPlan) -> Tried:
 
     tried = try_out(_first_run(plan), _part(plan))
     check_metric(tried, plan.search.metric, str(plan.model.class_path), _source(plan))
-    others = [goal.metric for goal in plan.search.goals[1:] if goal.metric not in COSTS]
-    asked = {"metrics": plan.search.metrics, "objectives": others}
+    asked = {"metrics": plan.search.metrics, "objectives": plan.search.logged[1:]}
     for field, name in ((field, name) for field, names in asked.items() for name in names):
         if name not in tried.logged:
             raise PlanError(

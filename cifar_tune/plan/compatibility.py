@@ -9,6 +9,7 @@ from typing import Any
 from cifar_tune.errors import PlanError
 from cifar_tune.plan.abilities import Times
 from cifar_tune.plan.config import Plan, SearchConfig
+from cifar_tune.plan.methods import STARTUP_TRIALS
 from cifar_tune.plan.objectives import LATENCY
 from cifar_tune.plan.own_code import OwnCode
 from cifar_tune.plan.points import priors_of
@@ -16,7 +17,6 @@ from cifar_tune.plan.rungs import exchange_epochs, first_rung
 from cifar_tune.plan.task import task_of
 
 OWN = "package.module:factory"  # stands for every searcher of the user's own
-STARTUP_TRIALS = 10  # that tpe and gp draw at random before they learn: Optuna's default
 PBT_POPULATION = 4  # the least whose quarter is a trial
 CMAES_KINDS = ("uniform", "loguniform", "int", "logint", "pow2")
 CMAES_FIELDS = 2

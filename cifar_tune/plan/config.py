@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from cifar_tune.plan.finals_config import FinalsConfig
+from cifar_tune.plan.methods import settled_methods
 from cifar_tune.plan.objectives import (
     COSTS,
     Goal,
@@ -21,7 +28,6 @@ from cifar_tune.plan.section import (
     Auto,
     Count,
     Flag,
-    Fraction,
     Mode,
     NotNegative,
     OwnCode,
@@ -32,7 +38,6 @@ from cifar_tune.plan.section import (
     absolute_path,
     budget_seconds,
     put,
-    split_words,
 )
 from cifar_tune.plan.space import Space, Value, parse_space
 from cifar_tune.plan.training import TrainConfig
@@ -45,16 +50,19 @@ class SearchConfig(Section):
     """The direction of each metric that is known beforehand; less of any other is better."""
 
     searcher: Annotated[
-        Literal["grid", "random", "sobol", "priorband", "tpe", "gp", "cmaes", "bohb"] | OwnCode,
+        Literal["auto", "grid", "random", "sobol", "priorband", "tpe", "gp", "cmaes", "bohb"]
+        | OwnCode,
         Flag("NAME"),
-    ] = "random"
-    """Where configurations come from; your own as `package.module:factory`."""
+    ] = "auto"
+    """Where configurations come from; your own as `package.module:factory`; auto: random, or what
+    suits the scheduler and the space better."""
     # bohb stands in searches of earlier versions: it can be read, and `check_pair` refuses it.
     scheduler: Annotated[
-        Literal["asha", "promote", "halving", "hyperband", "median", "pbt", "none", "bohb"],
+        Literal["auto", "asha", "promote", "halving", "hyperband", "median", "pbt", "none", "bohb"],
         Flag("NAME"),
-    ] = "asha"
-    """Which trials are stopped early, or (pbt) changed on the way."""
+    ] = "auto"
+    """Which trials are stopped early, or (pbt) changed on the way; auto: asha, and of 32 trials on
+    promote, unless the searcher wants another."""
     num_samples: Annotated[int, Field(ge=1, le=10_000_000), Flag("N")] = 16
     """Configurations to try; with grid: at most this many, and all if it is not given."""
     metric: Annotated[str, Flag("NAME")] = "val_loss"
@@ -112,6 +120,14 @@ class SearchConfig(Section):
             return raw
         return {**raw, "mode": known or cls.mode_of_unknown(str(metric))}
 
+    @model_validator(mode="after")
+    def _settle_methods(self) -> Self:
+        """What is `auto` gets its value, and keeps no mark that it was asked for."""
+        given = {"searcher": self.searcher, "scheduler": self.scheduler}
+        self.__dict__ |= settled_methods(**given, num_samples=self.num_samples, space=self.space)
+        self.model_fields_set.difference_update(k for k, word in given.items() if word == "auto")
+        return self
+
     @field_validator("mode")
     @classmethod
     def _check_mode(cls, mode: Mode, info: ValidationInfo) -> Mode:
@@ -148,6 +164,11 @@ class SearchConfig(Section):
         return goals_of(self.metric, self.mode, self.objectives)
 
     @property
+    def logged(self) -> list[str]:
+        """Those of them that validations log, the metric first."""
+        return [goal.metric for goal in self.goals if goal.metric not in COSTS]
+
+    @property
     def sign(self) -> Literal[1, -1]:
         """What the metric is multiplied by, so that more of it is better."""
         return Goal(self.metric, self.mode).sign
@@ -166,41 +187,6 @@ class SearchConfig(Section):
     def parsed_space(self) -> Space:
         """The checked dimensions of `space`."""
         return parse_space(self.space)
-
-
-class FinalsConfig(Section):
-    """What comes after the search: the best are confirmed, the chosen one is trained for good."""
-
-    candidates: Annotated[PositiveInt, Flag("K")] = 3
-    """How many of the best trials are trained anew and compared on data that no trial saw."""
-    trials: Annotated[list[str], BeforeValidator(split_words), Flag("T,T")] = Field(default=[])
-    """Which trials these are, as t0007,t0012, instead of the best."""
-    seeds: Annotated[Count, Flag("N", "--final-seeds")] = 5
-    """Fresh seeds of each of them, and of the final trainings; 0: no finals, the winner alone is
-    scored on the test split."""
-    prefer: Annotated[Literal["best", "cheap"], Flag("WHICH")] = "best"
-    """Which candidate is taken: best, the one with the highest mean, or cheap, the one with the
-    fewest multiply-adds of those that are shown to be as good within the margin."""
-    margin: Annotated[Fraction, Flag("X")] = 0.005
-    """With prefer cheap: how much worse than the best a cheaper one may be at most, in score."""
-    ensemble: Annotated[bool, Flag()] = False
-    """Whether the mean of all final models is handed over and scored, instead of the first."""
-
-    @model_validator(mode="after")
-    def _check_trials(self) -> Self:
-        if self.trials and not self.seeds:
-            raise ValueError(
-                f"has trials {', '.join(self.trials)} and seeds 0, and a trial that is named is"
-                " trained anew: give --final-seeds 5, or leave trials out"
-            )
-        if len(set(self.trials)) < len(self.trials):
-            raise ValueError(f"has trials {', '.join(self.trials)}; name each once")
-        return self
-
-    @property
-    def compared(self) -> int:
-        """How many trials are trained anew."""
-        return len(self.trials) or self.candidates
 
 
 class TrackingConfig(Section):

@@ -195,6 +195,14 @@ def resume_command(folder: Path) -> str:
     return f"python -m cifar_tune.tune resume {shlex.quote(str(folder))}"
 
 
+AGAIN = "--open-test-again"  # of `confirm`
+
+
+def confirm_command(folder: Path, *flags: str) -> str:
+    """The command that holds finals of the search in a results folder."""
+    return " ".join(("cifar-tune confirm", shlex.quote(str(folder)), *flags))
+
+
 def storage_error(folder: Path, fault: OSError | str) -> StorageError:
     """Why a search ends that can't write any more, and how it goes on."""
     if isinstance(fault, OSError):

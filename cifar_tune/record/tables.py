@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shlex
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +16,7 @@ from cifar_tune.plan.config import Plan
 from cifar_tune.plan.section import dump_yaml
 from cifar_tune.plan.task import columns_of
 from cifar_tune.record.front import front
-from cifar_tune.record.journal import Event
+from cifar_tune.record.journal import AGAIN, Event, confirm_command
 from cifar_tune.record.ranking import best_epoch
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
@@ -182,11 +181,11 @@ def told_of_new(scored: Mapping[str, Any]) -> str:
     return "a new training on new data" if scored.get("examples", 2) > 1 else "a new training"
 
 
-def confirm_command(results: Results) -> str:
+def confirm_best(results: Results) -> str:
     """The command that holds finals among the best."""
     finals = results.plan.finals
-    again = f" --candidates {finals.candidates}" if finals.trials else ""
-    return f"cifar-tune confirm {shlex.quote(str(results.folder))}{again}"
+    again = [f"--candidates {finals.candidates}"] if finals.trials else []
+    return confirm_command(results.folder, *again)
 
 
 def _is_current(winner: Mapping[str, Any], told: Event) -> bool:
@@ -196,9 +195,9 @@ def _is_current(winner: Mapping[str, Any], told: Event) -> bool:
 
 def _note(results: Results, winner: Mapping[str, Any], told: Event, confirmed: Event | None) -> str:
     """What the finals know nothing of, and what there is to do; empty if nothing is amiss."""
-    command = confirm_command(results)
+    command = confirm_best(results)
     if results.test_openings:
-        command += " --open-test-again (which is recorded)"
+        command += f" {AGAIN} (which is recorded)"
     newest = max(results.finals, default=0)
     trials, epochs = results.known_to.get(newest, (len(results.trials), results.epochs_run))
     newer = len(results.trials) - trials, results.epochs_run - epochs

@@ -12,7 +12,7 @@ from cifar_tune.plan.abilities import Exports
 from cifar_tune.plan.task import task_of
 from cifar_tune.record.journal import resume_command
 from cifar_tune.record.results import Results
-from cifar_tune.record.tables import confirm_command, finals_of
+from cifar_tune.record.tables import confirm_best, finals_of
 
 
 def commands_of(results: Results) -> dict[str, str]:
@@ -28,7 +28,7 @@ def commands_of(results: Results) -> dict[str, str]:
         commands["resume"] = resume_command(results.folder)
     commands |= {
         "extend": f"cifar-tune extend {folder} --num-samples +{plan.search.num_samples}",
-        "confirm": confirm_command(results),
+        "confirm": confirm_best(results),
         "repeat": f"cifar-tune tune --config {saved} --name {again}",
         "report": f"cifar-tune report {folder}",
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from cifar_tune.plan.abilities import Exports, Scores
 from cifar_tune.plan.objectives import Goal
 from cifar_tune.plan.task import in_words, task_of
 from cifar_tune.record.front import comparable, front
+from cifar_tune.record.journal import AGAIN, confirm_command
 from cifar_tune.record.results import Results
 from cifar_tune.report.style import BEST, COLOURS, finish
 from cifar_tune.report.words import counted, measured
@@ -40,16 +40,15 @@ def front_rows(results: Results) -> list[dict[str, Any]]:
     plan, best = results.plan, results.best()
     if len(plan.search.goals) == 1:
         return []
-    confirm = f"cifar-tune confirm {shlex.quote(str(results.folder))} --trials"
-    more = "" if plan.finals.seeds else f" --final-seeds {type(plan.finals)().seeds}"
-    more += " --open-test-again" if results.test_openings else ""
+    more = [] if plan.finals.seeds else [f"--final-seeds {type(plan.finals)().seeds}"]
+    more += [AGAIN] if results.test_openings else []
     able = isinstance(task_of(plan), Scores) and isinstance(task_of(plan), Exports)
     return [
         {
             "trial_id": name,
             "values": values,
             "is_best": best is not None and best.trial_id == name,
-            "command": f"{confirm} {name}{more}" if able else "",
+            "command": confirm_command(results.folder, f"--trials {name}", *more) if able else "",
         }
         for name, values in front(results).items()
     ]

@@ -14,8 +14,9 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from cifar_tune.plan.compatibility import STARTUP_TRIALS, reports_to_learn
+from cifar_tune.plan.compatibility import reports_to_learn
 from cifar_tune.plan.config import Plan
+from cifar_tune.plan.methods import STARTUP_TRIALS
 from cifar_tune.plan.space import Space, Value
 from cifar_tune.record.journal import Event
 from cifar_tune.record.optuna_trials import (

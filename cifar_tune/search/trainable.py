@@ -19,7 +19,6 @@ from cifar_tune.files import TRIALS, at_hand, is_whole
 from cifar_tune.plan.config import Plan
 from cifar_tune.plan.gpus import allocator_share
 from cifar_tune.plan.guard import guarded, working_in
-from cifar_tune.plan.objectives import COSTS
 from cifar_tune.plan.space import Value
 from cifar_tune.plan.task import task_of
 from cifar_tune.record.journal import now
@@ -92,16 +91,16 @@ class Reporter:
 
     def _judged_by(self, values: Mapping[str, float], logged: Mapping[str, float]) -> float:
         """The metric; `logged` also has what is not finite, which only the metric may not be."""
-        first, *others = [goal.metric for goal in self.plan.search.goals]
-        for name in (first, *(name for name in others if name not in COSTS)):
-            if name not in (values if name == first else logged):
+        metric = self.plan.search.metric
+        for name in self.plan.search.logged:
+            if name not in (values if name == metric else logged):
                 known = ", ".join(name for name in values if name != "epoch")
-                asked = "search.metric is" if name == first else "search.objectives has"
+                asked = "search.metric is" if name == metric else "search.objectives has"
                 raise PlanError(
                     f"{asked} {name!r}, which no validation of this training logged; it must be"
                     f" one of {known or 'what it logs, and it logs nothing'}"
                 )
-        return values[first]
+        return values[metric]
 
 
 Objective = Callable[[Any, Any, Reporter, Path | None], None]

@@ -13,6 +13,7 @@ from cifar_tune.plan.load import plan_from
 from cifar_tune.plan.task import task_of
 
 PLACE = {"name", "out"}  # the folder itself is the search, wherever it was moved
+METHODS = {"searcher", "scheduler"}  # whose `auto` a plan settles when it is made
 GROWING = {"search.num_samples", "train.max_epochs"}  # what `extend` is for
 
 
@@ -58,7 +59,7 @@ def check_same_plan(
     """Refuse to go on with a search under a plan that would make its trials incomparable.
 
     Args:
-        wanted: the plan as given now; its `auto` fields are no wish.
+        wanted: the plan as given now; what is `auto` in it is no wish.
         settled: the same, settled on this machine.
         free: fields that may differ besides the `FREE_FIELDS`.
 
@@ -67,6 +68,7 @@ def check_same_plan(
     """
     old, new, given = (_flatten(plan) for plan in (recorded, settled, wanted))
     unasked = FREE_FIELDS | task_of(recorded).free | PLACE | set(free)
+    unasked |= {f"search.{name}" for name in METHODS - wanted.search.model_fields_set}
     differences = [
         f"{field} was {old.get(field)!r} and is now {new.get(field)!r}"
         for field in {**old, **new}

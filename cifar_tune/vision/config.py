@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from cifar_tune.plan.config import FinalsConfig, Plan, RunConfig, SearchConfig
+from cifar_tune.plan.config import Plan, RunConfig, SearchConfig
+from cifar_tune.plan.finals_config import FinalsConfig
 from cifar_tune.plan.objectives import COSTS
 from cifar_tune.plan.own_code import nearest
 from cifar_tune.plan.points import possible_values
@@ -199,6 +200,8 @@ class VisionFinals(FinalsConfig):
 
     flip_averaging: Annotated[bool, Flag()] = False
     """Whether the test score averages the logits of an image and its mirror image."""
+    translate_averaging: bool = False
+    """Whether half of the test score's logits come from the image moved by a pixel, both ways."""
 
 
 class VisionPlan(Plan, VisionRun):
@@ -212,8 +215,7 @@ class VisionPlan(Plan, VisionRun):
     def measured(self) -> list[str]:
         """Names of the figures of each validation, accuracy and loss first."""
         asked = [f"val_{name}" for name in self.train.metrics]
-        goals = [goal.metric for goal in self.search.goals if goal.metric not in COSTS]
-        return list(dict.fromkeys(["val_accuracy", "val_loss", *asked, *goals]))
+        return list(dict.fromkeys(["val_accuracy", "val_loss", *asked, *self.search.logged]))
 
     def with_values(self, values: Mapping[str, Value], seed: int) -> VisionRun:
         """Also measuring what the search goes by."""

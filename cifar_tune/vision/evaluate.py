@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,14 +32,14 @@ def load_classifier(checkpoint: Path, device: torch.device) -> Classifier:
 
 
 def loaded_logits(
-    checkpoint: Path, images: Uint8Array, *, gpu: bool, flip_averaging: bool, threads: int
+    checkpoint: Path, images: Uint8Array, *, gpu: bool, threads: int, **averaging: bool
 ) -> Tensor:
     """Logits of images [n, side, side, 3] by the model that `load_model` gives of a checkpoint.
 
     Where there is a `gpu`, in a process of its own, which leaves nothing on it for trials to miss.
     In float32 whatever the training used, so that its figures are those of the exported forms; a
     network of the user's own is built. Where there is no `gpu`, such as on a cluster's head, the
-    CPU does it, on so many `threads`.
+    CPU does it, on so many `threads`. `averaging` is as in `ImageClassifier.logits`.
 
     Returns:
         float32 [n, classes], on the CPU.
@@ -48,21 +48,21 @@ def loaded_logits(
         ResultsError: the checkpoint is damaged.
     """
     if gpu and torch.cuda.is_available():
-        logits: Tensor = apart(_loaded_logits, checkpoint, images, flip_averaging, threads)
+        logits: Tensor = apart(_loaded_logits, checkpoint, images, averaging, threads)
         return logits
-    return _loaded_logits(checkpoint, images, flip_averaging, threads, torch.device("cpu"))
+    return _loaded_logits(checkpoint, images, averaging, threads, torch.device("cpu"))
 
 
 def _loaded_logits(
     checkpoint: Path,
     images: Uint8Array,
-    flip_averaging: bool,
+    averaging: Mapping[str, bool],
     threads: int,
     device: torch.device = GPU,
 ) -> Tensor:
     model = load_checkpoint(checkpoint, own_code=True).to(device)
     with _threads(threads), gpu_arithmetic(exact=True, tf32=False):
-        return model.logits(images, flip_averaging=flip_averaging)
+        return model.logits(images, **averaging)
 
 
 def predict_logits(checkpoint: Path, images: Images, *, gpu: bool) -> Tensor:

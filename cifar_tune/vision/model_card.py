@@ -70,6 +70,8 @@ def _scores(results: Results, figures: Mapping[str, Any]) -> Iterator[str]:
     )
     if figures["flip_averaging"]:
         line += ", each averaged with its mirror image (`--flip-averaging`)"
+    if figures["translate_averaging"]:
+        line += ", each averaged with itself moved by a pixel (`--translate-averaging`)"
     yield line + _interval(figures["test_accuracy_ci95"], "this model on new images") + "."
     of_all = figures["final_models"]
     if len(of_all["seeds"]) > 1:

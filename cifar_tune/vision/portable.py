@@ -101,13 +101,17 @@ class ImageClassifier(nn.Module):
         logits: Tensor = self.network(images.contiguous(memory_format=layout))
         return logits.float()
 
-    def logits(self, images: Pixels, *, flip_averaging: bool = False) -> Tensor:
+    def logits(
+        self, images: Pixels, *, flip_averaging: bool = False, translate_averaging: bool = False
+    ) -> Tensor:
         """The network's answer in parts of `BATCH` images, float32 [n, classes], on the CPU.
 
         Args:
             images: RGB, uint8 [n, side, side, 3], or n of [side, side, 3]; `card.image_size` is
                 the side, and `cifar_tune.read_image` makes one from a file.
             flip_averaging: whether to average the logits of each image and its mirror image.
+            translate_averaging: whether half of the logits come from the image moved by a pixel,
+                up and to the left, and down and to the right (airbench, Jordan 2024).
 
         Raises:
             DataError: the images have another shape or type.
@@ -119,16 +123,31 @@ class ImageClassifier(nn.Module):
         with torch.inference_mode(), guarded_calls(self.card.model):
             for part in torch.split(_checked(images, self.card.image_size), BATCH):
                 pixels = part.to(self.scale.device)
-                logits = self._logits(pixels, layout)
-                if flip_averaging:
-                    mirrored = self._logits(pixels.flip(2), layout)  # axis 2: from left to right
-                    logits = (logits + mirrored) / 2
+                logits = self._both_sides(pixels, layout, flip_averaging)
+                if translate_averaging:
+                    moved = (_moved(pixels, 1), _moved(pixels, -1))
+                    first, other = (self._both_sides(x, layout, flip_averaging) for x in moved)
+                    logits = (logits + (first + other) / 2) / 2
                 parts.append(logits.cpu())
         return torch.cat(parts)
 
-    def probabilities(self, images: Pixels, *, flip_averaging: bool = False) -> Tensor:
+    def _both_sides(self, pixels: Tensor, layout: torch.memory_format, flip: bool) -> Tensor:
+        logits = self._logits(pixels, layout)
+        if not flip:
+            return logits
+        return (logits + self._logits(pixels.flip(2), layout)) / 2  # axis 2: from left to right
+
+    def probabilities(self, images: Pixels, **averaging: bool) -> Tensor:
         """How likely each class is, float32 [n, classes], on the CPU; else as `logits`."""
-        return self.logits(images, flip_averaging=flip_averaging).softmax(dim=1)
+        return self.logits(images, **averaging).softmax(dim=1)
+
+
+def _moved(pixels: Tensor, by: int) -> Tensor:
+    """Images that begin so many pixels further down and right; what is missing is reflected."""
+    last = pixels.shape[1] - 1
+    place = (torch.arange(last + 1, device=pixels.device) + by).abs()
+    place = last - (last - place).abs()
+    return pixels[:, place][:, :, place]
 
 
 def _checked(images: Pixels, size: int) -> Tensor:

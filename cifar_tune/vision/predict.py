@@ -46,7 +46,13 @@ def _predict(arguments: argparse.Namespace) -> int:
     find_model(arguments.model)  # before torch is waited for
     files = find_images(arguments.image)
     model = load_model(arguments.model, device=arguments.device, own_code=arguments.own_code)
-    answers = classify(model, files, arguments.top, flip_averaging=arguments.flip_averaging)
+    answers = classify(
+        model,
+        files,
+        arguments.top,
+        flip_averaging=arguments.flip_averaging,
+        translate_averaging=arguments.translate_averaging,
+    )
     failed = [answer for answer in answers if answer.error]
     if len(failed) == len(answers):
         raise DataError("\n".join(spelt(answer.error) for answer in failed))
@@ -148,7 +154,7 @@ def load_model(path: str | Path, *, device: str = "cpu", own_code: bool = False)
 
 
 def classify(
-    model: ImageClassifier, files: Sequence[Path], top: int, *, flip_averaging: bool = False
+    model: ImageClassifier, files: Sequence[Path], top: int, **averaging: bool
 ) -> list[Answer]:
     """An answer for each file, in order; a file that can't be read costs only its own."""
     answers, images = [], []
@@ -160,7 +166,7 @@ def classify(
             answers.append(Answer(name=str(path), error=str(error)))
     if not images:
         return answers
-    chances = model.probabilities(images, flip_averaging=flip_averaging)
+    chances = model.probabilities(images, **averaging)
     values, labels = (x.tolist() for x in chances.topk(min(top, len(model.classes)), dim=1))
     ranked = (
         tuple((model.classes[label], chance) for label, chance in zip(*pair, strict=True))
@@ -251,6 +257,11 @@ def _parser() -> argparse.ArgumentParser:
         "--flip-averaging",
         action="store_true",
         help="average the logits of each image and its mirror image",
+    )
+    parser.add_argument(
+        "--translate-averaging",
+        action="store_true",
+        help="average the logits of each image and of the image moved by a pixel",
     )
     parser.add_argument(
         "--own-code",

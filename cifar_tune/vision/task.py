@@ -243,8 +243,9 @@ class Vision:
             checkpoint,
             examples.images,
             gpu=plan.on_gpu,
-            flip_averaging=plan.finals.flip_averaging,
             threads=usable_cpus(),
+            flip_averaging=plan.finals.flip_averaging,
+            translate_averaging=plan.finals.translate_averaging,
         )
         right: NDArray[np.bool_] = logits.argmax(dim=1).numpy() == examples.labels
         return right

@@ -7,7 +7,7 @@ import pytest
 
 from cifar_tune.finals.candidates import Candidate
 from cifar_tune.finals.confirmation import Confirmed, choose, gather, joined
-from cifar_tune.plan.config import FinalsConfig
+from cifar_tune.plan.finals_config import FinalsConfig
 from cifar_tune.record.results import Results
 from cifar_tune.record.trials import Trial
 

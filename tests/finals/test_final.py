@@ -109,8 +109,8 @@ def session(recorder: Recorder, drawn: Dataset, say: Any = print) -> Session:
     )  # fmt: skip
 
 
-def logits(checkpoint: Path, images: np.ndarray, *, flip_averaging: bool = False) -> torch.Tensor:
-    return loaded_logits(checkpoint, images, gpu=False, flip_averaging=flip_averaging, threads=1)
+def logits(checkpoint: Path, images: np.ndarray, **averaging: bool) -> torch.Tensor:
+    return loaded_logits(checkpoint, images, gpu=False, threads=1, **averaging)
 
 
 def test_the_winner_is_scored_on_all_test_images_and_once(
@@ -217,6 +217,20 @@ def test_flip_averaging_is_the_mean_over_an_image_and_its_mirror_image(
     averaged = logits(checkpoint, test.images, flip_averaging=True)
     assert torch.equal(averaged, (plain[0] + plain[1]) / 2)
     assert not torch.equal(plain[0], plain[1])
+
+
+def test_translate_averaging_takes_half_from_the_image_moved_by_a_pixel(
+    drawn: Dataset, checkpoint: Path
+) -> None:
+    images = open_test_split(drawn).images
+    wide = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    size = images.shape[1]
+    for flip in (False, True):
+        views = (images, wide[:, :size, :size], wide[:, 2:, 2:])
+        still, first, other = (logits(checkpoint, x, flip_averaging=flip) for x in views)
+        averaged = logits(checkpoint, images, flip_averaging=flip, translate_averaging=True)
+        torch.testing.assert_close(averaged, (still + (first + other) / 2) / 2)
+        assert not torch.allclose(averaged, still)
 
 
 def test_the_mean_of_several_models_is_scored_as_a_model_of_its_own(

@@ -58,7 +58,7 @@ from cifar_tune.vision.config import VisionPlan
         ("tracking.wandb=''", r"at least 1 character"),
         (
             "search.searcher=tpee",
-            r"'tpee'; it must be 'grid', .* or 'bohb' or your own as package\.module:name; did you mean tpe",
+            r"'tpee'; it must be 'auto', 'grid', .* or 'bohb' or your own as package\.module:name; did you mean tpe",
         ),
         ("search.start_from=3", r"start_from is 3; it must be a valid string or a valid list"),
         ("search.start_from=[3]", r"start_from\.0 is 3; it must be a valid dictionary"),

@@ -16,7 +16,7 @@ from report.terminal import Terminal
 from rich.console import Console
 from told import Story, story
 
-from cifar_tune.plan.config import FinalsConfig
+from cifar_tune.plan.finals_config import FinalsConfig
 from cifar_tune.record.results import Results
 from cifar_tune.report.lines import ProgressLines
 from cifar_tune.report.live import LiveTable

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from toy_images import CLASSES, toy_run
 
 from cifar_tune.vision.config import VisionRun
+from cifar_tune.vision.data import datamodule
 from cifar_tune.vision.data.augmentation import BatchMaker
 from cifar_tune.vision.data.datamodule import EvalLoader, TrainLoader
 from cifar_tune.vision.metrics import Validation
@@ -119,3 +121,34 @@ def test_a_validation_reads_nothing_back_before_its_end() -> None:
             module.validation_step(batch)
     assert module._val.correct.device.type == "cuda"
     assert not [name for name in operations.names if "local_scalar" in name]
+
+
+@pytest.mark.parametrize(("total", "once"), [(10**6, True), (10**5, False)], ids=["few", "many"])
+def test_the_next_trial_of_a_process_finds_few_images_on_the_gpu(
+    total: int, *, once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datamodule, "_uploaded", {})
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (total, total))
+    first, other = (np.zeros((4, 32, 32, 3), dtype=np.uint8) for _ in range(2))
+
+    def placed(images: np.ndarray) -> torch.Tensor:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            tensor, rows = datamodule._placed("train", images, GPU)
+        assert tensor.device.type == "cuda"
+        assert rows is None
+        return tensor
+
+    uploaded = placed(first)
+    assert (placed(first[:]) is uploaded) == once
+    assert placed(other) is not uploaded
+    assert len(datamodule._uploaded) == once
+
+
+def test_images_that_take_half_of_a_gpu_stay_where_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(datamodule, "_uploaded", {})
+    images = np.zeros((4, 32, 32, 3), dtype=np.uint8)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (images.nbytes, 10**9))
+    tensor, _ = datamodule._placed("val", images, GPU)
+    assert tensor.device.type == "cpu"

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from cifar_tune.errors import DataError
 from cifar_tune.vision.data.augmentation import BatchMaker, Choices, plan_epoch
-from cifar_tune.vision.data.dataset import MappedImages, Pixels, SearchData
+from cifar_tune.vision.data.dataset import MappedImages, Pixels, SearchData, Uint8Array
 from cifar_tune.vision.data.photographs import Photographs, photographs_of
 from cifar_tune.vision.data_config import DataConfig
 
 EVAL_ON_CPU = 250  # images, which fit a core's cache
+KEPT_ON_GPU = 0.05  # of its memory, for the next trial: a process that waits takes it from others
 EVAL_PIXELS_ON_GPU = 5000 * 32 * 32  # fewer, and the GPU waits for its next kernel
 
 # Images [batch, 3, side, side], labels [batch] int64, or shares of classes [batch, classes] float.
@@ -29,9 +30,10 @@ Batch = tuple[Tensor, Tensor]
 class CifarDataModule(L.LightningDataModule):
     """Training and validation batches of one trial.
 
-    The arrays go to the trainer's device once, in `setup`: to a GPU as uint8, on a CPU without a
-    copy, so that trials share the one in Ray's object store, or in the mapped file. There are no
-    loader workers to wait for: a batch is made in a few microseconds an image (augmentation.py).
+    The arrays go to the trainer's device in `setup`: to a GPU as uint8, where they stay for this
+    process's next trial, on a CPU without a copy, so that trials share the one in Ray's object
+    store, or in the mapped file. There are no loader workers to wait for: a batch is made in a few
+    microseconds an image (augmentation.py).
 
     With several processes (data parallelism) each gets its share of every training batch, so that
     `batch_size` stays the number of images in a step, and its share of the validation images; the
@@ -63,7 +65,7 @@ class CifarDataModule(L.LightningDataModule):
             )
 
         maker = BatchMaker(config, data.mean, data.std, device, self._channels_last)
-        images, rows = _placed(data.train_images, device)
+        images, rows = _placed("train", data.train_images, device)
         self._train = TrainLoader(
             images,
             as_tensor(data.train_labels).to(device),
@@ -76,7 +78,7 @@ class CifarDataModule(L.LightningDataModule):
             rows,
             photographs_of(config, data.side, len(data.classes), self._seed),
         )
-        images, rows = _placed(data.val_images[rank::workers], device)
+        images, rows = _placed("val", data.val_images[rank::workers], device)
         labels = as_tensor(data.val_labels[rank::workers]).to(device)
         self._val = EvalLoader(images, labels, maker, config.eval_batch_size, rows)
 
@@ -91,7 +93,7 @@ class CifarDataModule(L.LightningDataModule):
         return self._val
 
     def teardown(self, stage: str) -> None:
-        """Lets go of the device's memory: a trial's process is used again for the next trial."""
+        """Lets go of what this trial alone has: its process is used again for the next one."""
         self._train = self._val = None
 
 
@@ -208,16 +210,31 @@ class EvalLoader:
             yield self._maker.plain(images.to(self._labels.device)), self._labels[part]
 
 
-def _placed(images: Pixels, device: torch.device) -> tuple[Tensor, Tensor | None]:
+_uploaded: dict[str, tuple[Uint8Array, Tensor]] = {}
+"""Of each part, an array and its copy on the GPU; as long as it is held, its memory is its own."""
+
+
+def _placed(part: str, images: Pixels, device: torch.device) -> tuple[Tensor, Tensor | None]:
     """The images, on the device unless they are mapped or too many for it, and which of them.
 
     Those that stay are brought a batch at a time.
     """
     if isinstance(images, MappedImages):
         return as_tensor(images.stored), as_tensor(images.rows)
-    if device.type == "cuda" and images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
+    if device.type == "cpu":
         return as_tensor(images), None
-    return as_tensor(images).to(device), None
+    held = _uploaded.get(part)
+    if held is not None and held[0].__array_interface__ == images.__array_interface__:
+        return held[1], None
+    del held
+    _uploaded.pop(part, None)  # its memory is for the others
+    free, total = torch.cuda.mem_get_info(device)
+    if images.nbytes > free / 2:
+        return as_tensor(images), None
+    uploaded = as_tensor(images).to(device)
+    if images.nbytes < total * KEPT_ON_GPU:
+        _uploaded[part] = images, uploaded
+    return uploaded, None
 
 
 def _weights(labels: Tensor) -> Tensor:
