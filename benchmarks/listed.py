@@ -30,7 +30,7 @@ def write_job(folder: Path, config: str | None, overrides: Sequence[str]) -> Pat
         config: the plan to start from; its searcher is random.
         overrides: `key=value`, as for `--set`.
     """
-    plan: Any = load_plan(config, overrides)
+    plan: Any = load_plan(config, ["search.searcher=random", *overrides])
     rung = {"grace_period": first_rung(plan)}  # peers know no auto
     plan = plan.model_copy(update={"search": plan.search.model_copy(update=rung)})
     (folder / "plan.yaml").write_text(yaml.safe_dump(plan.model_dump(mode="json")))

@@ -184,7 +184,8 @@ def _searches(rounds: int) -> dict[str, list[sides.Outcome]]:
     here = str(Path(__file__).parent)
     os.environ["PYTHONPATH"] = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
     sets = [
-        "search.scheduler=none", f"search.num_samples={SAMPLES}", f"train.max_epochs={EPOCHS}",
+        "search.searcher=random", "search.scheduler=none",
+        f"search.num_samples={SAMPLES}", f"train.max_epochs={EPOCHS}",
         "finals.seeds=0", "resources.max_concurrent=2", "tracking.quiet=true",
         f"search.space={json.dumps(SPACE)}", "search.metric=val_acc", "search.mode=max",
         "model.class_path=own_module:Net", "data.class_path=own_module:Pictures",

@@ -110,7 +110,8 @@ def _run_side(arguments: argparse.Namespace) -> None:
     plan = load_plan(
         None,
         [
-            "search.scheduler=none", f"search.num_samples={arguments.trials}",
+            "search.searcher=random", "search.scheduler=none",
+            f"search.num_samples={arguments.trials}",
             f"train.max_epochs={arguments.epochs}", "finals.seeds=0",
         ],
     )  # fmt: skip

@@ -120,7 +120,8 @@ def _memory_of_data(folder: Path, data: SearchData | None = None) -> dict[str, i
 def _search(
     folder: Path, objective: Objective, *overrides: str, data: SearchData | None = None
 ) -> SearchData:
-    plan: Any = load_plan(None, ["search.scheduler=none", "train.max_epochs=1", *overrides])
+    given = ["search.searcher=random", "search.scheduler=none", "train.max_epochs=1", *overrides]
+    plan: Any = load_plan(None, given)
     machine = read_machine()
     forecast = preflight.check(plan, [machine])
     if data is None:

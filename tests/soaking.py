@@ -137,7 +137,8 @@ def main(folder: Path, trials: int) -> None:
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     machine = replace(read_machine(), cpus=2, gpus=0)
-    sets = [f"search.num_samples={trials}", f"train.max_epochs={EPOCHS}", "search.scheduler=none"]
+    sets = ["search.searcher=random", "search.scheduler=none"]
+    sets += [f"search.num_samples={trials}", f"train.max_epochs={EPOCHS}"]
     forecast = preflight.check(load_plan(None, sets), [machine])
     images, labels = np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, np.int64)
     data = SearchData(images, labels, images, labels, ("a", "b"), (0.5,) * 3, (0.5,) * 3)
