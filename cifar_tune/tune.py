@@ -214,7 +214,7 @@ def report(words: Sequence[str]) -> int:
 
 FINALS_FLAGS = (
     "--candidates", "--trials", "--final-seeds", "--prefer", "--margin", "--ensemble",
-    "--flip-averaging",
+    "--flip-averaging", "--translate-averaging",
 )  # fmt: skip
 # Those that stand elsewhere are found by name: each imports what no other command needs.
 COMMANDS: dict[str, Callable[[Sequence[str]], int] | str] = {

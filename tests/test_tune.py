@@ -19,7 +19,7 @@ from cifar_tune.vision.config import VisionPlan
 
 PINNED = {
     "--config", "--set", "--num-samples", "--searcher", "--scheduler", "--time-budget",
-    "--trial-timeout", "--fail-fast", "--candidates", "--final-seeds", "--flip-averaging", "--prefer", "--margin", "--ensemble", "--quiet",
+    "--trial-timeout", "--fail-fast", "--candidates", "--final-seeds", "--flip-averaging", "--translate-averaging", "--prefer", "--margin", "--ensemble", "--quiet",
     "--max-epochs", "--gpus-per-trial", "--workers-per-trial", "--cpus-per-trial", "--max-concurrent", "--address",
     "--storage-path",
     "--data-dir", "--out", "--name", "--seed", "--wandb", "--dry-run", "--resume",

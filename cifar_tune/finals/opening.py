@@ -137,10 +137,11 @@ def _listed(interval: tuple[float, float] | None) -> list[float] | None:
 
 def _how(plan: Plan, recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The task's own fields of the finals: as the plan has them, or as they were recorded."""
-    own = [name for name in type(plan.finals).model_fields if name not in FinalsConfig.model_fields]
+    fields = type(plan.finals).model_fields.items()
+    own = {name: field.default for name, field in fields if name not in FinalsConfig.model_fields}
     if recorded is None:
         return {name: getattr(plan.finals, name) for name in own}
-    return {name: recorded[name] for name in own if name in recorded}
+    return {name: recorded.get(name, default) for name, default in own.items()}
 
 
 def handed_in(opened: Mapping[str, Any]) -> Model:

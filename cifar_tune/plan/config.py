@@ -39,7 +39,7 @@ from cifar_tune.plan.section import (
     budget_seconds,
     put,
 )
-from cifar_tune.plan.space import Space, Value, parse_space
+from cifar_tune.plan.space import Space, SpaceError, Value, parse_space
 from cifar_tune.plan.training import TrainConfig
 
 
@@ -48,6 +48,9 @@ class SearchConfig(Section):
 
     modes: ClassVar[Mapping[str, Mode]] = {}
     """The direction of each metric that is known beforehand; less of any other is better."""
+    promote_from: ClassVar[int | None] = None
+    """Trials from which on `promote` is the scheduler where none is named; none: it is `asha`. A
+    task may set it whose trainings have nothing that is not in their checkpoints."""
 
     searcher: Annotated[
         Literal["auto", "grid", "random", "sobol", "priorband", "tpe", "gp", "cmaes", "bohb"]
@@ -61,8 +64,8 @@ class SearchConfig(Section):
         Literal["auto", "asha", "promote", "halving", "hyperband", "median", "pbt", "none", "bohb"],
         Flag("NAME"),
     ] = "auto"
-    """Which trials are stopped early, or (pbt) changed on the way; auto: asha, and of 32 trials on
-    promote, unless the searcher wants another."""
+    """Which trials are stopped early, or (pbt) changed on the way; auto: asha or, of many
+    trials, promote, unless the searcher needs another."""
     num_samples: Annotated[int, Field(ge=1, le=10_000_000), Flag("N")] = 16
     """Configurations to try; with grid: at most this many, and all if it is not given."""
     metric: Annotated[str, Flag("NAME")] = "val_loss"
@@ -124,9 +127,23 @@ class SearchConfig(Section):
     def _settle_methods(self) -> Self:
         """What is `auto` gets its value, and keeps no mark that it was asked for."""
         given = {"searcher": self.searcher, "scheduler": self.scheduler}
-        self.__dict__ |= settled_methods(**given, num_samples=self.num_samples, space=self.space)
+        settled = settled_methods(
+            **given,
+            num_samples=self.num_samples,
+            space=self._space_if_whole(),
+            several_goals=bool(self.objectives),
+            promote_from=self.promote_from,
+        )
+        self.__dict__.update(settled)
         self.model_fields_set.difference_update(k for k, word in given.items() if word == "auto")
         return self
+
+    def _space_if_whole(self) -> Space:
+        """What is wrong with it is told when the plan's fields are known."""
+        try:
+            return self.parsed_space
+        except SpaceError:
+            return ()
 
     @field_validator("mode")
     @classmethod
@@ -165,8 +182,9 @@ class SearchConfig(Section):
 
     @property
     def logged(self) -> list[str]:
-        """Those of them that validations log, the metric first."""
-        return [goal.metric for goal in self.goals if goal.metric not in COSTS]
+        """The goals that validations log, the metric first."""
+        others = (goal.metric for goal in self.goals[1:])
+        return [self.metric, *(name for name in others if name not in COSTS)]
 
     @property
     def sign(self) -> Literal[1, -1]:

@@ -11,7 +11,7 @@ from cifar_tune.plan.config import Plan
 from cifar_tune.plan.gpus import CUDA_BYTES
 from cifar_tune.plan.machine import trials_per_gpu
 from cifar_tune.plan.preflight import Forecast
-from cifar_tune.plan.rungs import expected_epochs, rung_epochs, rung_table
+from cifar_tune.plan.rungs import expected_epochs, pause_epochs, rung_epochs, rung_table
 from cifar_tune.plan.task import task_of
 
 KEPT_CHECKPOINTS = 3  # newest, the one before, the best: of each trial that runs
@@ -95,8 +95,9 @@ def _checkpoint_need(forecast: Forecast) -> str | None:
     if not isinstance(task, Exports):
         return None
     size = task.checkpoint_bytes(forecast.plan)
-    # Each running trial keeps a few, each completed one its newest, and the winner lies in best/.
-    trials = forecast.plan.search.num_samples
+    # Each running trial keeps a few, each completed one its newest, each that waits for others one
+    # more, and the winner lies in best/.
+    trials = forecast.plan.search.num_samples * (2 if pause_epochs(forecast.plan) else 1)
     # With checkpoints that wait, two of these may have their best along.
     each = KEPT_CHECKPOINTS + 2 * forecast.plan.search.spares_epochs
     kept = forecast.share.slots * each + trials + 1

@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from cifar_tune.plan.space import Space
 
 STARTUP_TRIALS = 10  # that tpe and gp draw at random before they learn: Optuna's default
-MANY_TRIALS = 32
-# Searchers that one scheduler suits alone.
-_SCHEDULERS = {"gp": "none", "cmaes": "none", "bohb": "hyperband"}
+MOST_FOR_TPE = 1000  # a suggestion takes the longer the more trials there were
+# Searchers that one scheduler suits alone; grid has as many trials as its space has points.
+_SCHEDULERS = {"gp": "none", "cmaes": "none", "bohb": "hyperband", "grid": "asha"}
 
 
 def settled_methods(
-    searcher: str, scheduler: str, num_samples: int, space: Mapping[str, Any]
+    searcher: str,
+    scheduler: str,
+    *,
+    num_samples: int,
+    space: Space,
+    several_goals: bool,
+    promote_from: int | None,
 ) -> dict[str, str]:
-    """Searcher and scheduler, where they are `auto` by what recorded trainings say.
+    """Searcher and scheduler, `auto` replaced by what recorded trainings favour.
 
-    Where trials wait at their rungs (`promote`), no early arrival passes for free: from 32 trials
-    on the winner is as good for less, with fewer it may be worse. tpe learns most from trials that
-    ran to their end: on tables of other people's trainings it was ahead of random search in four of
-    five, and where trials are stopped early in none clearly (docs/figures.md). Known good values
-    ask for priorband, which alone takes notice of them; `grid` entries are taken in turn by random.
+    Where trials wait at their rungs (`promote`), none passes one for having come first: with many
+    trials the winner is as good for less, with few it may be worse. tpe learns most from trials
+    that run to their end: on tables of other people's trainings it was ahead of random search in
+    four of five, and in none clearly where trials are stopped early (docs/figures.md). It suggests
+    nothing twice, so that it is taken where the space has no end. Only priorband heeds priors.
     """
-    entries = [entry for entry in space.values() if isinstance(entry, Mapping)]
     if searcher == "auto":
-        if any("prior" in entry for entry in entries) and scheduler != "pbt":
+        endless = any(one.kind in ("uniform", "loguniform") for one in space)
+        listed = any(one.kind == "grid" for one in space)
+        if any(one.prior for one in space) and scheduler != "pbt" and not several_goals:
             searcher = "priorband"
         elif (
             scheduler == "none"
-            and num_samples > STARTUP_TRIALS
-            and not any("grid" in entry for entry in entries)
+            and STARTUP_TRIALS < num_samples <= MOST_FOR_TPE
+            and endless
+            and not listed
         ):
             searcher = "tpe"
         else:
             searcher = "random"
     if scheduler == "auto":
-        many = "promote" if num_samples >= MANY_TRIALS else "asha"
-        scheduler = _SCHEDULERS.get(searcher, many)
+        many = promote_from is not None and num_samples >= promote_from
+        scheduler = _SCHEDULERS.get(searcher, "promote" if many else "asha")
     return {"searcher": searcher, "scheduler": scheduler}

@@ -53,9 +53,10 @@ def to_go_on_from(recorder: Recorder, trial: Trial) -> list[str]:
 def drop_checkpoints(recorder: Recorder, record: Trial) -> None:
     """Delete the checkpoints of a trial that nothing needs any more.
 
-    A trial that may go on needs its newest, the one before it, and its best. A completed one keeps
-    its newest, so that it can be trained longer, and a failed one, so that it can be tried again.
-    One that ended otherwise is only needed as long as it leads.
+    A trial that may go on needs its newest, the one before it, and its best; one that waits for
+    others, of which there may be many, its newest and one more. A completed one keeps its newest,
+    so that it can be trained longer, and a failed one, so that it can be tried again. One that
+    ended otherwise is only needed as long as it leads.
     """
     needed = _needed_epochs(recorder, record)
     dropped = {epoch: path for epoch, path in record.checkpoints.items() if epoch not in needed}
@@ -72,7 +73,9 @@ def _needed_epochs(recorder: Recorder, record: Trial) -> set[int]:
     results = recorder.results
     epochs = sorted(record.checkpoints)
     if record.status not in ENDED:
-        return {*epochs[-2:], best_epoch(record, results.plan.search)} if epochs else set()
+        best = best_epoch(record, results.plan.search) if epochs else 0
+        before = [] if record.paused and best != record.epochs else epochs[-2:-1]
+        return {*epochs[-1:], *before, best}
     needed = set(epochs[-1:]) if record.status in ("completed", "failed") else set()
     # A stage of the finals keeps the models of all its trainings until they are scored.
     of_finals = is_of_finals(results.folder) and task_of(results.plan).keeps_best

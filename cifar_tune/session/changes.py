@@ -13,8 +13,14 @@ from cifar_tune.plan.load import plan_from
 from cifar_tune.plan.task import task_of
 
 PLACE = {"name", "out"}  # the folder itself is the search, wherever it was moved
-METHODS = {"searcher", "scheduler"}  # whose `auto` a plan settles when it is made
 GROWING = {"search.num_samples", "train.max_epochs"}  # what `extend` is for
+
+
+def with_recorded_methods(wanted: Plan, recorded: Plan) -> Plan:
+    """The wanted plan, with the recorded searcher and scheduler where it names none."""
+    unnamed = {"searcher", "scheduler"} - wanted.search.model_fields_set
+    methods = {name: getattr(recorded.search, name) for name in unnamed}
+    return wanted.model_copy(update={"search": wanted.search.model_copy(update=methods)})
 
 
 def grown(recorded: Plan, wanted: Plan) -> Plan:
@@ -68,7 +74,6 @@ def check_same_plan(
     """
     old, new, given = (_flatten(plan) for plan in (recorded, settled, wanted))
     unasked = FREE_FIELDS | task_of(recorded).free | PLACE | set(free)
-    unasked |= {f"search.{name}" for name in METHODS - wanted.search.model_fields_set}
     differences = [
         f"{field} was {old.get(field)!r} and is now {new.get(field)!r}"
         for field in {**old, **new}

@@ -13,7 +13,7 @@ from cifar_tune.record.results import Results
 from cifar_tune.record.warm_start import read_start_from
 from cifar_tune.search.cluster import check_storage, nodes_for
 from cifar_tune.session import folder as folders
-from cifar_tune.session.changes import check_same_plan
+from cifar_tune.session.changes import check_same_plan, with_recorded_methods
 
 
 def launch(
@@ -42,13 +42,16 @@ def launch(
     machine = read_machine()
     if wait:
         preflight.check_waiting(plan)
+    folder, begun = folders.results_folder(plan, config).absolute(), None
+    if resume:
+        folder = (folders.unfinished_folder(plan, config) or folder).absolute()
+        begun = Results.read(folder) if folders.holds_search(folder) else None
+    if begun is not None:
+        plan = with_recorded_methods(plan, begun.plan)
     with nodes_for(plan, machine, say, wait=wait) as nodes:
         forecast = preflight.check(plan, nodes)
-        folder = folders.results_folder(plan, config).absolute()
-        if resume:
-            folder = (folders.unfinished_folder(plan, config) or folder).absolute()
-            if folders.holds_search(folder):
-                return folder, _go_on(folder, machine, say, plan, forecast.plan, dry_run=dry_run)
+        if begun is not None:
+            return folder, _go_on(begun, machine, say, plan, forecast.plan, dry_run=dry_run)
         folders.check_folder(folder)
         check_storage(plan)
         start_from = read_start_from(plan)
@@ -69,14 +72,13 @@ def launch(
 
 
 def _go_on(
-    folder: Path, machine: Machine, say: Say, wanted: Plan, settled: Plan, *, dry_run: bool
+    begun: Results, machine: Machine, say: Say, wanted: Plan, settled: Plan, *, dry_run: bool
 ) -> int:
     from cifar_tune.session.resume import judge_search, resume_search  # it imports Ray
 
-    results = Results.read(folder)
-    settled = task_of(settled).find(settled, recorded=results.data).plan
-    check_same_plan(results.plan, wanted, settled)
+    settled = task_of(settled).find(settled, recorded=begun.data).plan
+    check_same_plan(begun.plan, wanted, settled)
     if dry_run:
-        judge_search(folder, machine, say, changes=wanted)
+        judge_search(begun.folder, machine, say, changes=wanted)
         return 0
-    return resume_search(folder, machine, say, changes=wanted)
+    return resume_search(begun.folder, machine, say, changes=wanted)

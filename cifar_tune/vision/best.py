@@ -174,7 +174,7 @@ def _figures_of_final(results: Results, model: Mapping[str, Any]) -> dict[str, A
         "test_accuracy": model["score"],
         "test_accuracy_ci95": model["ci95"],
         "flip_averaging": scored.get("flip_averaging", False),
-        "translate_averaging": scored.get("translate_averaging", False),
+        **({"translate_averaging": True} if scored.get("translate_averaging") else {}),
         "final_models": {
             name: scored.get(name) for name in ("seeds", "test_accuracy", "mean", "std", "ci95")
         },

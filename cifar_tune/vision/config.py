@@ -169,6 +169,7 @@ class VisionSearch(SearchConfig):
     """A search among image classifiers."""
 
     modes: ClassVar[Mapping[str, Mode]] = MODES
+    promote_from: ClassVar[int | None] = 32  # benchmarks/time_to_quality.py
 
     metric: Annotated[str, Flag("NAME")] = "val_accuracy"
     """What early stopping and the choice of the winner go by: accuracy, loss, or a figure that
@@ -200,8 +201,9 @@ class VisionFinals(FinalsConfig):
 
     flip_averaging: Annotated[bool, Flag()] = False
     """Whether the test score averages the logits of an image and its mirror image."""
-    translate_averaging: bool = False
-    """Whether half of the test score's logits come from the image moved by a pixel, both ways."""
+    translate_averaging: Annotated[bool, Flag()] = False
+    """Whether half of the test score's logits come from the image moved by a pixel, up and to the
+    left, and down and to the right."""
 
 
 class VisionPlan(Plan, VisionRun):

@@ -68,10 +68,16 @@ def _scores(results: Results, figures: Mapping[str, Any]) -> Iterator[str]:
     line = (
         f"Test accuracy {figures['test_accuracy']:.4f}{caveat} on {figures['test_images']:,} images"
     )
-    if figures["flip_averaging"]:
-        line += ", each averaged with its mirror image (`--flip-averaging`)"
-    if figures["translate_averaging"]:
-        line += ", each averaged with itself moved by a pixel (`--translate-averaging`)"
+    beside = [
+        f"{what} (`{flag}`)"
+        for name, what, flag in (
+            ("flip_averaging", "its mirror image", "--flip-averaging"),
+            ("translate_averaging", "itself moved by a pixel", "--translate-averaging"),
+        )
+        if figures.get(name)
+    ]
+    if beside:
+        line += f", each averaged with {' and '.join(beside)}"
     yield line + _interval(figures["test_accuracy_ci95"], "this model on new images") + "."
     of_all = figures["final_models"]
     if len(of_all["seeds"]) > 1:

@@ -145,8 +145,7 @@ class ImageClassifier(nn.Module):
 def _moved(pixels: Tensor, by: int) -> Tensor:
     """Images that begin so many pixels further down and right; what is missing is reflected."""
     last = pixels.shape[1] - 1
-    place = (torch.arange(last + 1, device=pixels.device) + by).abs()
-    place = last - (last - place).abs()
+    place = last - (last - (torch.arange(last + 1, device=pixels.device) + by).abs()).abs()
     return pixels[:, place][:, :, place]
 
 

@@ -16,7 +16,7 @@ from told import Story, story
 
 from cifar_tune.errors import ResultsError
 from cifar_tune.finals.models import model_at
-from cifar_tune.finals.opening import score_models, score_winner
+from cifar_tune.finals.opening import score_models, score_winner, scored_as_asked
 from cifar_tune.plan.load import load_plan
 from cifar_tune.plan.machine import Share, read_machine
 from cifar_tune.record.journal import read_journal
@@ -29,6 +29,7 @@ from cifar_tune.vision.data.stored import open_images
 from cifar_tune.vision.ensemble import combine
 from cifar_tune.vision.evaluate import accuracy, loaded_logits
 from cifar_tune.vision.opened import VisionData
+from cifar_tune.vision.task import VISION
 
 GIVEN = (
     "data.val_size=60", "data.confirm_size=20", "data.batch_size=32", "model.width=2",
@@ -231,6 +232,37 @@ def test_translate_averaging_takes_half_from_the_image_moved_by_a_pixel(
         averaged = logits(checkpoint, images, flip_averaging=flip, translate_averaging=True)
         torch.testing.assert_close(averaged, (still + (first + other) / 2) / 2)
         assert not torch.allclose(averaged, still)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("translate", [False, True])
+def test_a_score_averages_what_the_plan_says(
+    drawn: Dataset,
+    checkpoint: Path,
+    *,
+    flip: bool,
+    translate: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        "cifar_tune.vision.evaluate.loaded_logits",
+        lambda path, images, **given: asked.append(given) or logits(path, images),  # type: ignore[func-returns-value]
+    )
+    given = [f"finals.flip_averaging={flip}", f"finals.translate_averaging={translate}"]
+    VISION.score(checkpoint, open_test_split(drawn), load_plan(None, [x.lower() for x in given]))
+    assert asked[0]["flip_averaging"] is flip
+    assert asked[0]["translate_averaging"] is translate
+
+
+@pytest.mark.parametrize("finals", [{}, {"flip_averaging": True}, {"translate_averaging": True}])
+def test_an_opening_of_an_earlier_version_averaged_only_what_it_says(
+    finals: dict[str, bool],
+) -> None:
+    """Before there was translate_averaging, no score could have it."""
+    plan = load_plan(None, [f"finals.{name}=true" for name in finals])
+    opened = {"models": [{}], "flip_averaging": plan.finals.flip_averaging}  # type: ignore[attr-defined]
+    assert scored_as_asked(plan, opened) == ("translate_averaging" not in finals)
 
 
 def test_the_mean_of_several_models_is_scored_as_a_model_of_its_own(

@@ -149,6 +149,18 @@ def test_flip_averaging_averages_the_logits_of_both_sides(
     assert shown == pytest.approx(expected)
 
 
+def test_translate_averaging_averages_the_image_and_itself_moved(
+    search: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "--model", search, "--json", "--top", 10, "--translate-averaging", photo
+    _, output, _ = predict(capsys, *words)
+    images = [read_image(photo)]
+    chances = load_model(search).probabilities(images, translate_averaging=True)[0].tolist()
+    shown = {one["class"]: one["probability"] for one in json.loads(output)[0]["classes"]}
+    assert shown == pytest.approx(dict(zip(CLASSES, chances, strict=True)))
+    assert chances != load_model(search).probabilities(images)[0].tolist()
+
+
 def bad_images(folder: Path) -> dict[str, Path]:
     """A file of each kind that can't be read, with a part of what is said of it."""
     whole = encoded(PICTURE, "PNG")

@@ -123,25 +123,25 @@ def test_a_validation_reads_nothing_back_before_its_end() -> None:
     assert not [name for name in operations.names if "local_scalar" in name]
 
 
-@pytest.mark.parametrize(("total", "once"), [(10**6, True), (10**5, False)], ids=["few", "many"])
-def test_the_next_trial_of_a_process_finds_few_images_on_the_gpu(
-    total: int, *, once: bool, monkeypatch: pytest.MonkeyPatch
+def test_the_next_trial_of_a_process_finds_the_images_on_the_gpu(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(datamodule, "_uploaded", {})
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (total, total))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10**6, 10**6))
     first, other = (np.zeros((4, 32, 32, 3), dtype=np.uint8) for _ in range(2))
 
-    def placed(images: np.ndarray) -> torch.Tensor:
+    def placed(images: np.ndarray, device: torch.device = GPU) -> torch.Tensor:
         with FakeTensorMode(allow_non_fake_inputs=True):
-            tensor, rows = datamodule._placed("train", images, GPU)
+            tensor, rows = datamodule._placed("train", images, device)
         assert tensor.device.type == "cuda"
         assert rows is None
         return tensor
 
     uploaded = placed(first)
-    assert (placed(first[:]) is uploaded) == once
+    assert placed(first[:]) is uploaded
+    assert placed(first, torch.device("cuda", 1)) is not uploaded
     assert placed(other) is not uploaded
-    assert len(datamodule._uploaded) == once
+    assert len(datamodule._uploaded) == 2
 
 
 def test_images_that_take_half_of_a_gpu_stay_where_they_are(

@@ -20,7 +20,6 @@ from cifar_tune.vision.data.photographs import Photographs, photographs_of
 from cifar_tune.vision.data_config import DataConfig
 
 EVAL_ON_CPU = 250  # images, which fit a core's cache
-KEPT_ON_GPU = 0.05  # of its memory, for the next trial: a process that waits takes it from others
 EVAL_PIXELS_ON_GPU = 5000 * 32 * 32  # fewer, and the GPU waits for its next kernel
 
 # Images [batch, 3, side, side], labels [batch] int64, or shares of classes [batch, classes] float.
@@ -210,8 +209,9 @@ class EvalLoader:
             yield self._maker.plain(images.to(self._labels.device)), self._labels[part]
 
 
-_uploaded: dict[str, tuple[Uint8Array, Tensor]] = {}
-"""Of each part, an array and its copy on the GPU; as long as it is held, its memory is its own."""
+_uploaded: dict[tuple[str, torch.device], tuple[Uint8Array, Tensor]] = {}
+"""Of each part and GPU an array and its copy there: this process's next trial has the same. The
+array is held, so that no other one can come to lie at its address."""
 
 
 def _placed(part: str, images: Pixels, device: torch.device) -> tuple[Tensor, Tensor | None]:
@@ -223,17 +223,15 @@ def _placed(part: str, images: Pixels, device: torch.device) -> tuple[Tensor, Te
         return as_tensor(images.stored), as_tensor(images.rows)
     if device.type == "cpu":
         return as_tensor(images), None
-    held = _uploaded.get(part)
+    held = _uploaded.get((part, device))
     if held is not None and held[0].__array_interface__ == images.__array_interface__:
         return held[1], None
     del held
-    _uploaded.pop(part, None)  # its memory is for the others
-    free, total = torch.cuda.mem_get_info(device)
-    if images.nbytes > free / 2:
+    _uploaded.pop((part, device), None)  # the new ones need its memory
+    if images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
         return as_tensor(images), None
     uploaded = as_tensor(images).to(device)
-    if images.nbytes < total * KEPT_ON_GPU:
-        _uploaded[part] = images, uploaded
+    _uploaded[part, device] = images, uploaded
     return uploaded, None
 
 
