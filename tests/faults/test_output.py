@@ -125,7 +125,7 @@ def test_row_37_a_terminal_of_any_size_does_no_harm(
 def test_row_37_a_window_that_is_closed_stops_the_search_in_order(
     words: list[str], tmp_path: Path
 ) -> None:
-    long = [*words, "--max-epochs", "500"]
+    long = [*words, "--max-epochs", "500", "--set", "resources.max_concurrent=2"]
     window = _Window(long, 80, 24)
     folder = tmp_path / "one"
     deadline = time.monotonic() + 200
