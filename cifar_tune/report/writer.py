@@ -53,11 +53,17 @@ class ReportWriter(PicklesAsNothing):
         except OSError as error:
             self._warn(str(error))
 
-    def close(self) -> None:
-        """Wait for the process that is writing, if one is; the last page is written after this."""
+    def close(self, *, wait: bool = True) -> None:
+        """Wait for the process that is writing, if one is; the last page is written after this.
+
+        Without `wait` it is ended: where others keep all cores busy, one of the lowest priority may
+        take a minute, which a signal does not leave.
+        """
         writing, self._writing = self._writing, None
-        if writing is not None:
+        if writing is not None and wait:
             self._warn(writing.outcome(PATIENCE_SECONDS))
+        elif writing is not None:
+            writing.end()
 
     def _warn(self, reason: str | None) -> None:
         if reason is not None and not self._said:
@@ -125,6 +131,12 @@ class Writing:
             self._errors.seek(0)
             lines = self._errors.read().decode(errors="replace").strip().splitlines()
             return lines[-1] if lines else f"the process that writes it ended with {code}"
+
+    def end(self) -> None:
+        """End it, unless it is done."""
+        with self._errors:
+            if not self.is_done():
+                self._kill()
 
     def _kill(self) -> None:
         self._process.kill()

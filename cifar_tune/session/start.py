@@ -158,7 +158,7 @@ def carry_out(session: Session, *, only: Collection[str] | None = None) -> int:
         recorder.observers += [TableWriter(), page]
         stop = run_search(session, session.data.part("search"), only=only)
     with storage_errors(folder), stop.on_signals():
-        page.close()
+        page.close(wait=stop.signal is None)
         used = time.monotonic() - began
         left = None if budget is None else budget_seconds(budget) - used
         return finish(session, stop, seconds_left=left)

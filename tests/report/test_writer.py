@@ -102,6 +102,26 @@ def test_a_page_that_takes_too_long_is_ended_and_leaves_no_draft(tmp_path: Path)
     assert writing.is_done()
 
 
+def test_a_signal_does_not_wait_for_a_page(
+    tmp_path: Path, search: WrittenSearch, caplog: Any
+) -> None:
+    command = program(
+        tmp_path,
+        "import os, sys, time\n"
+        "open(f'{sys.argv[1]}/.report.html.{os.getpid()}', 'w').close()\n"
+        "while True: time.sleep(1)\n",
+    )
+    observer, folder = ReportWriter(command, seconds_between=0), search.results.folder
+    observer(RESULT, search.results)
+    while not (drafts := list(folder.glob(".report.html.*"))):
+        time.sleep(0.01)
+    observer.close(wait=False)
+    assert not Path("/proc", drafts[0].suffix[1:]).exists()
+    assert list(folder.glob(".report.html.*")) == []
+    assert caplog.messages == []
+    observer.close(wait=False)  # there is none any more
+
+
 def test_the_process_is_polite_and_knows_nothing_of_ray(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
