@@ -142,6 +142,7 @@ def test_a_search_on_two_nodes_keeps_its_checkpoints_at_a_uri(
     words = [
         *place, "--storage-path", f"fsspec+local://{storage}", "--num-samples", "4",
         "--set", "search.scheduler=pbt", "--max-epochs", "4", "--final-seeds", "2",
+        "--set", "resources.max_concurrent=auto",
     ]  # fmt: skip
     done = run(cluster, *words)
     assert done.returncode == 0, done.stdout + done.stderr
