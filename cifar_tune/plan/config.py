@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import (
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from cifar_tune.plan.finals_config import FinalsConfig
 from cifar_tune.plan.methods import settled_methods
@@ -127,6 +122,8 @@ class SearchConfig(Section):
     def _settle_methods(self) -> Self:
         """What is `auto` gets its value, and keeps no mark that it was asked for."""
         given = {"searcher": self.searcher, "scheduler": self.scheduler}
+        if "auto" not in given.values():  # as in each plan that was recorded
+            return self
         settled = settled_methods(
             **given,
             num_samples=self.num_samples,

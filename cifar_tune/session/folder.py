@@ -12,7 +12,7 @@ from cifar_tune.plan.place import check_depth, nearest_folder
 from cifar_tune.record.journal import FILE_NAME, LOCK_NAME, is_running, read_journal, resume_command
 from cifar_tune.record.results import Results
 
-DEFAULT_STEM = "asha"  # without a config, the plan is that of configs/asha.yaml
+DEFAULT_STEM = "asha"  # without a config; configs/asha.yaml spells the plan's defaults out
 
 
 def results_folder(plan: Plan, config: str | None) -> Path:
